@@ -1,0 +1,460 @@
+//! [`StackArea`]: a range of virtual memory full of stacks, as a value.
+//!
+//! A kernel puts one in a `static`, initialises it when it knows its range and its CPUs, and then allocates. Several
+//! areas live side by side, each with its own geometry and its own kind of stack. There is no global state.
+//!
+//! This file is the front door: initialisation, allocation, pins, counts. The rest of a stack's life is in `stack` (the
+//! owned handle), `cache` and `reclaim`; faults are in `fault`.
+
+use core::cell::UnsafeCell;
+use core::fmt;
+
+use crate::addr::{Cpu, VirtAddr};
+use crate::cache::{CpuBlock, Local};
+use crate::fault::Registry;
+use crate::geometry::{AreaConfig, Geometry, GeometryError, Place, SlotIndex};
+use crate::metadata::{self, Metadata, MetadataError};
+use crate::platform::Platform;
+use crate::slots::{FreeList, Phase, PinError, Records};
+use crate::stack::{KernelStack, Pin, StackId};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::usage::{Counters, Recount};
+
+const NEW: u8 = 0;
+const BEING_INITIALISED: u8 = 1;
+const READY: u8 = 2;
+
+/// Why an area could not be initialised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum InitError<E> {
+    /// It was initialised before, or is being initialised now.
+    AlreadyInitialised,
+    /// The configuration is wrong.
+    Geometry(GeometryError),
+    /// The platform could not make the top-level page-table entries of the range.
+    NotPrepared(E),
+    /// There are no frames for the directory of slot records.
+    NoFrames(E),
+    /// The directory of slot records could not be mapped.
+    NotMapped(E),
+}
+
+/// Why a stack could not be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AllocError<E> {
+    /// The area was not initialised yet.
+    NotInitialised,
+    /// All slots are in use.
+    OutOfSlots {
+        /// How many the area has.
+        slots: usize,
+    },
+    /// The platform has no frames.
+    NoFrames(E),
+    /// The platform could not map the frames.
+    NotMapped(E),
+    /// The platform says that it runs on a CPU which the area was not initialised for.
+    UnknownCpu {
+        /// The CPU.
+        cpu: Cpu,
+        /// How many CPUs the area was initialised for.
+        cpus: usize,
+    },
+}
+
+impl<E: fmt::Debug> fmt::Display for InitError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyInitialised => write!(f, "the stack area is already initialised"),
+            Self::Geometry(error) => write!(f, "the stack area cannot have this shape: {error}"),
+            Self::NotPrepared(reason) => write!(f, "no top-level page tables for the stack area: {reason:?}"),
+            Self::NoFrames(reason) => write!(f, "no frames for the stack area's records: {reason:?}"),
+            Self::NotMapped(reason) => write!(f, "the stack area's records cannot be mapped: {reason:?}"),
+        }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Display for AllocError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInitialised => write!(f, "the stack area is not initialised"),
+            Self::OutOfSlots { slots } => write!(f, "all {slots} slots of the stack area are in use"),
+            Self::NoFrames(reason) => write!(f, "no frames for a stack: {reason:?}"),
+            Self::NotMapped(reason) => write!(f, "a stack cannot be mapped: {reason:?}"),
+            Self::UnknownCpu { cpu, cpus } => write!(f, "CPU {cpu} is not one of the stack area's {cpus}"),
+        }
+    }
+}
+
+impl<E: fmt::Debug> core::error::Error for InitError<E> {}
+impl<E: fmt::Debug> core::error::Error for AllocError<E> {}
+
+impl<E> From<MetadataError<E>> for AllocError<E> {
+    fn from(error: MetadataError<E>) -> Self {
+        match error {
+            MetadataError::NoFrames(reason) => Self::NoFrames(reason),
+            MetadataError::NotMapped(reason) => Self::NotMapped(reason),
+        }
+    }
+}
+
+/// A range of virtual memory in which every slot can hold one guarded stack.
+pub struct StackArea<P: Platform> {
+    platform: P,
+    state: AtomicU8,
+    geometry: UnsafeCell<Geometry>,
+    free: FreeList,
+    /// Slots from this index on were never used.
+    fresh: AtomicU32,
+    leaked: AtomicU64,
+    pub(crate) faults: AtomicU64,
+    pub(crate) registry: Registry,
+}
+
+// SAFETY: (1) the platform is `Sync`; (2) the geometry is written once, by the one who moved `state` from NEW, and read
+// only after `state` is READY; (3) everything else is atomics.
+unsafe impl<P: Platform> Sync for StackArea<P> {}
+// SAFETY: moving the value moves the platform, which a `Platform` implementor allows by being shared between CPUs; mapped
+// memory stays where it is.
+unsafe impl<P: Platform + Send> Send for StackArea<P> {}
+
+impl<P: Platform> StackArea<P> {
+    /// An area on `platform` that is not initialised yet: every allocation is refused, every fault is somebody else's.
+    #[must_use]
+    pub const fn new(platform: P) -> Self {
+        Self {
+            platform,
+            state: AtomicU8::new(NEW),
+            geometry: UnsafeCell::new(Geometry::EMPTY),
+            free: FreeList::new(),
+            fresh: AtomicU32::new(0),
+            leaked: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            registry: Registry::new(),
+        }
+    }
+
+    /// Lays the area out as `config` says and maps its directory.
+    ///
+    /// # Context
+    ///
+    /// Task, once, before the first allocation.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError`]; then nothing is kept, and it may be tried again.
+    ///
+    /// # Safety
+    ///
+    /// The range of `config` belongs to this area alone, nothing is mapped in it, and it stays so as long as any stack,
+    /// pin or fault handler may use the area.
+    pub unsafe fn init(&self, config: &AreaConfig) -> Result<&Geometry, InitError<P::Error>> {
+        // Acquire/Release on the state word: whoever sees READY sees the geometry and the mapped directory.
+        self.state
+            .compare_exchange(NEW, BEING_INITIALISED, Ordering::Acquire, Ordering::Relaxed)
+            .map_err(|_| InitError::AlreadyInitialised)?;
+        let done = self.lay_out(config);
+        self.state.store(if done.is_ok() { READY } else { NEW }, Ordering::Release);
+        done.map(|()| self.geometry_unchecked())
+    }
+
+    fn lay_out(&self, config: &AreaConfig) -> Result<(), InitError<P::Error>> {
+        let geometry = Geometry::new(config, P::PAGE_SIZE, metadata::sizes::<P>()).map_err(InitError::Geometry)?;
+        self.platform.prepare(geometry.whole_range()).map_err(InitError::NotPrepared)?;
+        let _guard = self.platform.enter();
+        metadata::make_directory(&self.platform, &geometry).map_err(|error| match error {
+            MetadataError::NoFrames(reason) => InitError::NoFrames(reason),
+            MetadataError::NotMapped(reason) => InitError::NotMapped(reason),
+        })?;
+        // SAFETY: the state is BEING_INITIALISED, so nobody else reads or writes the geometry.
+        unsafe { *self.geometry.get() = geometry };
+        Ok(())
+    }
+
+    /// The platform that the area was made with.
+    pub const fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// The area's shape, once it is initialised. Any context, the fault path included.
+    pub fn geometry(&self) -> Option<&Geometry> {
+        // Acquire: pairs with the Release in `init`.
+        (self.state.load(Ordering::Acquire) == READY).then(|| self.geometry_unchecked())
+    }
+
+    fn geometry_unchecked(&self) -> &Geometry {
+        // SAFETY: callers have seen the state READY, after which the geometry is never written again.
+        unsafe { &*self.geometry.get() }
+    }
+
+    pub(crate) fn metadata(&self) -> Option<Metadata<'_, P>> {
+        Some(Metadata { platform: &self.platform, geometry: self.geometry()? })
+    }
+
+    pub(crate) fn free_list(&self) -> &FreeList {
+        &self.free
+    }
+
+    /// Enters this CPU's part of the area.
+    pub(crate) fn here(&self) -> Result<Here<'_, P>, AllocError<P::Error>> {
+        let meta = self.metadata().ok_or(AllocError::NotInitialised)?;
+        let guard = self.platform.enter();
+        let cpu = self.platform.cpu();
+        if cpu.index() >= meta.geometry.cpus() {
+            return Err(AllocError::UnknownCpu { cpu, cpus: meta.geometry.cpus() });
+        }
+        let block = meta.cpu_block(cpu)?;
+        // SAFETY: (1) the guard was taken before the CPU was asked, so it is this CPU's block; (2) this crate never enters
+        // twice in one call chain, and platform methods do not call in (Platform, condition 8); (3) `Here` drops the
+        // guard last.
+        let local = unsafe { block.local(&guard) };
+        Ok(Here { area: self, meta, block, local, _guard: guard })
+    }
+
+    /// Allocates a stack for `owner`, a word that reports render through [`Platform::write_owner`].
+    ///
+    /// It reads as zero from end to end (INV-ZERO), and its guards are unmapped (INV-GUARD).
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt. Does not sleep; never NMI.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`]; then nothing is kept.
+    pub fn alloc(&self, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
+        let mut here = self.here()?;
+        here.retire_due();
+        let stack = match here.local.take_ready(&here.meta) {
+            Some(slot) => Ok(here.reuse(slot)),
+            None => here.populate(),
+        };
+        match stack {
+            Ok(slot) => Ok(here.hand_out(slot, owner)),
+            Err(error) => {
+                here.block.counters.refused.bump();
+                Err(error)
+            }
+        }
+    }
+
+    /// Allocates as [`alloc`](Self::alloc) does, but before it says that there are no frames or slots, gives back what this
+    /// CPU caches and waits for the shootdowns that this takes.
+    ///
+    /// # Context
+    ///
+    /// Task that may wait; not under a guard or a lock that other CPUs may wait for.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`]; then nothing is kept.
+    pub fn alloc_waiting(&self, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
+        self.alloc(owner).or_else(|_| {
+            self.drain();
+            self.alloc(owner)
+        })
+    }
+
+    /// Gives back everything that this CPU caches, and waits until the frames and slots are free.
+    ///
+    /// For memory pressure, and for a CPU that goes offline.
+    ///
+    /// # Context
+    ///
+    /// Task that may wait; not under a guard or a lock that other CPUs may wait for.
+    pub fn drain(&self) {
+        // Each step enters and leaves, so that other CPUs' shootdowns are answered while this one waits.
+        while self.here().is_ok_and(|mut here| !here.drain_step()) {
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Pins the stack `id`, so that it can be read while its task runs, sleeps or dies.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI and the fault path: giving a pin back may free the stack.
+    ///
+    /// # Errors
+    ///
+    /// [`PinError::Gone`] if that stack was given back; the slot may be somebody else's by now.
+    pub fn pin(&self, id: StackId) -> Result<Pin<'_, P>, PinError> {
+        let meta = self.metadata().ok_or(PinError::NoSuchSlot)?;
+        let slot = meta.geometry.slot(id.slot().get() as usize).ok_or(PinError::NoSuchSlot)?;
+        meta.try_record(slot).ok_or(PinError::NoSuchSlot)?.pin(id.generation())?;
+        Ok(Pin::new(self, slot))
+    }
+
+    /// Notes that something writes to the stack memory at `addr` around its mapping: a device, or the direct map.
+    ///
+    /// The stack is then cleared whole before it is handed out again (INV-ZERO). An address outside the stacks is ignored.
+    ///
+    /// # Context
+    ///
+    /// Any. Call it before the write starts, while the stack cannot be freed.
+    pub fn mark_written(&self, addr: VirtAddr) {
+        let Some(meta) = self.metadata() else { return };
+        if let Place::Stack(slot) = meta.geometry.place(addr)
+            && let Some(record) = meta.try_record(slot)
+        {
+            record.mark_written();
+        }
+    }
+
+    /// The counters, summed over all CPUs.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        if let Some(meta) = self.metadata() {
+            (0..meta.geometry.cpus())
+                .filter_map(|cpu| meta.try_cpu_block(Cpu::new(cpu as u32)))
+                .for_each(|block| block.counters.add_to(&mut sum));
+        }
+        sum.leaked += self.leaked.load(Ordering::Relaxed);
+        sum
+    }
+
+    /// Counts the slots in each phase by walking their records. For checks: its time grows with the slots ever used.
+    pub fn recount(&self) -> Recount {
+        let mut recount = Recount::default();
+        let Some(meta) = self.metadata() else { return recount };
+        let mut seen = 0;
+        for (_, record) in meta.records() {
+            let state = record.state();
+            recount.note(state.phase, state.refs);
+            seen += 1;
+        }
+        recount.free += meta.geometry.slots() - seen;
+        recount.metadata_pages = meta.pages_made();
+        recount
+    }
+
+    /// Calls `visit` with the index, phase, owner and deepest use (bytes) of every slot that was ever used.
+    pub fn for_each_slot(&self, mut visit: impl FnMut(SlotIndex, Phase, usize, usize)) {
+        let Some(meta) = self.metadata() else { return };
+        for (slot, record) in meta.records() {
+            visit(slot, record.phase(), record.owner(), record.watermark());
+        }
+    }
+
+    /// Takes `slot` out of circulation for ever, and counts it (INV-LIVE). Any context.
+    pub(crate) fn leak(&self, slot: SlotIndex) {
+        if let Some(record) = self.metadata().and_then(|meta| meta.try_record(slot)) {
+            record.leak();
+        }
+        self.leaked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives one reference to `slot` back; the last one caches or frees it.
+    pub(crate) fn unref(&self, slot: SlotIndex) {
+        let last = self.metadata().is_some_and(|meta| meta.record(slot).unref());
+        if !last {
+            return;
+        }
+        match self.here() {
+            Ok(mut here) => here.release(slot),
+            // This CPU has no block and no frames for one: it cannot remember the slot.
+            Err(_) => self.leak(slot),
+        }
+    }
+}
+
+impl<P: Platform> fmt::Debug for StackArea<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackArea").field("geometry", &self.geometry()).finish_non_exhaustive()
+    }
+}
+
+/// This CPU's part of an area, entered: nobody else is in it until this is dropped.
+pub(crate) struct Here<'a, P: Platform> {
+    pub(crate) area: &'a StackArea<P>,
+    pub(crate) meta: Metadata<'a, P>,
+    pub(crate) block: &'a CpuBlock<P>,
+    pub(crate) local: &'a mut Local<P>,
+    _guard: P::Guard,
+}
+
+impl<'a, P: Platform> Here<'a, P> {
+    /// Cold: a free slot, frames in bulk, one batch of page-table entries. The frames read as zero.
+    fn populate(&mut self) -> Result<SlotIndex, AllocError<P::Error>> {
+        let slot = self.take_slot()?;
+        let mapped = self.map_stack(slot);
+        match mapped {
+            Ok(()) => {
+                self.block.counters.populated.bump();
+                Ok(slot)
+            }
+            Err(error) => {
+                self.area.free.push(slot, &self.meta);
+                Err(error)
+            }
+        }
+    }
+
+    fn map_stack(&self, slot: SlotIndex) -> Result<(), AllocError<P::Error>> {
+        let platform = self.meta.platform;
+        let pages = self.meta.geometry.pages(slot);
+        let frames = platform.take_frames(pages.count()).map_err(AllocError::NoFrames)?;
+        // SAFETY: (1) the pages lie in this area; (2) the slot was free, so none of it is mapped, and no CPU remembers that
+        // it was (it went to the free list after its shootdown); (3) as many frames were taken.
+        unsafe { platform.map(pages, frames) }.map_err(|failed| {
+            platform.give_frames(failed.frames);
+            AllocError::NotMapped(failed.reason)
+        })
+    }
+
+    /// A free slot with a record: one that was used before, or else the next fresh one.
+    fn take_slot(&self) -> Result<SlotIndex, AllocError<P::Error>> {
+        if let Some(slot) = self.area.free.pop(&self.meta) {
+            return Ok(slot);
+        }
+        let mut fresh = self.area.fresh.load(Ordering::Relaxed);
+        loop {
+            let slots = self.meta.geometry.slots();
+            let slot = self.meta.geometry.slot(fresh as usize).ok_or(AllocError::OutOfSlots { slots })?;
+            self.meta.ensure_record(slot)?;
+            // Relaxed: the index is all that is taken; `ensure_record` has ordered the record itself.
+            match self.area.fresh.compare_exchange_weak(fresh, fresh + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(slot),
+                Err(now) => fresh = now,
+            }
+        }
+    }
+
+    /// Warm: a stack from the cache, made to read as zero again.
+    fn reuse(&self, slot: SlotIndex) -> SlotIndex {
+        self.block.counters.hits.bump();
+        self.scrub(slot);
+        slot
+    }
+
+    /// Clears the pages of `slot` that may not be zero (INV-ZERO).
+    fn scrub(&self, slot: SlotIndex) {
+        let pages = self.meta.geometry.pages(slot);
+        let all_dirty = self.meta.record(slot).take_written();
+        let dirty = if all_dirty { u128::MAX } else { self.meta.platform.dirty(pages) };
+        let mut cleared = 0;
+        for (i, page) in pages.addresses(P::PAGE_SIZE).enumerate() {
+            if dirty & (1 << i) != 0 {
+                // SAFETY: the slot came from the cache, so it is mapped and nobody uses it.
+                unsafe { self.meta.platform.zero(page) };
+                cleared += 1;
+            }
+        }
+        self.block.counters.pages_cleared.add(cleared);
+        self.block.counters.pages_clean.add(pages.count() as u64 - cleared);
+    }
+
+    fn hand_out(&self, slot: SlotIndex, owner: usize) -> KernelStack<'a, P> {
+        let generation = self.meta.record(slot).hand_out(owner);
+        self.block.counters.allocated.bump();
+        KernelStack::new(self.area, StackId::new(slot, generation))
+    }
+
+    /// The last reference is gone: into the cache with it.
+    pub(crate) fn release(&mut self, slot: SlotIndex) {
+        self.block.counters.released.bump();
+        self.cache(slot);
+    }
+}

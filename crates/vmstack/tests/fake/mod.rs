@@ -1,0 +1,307 @@
+//! A platform that is made to catch mistakes: the first of the four on which the seam is proved.
+//!
+//! Physical frames are buffers of their own. Mapping copies a frame's contents into a reserved piece of host memory and
+//! unmapping copies them back and poisons the memory, so whoever uses a page that is not mapped reads poison. Each CPU
+//! has a TLB that remembers what it touched until it acknowledges a shootdown; frames that come back while any TLB still
+//! knows them are an INV-FRAME violation, and panic. Any call that may fail can be told to fail. Dirty bits follow the
+//! writes that tests make through [`Fake::write`].
+
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(clippy::unwrap_used, clippy::undocumented_unsafe_blocks, reason = "a test says what it does by failing")]
+#![allow(clippy::allow_attributes, reason = "an expectation would fail in the programs that use all of it")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicIsize, AtomicU32, Ordering};
+
+use vmstack::{AreaConfig, Cpu, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
+
+pub(crate) const UNMAPPED: u8 = 0xdd;
+pub(crate) const FREED: u8 = 0xa5;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FakeError {
+    NoFrames,
+    NoTables,
+}
+
+/// When CPUs acknowledge shootdowns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flush {
+    /// At once, inside `shootdown`.
+    Now,
+    /// One CPU more each time somebody asks.
+    WhenAsked,
+}
+
+#[derive(Debug)]
+struct Frame {
+    bytes: Vec<u8>,
+    free: bool,
+}
+
+#[derive(Debug)]
+struct Shootdown {
+    pages: Vec<usize>,
+    waiting: BTreeSet<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    frames: Vec<Frame>,
+    /// Page address to frame.
+    mapped: BTreeMap<usize, usize>,
+    dirty: BTreeSet<usize>,
+    /// Per CPU: page address to the frame that it was when the CPU touched it.
+    tlbs: Vec<BTreeMap<usize, usize>>,
+    shootdowns: Vec<Shootdown>,
+    depth: Vec<usize>,
+}
+
+/// With the page size that most have.
+pub(crate) type Fake = FakeOf<4096>;
+
+#[derive(Debug)]
+pub(crate) struct FakeOf<const PAGE: usize> {
+    memory: *mut u8,
+    layout: Layout,
+    cpu: AtomicU32,
+    flush: Flush,
+    /// Fallible calls until one fails; negative: never.
+    pub(crate) fail_in: AtomicIsize,
+    inner: Mutex<Inner>,
+}
+
+// The pointer is to memory that only mapped pages of this fake use.
+unsafe impl<const PAGE: usize> Sync for FakeOf<PAGE> {}
+unsafe impl<const PAGE: usize> Send for FakeOf<PAGE> {}
+
+#[derive(Debug)]
+pub(crate) struct FakeFrames(pub(crate) Vec<usize>);
+
+#[derive(Debug)]
+pub(crate) struct FakeGuard<'a, const PAGE: usize>(&'a FakeOf<PAGE>, usize);
+
+impl<const PAGE: usize> Drop for FakeGuard<'_, PAGE> {
+    fn drop(&mut self) {
+        self.0.inner.lock().unwrap().depth[self.1] -= 1;
+    }
+}
+
+impl<const PAGE: usize> FakeOf<PAGE> {
+    pub(crate) fn new(cpus: usize, frames: usize, memory: usize, flush: Flush) -> Self {
+        let layout = Layout::from_size_align(memory, 1 << 20).unwrap();
+        // Unmapped memory reads as poison, from the start.
+        let memory_ptr = unsafe { alloc_zeroed(layout) };
+        unsafe { memory_ptr.write_bytes(UNMAPPED, memory) };
+        let _ = memory_ptr.expose_provenance();
+        let inner = Inner {
+            frames: (0..frames).map(|_| Frame { bytes: vec![FREED; PAGE], free: true }).collect(),
+            tlbs: vec![BTreeMap::new(); cpus],
+            depth: vec![0; cpus],
+            ..Inner::default()
+        };
+        Self {
+            memory: memory_ptr,
+            layout,
+            cpu: AtomicU32::new(0),
+            flush,
+            fail_in: AtomicIsize::new(-1),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    pub(crate) fn range(&self) -> VirtRange {
+        VirtRange::new(VirtAddr::of(self.memory), self.layout.size()).unwrap()
+    }
+
+    pub(crate) fn config(&self, slots: usize, stack_size: usize) -> AreaConfig {
+        AreaConfig::new(self.range(), slots, stack_size, self.inner.lock().unwrap().tlbs.len())
+    }
+
+    pub(crate) fn run_on(&self, cpu: usize) {
+        self.cpu.store(cpu as u32, Ordering::Relaxed);
+    }
+
+    pub(crate) fn frames_free(&self) -> usize {
+        self.inner.lock().unwrap().frames.iter().filter(|frame| frame.free).count()
+    }
+
+    pub(crate) fn mapped_pages(&self) -> usize {
+        self.inner.lock().unwrap().mapped.len()
+    }
+
+    pub(crate) fn is_mapped(&self, addr: VirtAddr) -> bool {
+        self.inner.lock().unwrap().mapped.contains_key(&page_of::<PAGE>(addr))
+    }
+
+    /// A write by code that runs on the current CPU: fills its TLB and sets the dirty bit.
+    pub(crate) fn write(&self, addr: VirtAddr, byte: u8) {
+        let page = page_of::<PAGE>(addr);
+        let mut inner = self.inner.lock().unwrap();
+        let frame = inner.mapped[&page];
+        let cpu = self.cpu.load(Ordering::Relaxed) as usize;
+        inner.tlbs[cpu].insert(page, frame);
+        inner.dirty.insert(page);
+        unsafe { addr.as_mut_ptr::<u8>().write(byte) };
+    }
+
+    /// A write around the mapping: no dirty bit, no TLB.
+    pub(crate) fn write_around(&self, addr: VirtAddr, byte: u8) {
+        assert!(self.is_mapped(addr));
+        unsafe { addr.as_mut_ptr::<u8>().write(byte) };
+    }
+
+    pub(crate) fn reads_zero(&self, start: VirtAddr, bytes: usize) -> bool {
+        let memory = unsafe { std::slice::from_raw_parts(start.as_mut_ptr::<u8>(), bytes) };
+        memory.iter().all(|&byte| byte == 0)
+    }
+
+    fn fails(&self) -> bool {
+        self.fail_in.load(Ordering::Relaxed) >= 0 && self.fail_in.fetch_sub(1, Ordering::Relaxed) == 0
+    }
+
+    fn entered(&self) -> std::sync::MutexGuard<'_, Inner> {
+        let inner = self.inner.lock().unwrap();
+        let cpu = self.cpu.load(Ordering::Relaxed) as usize;
+        assert!(inner.depth[cpu] > 0, "a platform method that wants a guard was called without one");
+        inner
+    }
+
+    fn host(&self, page: usize) -> *mut u8 {
+        self.memory.wrapping_add(page - self.memory.addr())
+    }
+}
+
+impl<const PAGE: usize> Drop for FakeOf<PAGE> {
+    fn drop(&mut self) {
+        unsafe { dealloc(self.memory, self.layout) };
+    }
+}
+
+fn page_of<const PAGE: usize>(addr: VirtAddr) -> usize {
+    addr.get() & !(PAGE - 1)
+}
+
+fn acknowledge(inner: &mut Inner, which: usize, cpu: usize) {
+    let pages = inner.shootdowns[which].pages.clone();
+    for page in pages {
+        inner.tlbs[cpu].remove(&page);
+    }
+    inner.shootdowns[which].waiting.remove(&cpu);
+}
+
+unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
+    const PAGE_SIZE: usize = PAGE;
+    type Frames = FakeFrames;
+    type Ticket = usize;
+    type Guard = FakeGuard<'f, PAGE>;
+    type Error = FakeError;
+
+    fn take_frames(&self, count: usize) -> Result<FakeFrames, FakeError> {
+        let mut inner = self.entered();
+        let free: Vec<usize> = (0..inner.frames.len()).filter(|&i| inner.frames[i].free).take(count).collect();
+        if free.len() < count || self.fails() {
+            return Err(FakeError::NoFrames);
+        }
+        for &i in &free {
+            assert!(inner.frames[i].bytes.iter().all(|&byte| byte == FREED), "frame {i} was written while it was free");
+            inner.frames[i].free = false;
+            inner.frames[i].bytes.fill(0);
+        }
+        Ok(FakeFrames(free))
+    }
+
+    fn give_frames(&self, frames: FakeFrames) {
+        let mut inner = self.entered();
+        for i in frames.0 {
+            assert!(!inner.frames[i].free, "frame {i} came back twice");
+            let known = inner.tlbs.iter().any(|tlb| tlb.values().any(|&frame| frame == i));
+            assert!(!known, "INV-FRAME: frame {i} came back while a TLB still knew it");
+            assert!(!inner.mapped.values().any(|&frame| frame == i), "frame {i} came back while it was mapped");
+            inner.frames[i].free = true;
+            inner.frames[i].bytes.fill(FREED);
+        }
+    }
+
+    unsafe fn map(&self, pages: Pages, frames: FakeFrames) -> Result<(), NotMapped<Self>> {
+        let mut inner = self.entered();
+        assert_eq!(pages.count(), frames.0.len(), "as many frames as pages");
+        if self.fails() {
+            return Err(NotMapped { frames, reason: FakeError::NoTables });
+        }
+        for (page, i) in pages.addresses(PAGE).zip(frames.0) {
+            assert!(inner.mapped.insert(page.get(), i).is_none(), "{page} is mapped already");
+            let stale = inner.tlbs.iter().any(|tlb| tlb.contains_key(&page.get()));
+            assert!(!stale, "{page} was mapped while a TLB still knew its last mapping");
+            inner.dirty.remove(&page.get());
+            unsafe { self.host(page.get()).copy_from_nonoverlapping(inner.frames[i].bytes.as_ptr(), PAGE) };
+        }
+        Ok(())
+    }
+
+    unsafe fn unmap(&self, pages: Pages) -> Unmapped<Self> {
+        let mut inner = self.entered();
+        let mut frames = Vec::new();
+        for page in pages.addresses(PAGE) {
+            let i = inner.mapped.remove(&page.get()).expect("only mapped pages are unmapped");
+            let host = self.host(page.get());
+            unsafe { host.copy_to_nonoverlapping(inner.frames[i].bytes.as_mut_ptr(), PAGE) };
+            unsafe { host.write_bytes(UNMAPPED, PAGE) };
+            frames.push(i);
+        }
+        Unmapped::new(pages, FakeFrames(frames))
+    }
+
+    fn shootdown(&self, batch: &[Unmapped<Self>]) -> usize {
+        let mut inner = self.entered();
+        assert!(!batch.is_empty(), "a shootdown of nothing");
+        let pages = batch.iter().flat_map(|token| token.pages().addresses(PAGE)).map(VirtAddr::get).collect();
+        let cpus = inner.tlbs.len();
+        inner.shootdowns.push(Shootdown { pages, waiting: (0..cpus).collect() });
+        let ticket = inner.shootdowns.len() - 1;
+        if self.flush == Flush::Now {
+            (0..cpus).for_each(|cpu| acknowledge(&mut inner, ticket, cpu));
+        }
+        ticket
+    }
+
+    fn flushed(&self, ticket: &usize) -> bool {
+        let mut inner = self.inner.lock().unwrap();
+        if let Some(cpu) = inner.shootdowns[*ticket].waiting.first().copied() {
+            acknowledge(&mut inner, *ticket, cpu);
+        }
+        inner.shootdowns[*ticket].waiting.is_empty()
+    }
+
+    fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
+        let inner = self.inner.lock().unwrap();
+        inner.mapped.get(&page_of::<PAGE>(addr)).map(|&i| PhysAddr::new((i * PAGE) as u64))
+    }
+
+    fn cpu(&self) -> Cpu {
+        Cpu::new(self.cpu.load(Ordering::Relaxed))
+    }
+
+    fn enter(&self) -> FakeGuard<'f, PAGE> {
+        let cpu = self.cpu.load(Ordering::Relaxed) as usize;
+        self.inner.lock().unwrap().depth[cpu] += 1;
+        FakeGuard(self, cpu)
+    }
+
+    fn dirty(&self, pages: Pages) -> u128 {
+        let inner = self.entered();
+        let dirty = pages.addresses(PAGE).enumerate().filter(|(_, page)| inner.dirty.contains(&page.get()));
+        dirty.fold(0, |mask, (i, _)| mask | 1 << i)
+    }
+
+    unsafe fn zero(&self, page: VirtAddr) {
+        drop(self.entered());
+        unsafe { self.host(page.get()).write_bytes(0, PAGE) };
+    }
+
+    fn write_owner(&self, owner: usize, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
+        write!(out, "task {owner}")
+    }
+}

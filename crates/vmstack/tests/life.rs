@@ -1,0 +1,358 @@
+//! The life of stacks against a model: any sequence of operations on any CPU, with failures, late acknowledgements and
+//! pins, leaves what the invariants say.
+
+#![expect(clippy::unwrap_used, clippy::undocumented_unsafe_blocks, reason = "a test says what it does by failing")]
+
+mod fake;
+
+use fake::{Fake, FakeError, Flush};
+use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
+use proptest::test_runner::Config;
+use std::sync::atomic::Ordering;
+use vmstack::{
+    AllocError, InitError, KernelStack, Phase, Pin, PinError, Platform, RawStack, StackArea, StackId, VirtAddr,
+};
+
+const MIB: usize = 1 << 20;
+const SIZE: usize = 16 << 10;
+const CPUS: usize = 3;
+
+type Area<'f> = StackArea<&'f Fake>;
+
+fn area_of(fake: &Fake, slots: usize) -> Area<'_> {
+    let area = StackArea::new(fake);
+    // The fake's memory is this area's alone.
+    unsafe { area.init(&fake.config(slots, SIZE)) }.expect("the area is initialised");
+    area
+}
+
+fn assert_guarded(fake: &Fake, stack: &KernelStack<'_, &Fake>) {
+    assert!(!fake.is_mapped(stack.bottom().wrapping_sub(1)), "INV-GUARD below");
+    assert!(!fake.is_mapped(stack.top()), "INV-GUARD above");
+    assert!(fake.is_mapped(stack.bottom()) && fake.is_mapped(stack.top().wrapping_sub(1)));
+}
+
+#[test]
+fn a_stack_reads_as_zero_however_it_was_used_before() {
+    let fake = Fake::new(1, 64, 4 * MIB, Flush::Now);
+    let area = area_of(&fake, 8);
+    for round in 0..4 {
+        let stack = area.alloc(round).unwrap();
+        assert!(fake.reads_zero(stack.bottom(), SIZE), "INV-ZERO in round {round}");
+        assert_guarded(&fake, &stack);
+        fake.write(stack.top().wrapping_sub(8 + round * 4096), 0xff);
+    }
+    let counters = area.counters();
+    assert_eq!((counters.hits, counters.populated), (3, 1));
+    // Round n finds the pages that rounds 0 to n-1 dirtied: the bits are not taken back while the stack is cached.
+    assert_eq!(counters.pages_cleared, 1 + 2 + 3);
+    assert_eq!(counters.pages_clean, 3 + 2 + 1);
+}
+
+#[test]
+fn a_write_around_the_mapping_is_scrubbed_too() {
+    let fake = Fake::new(1, 64, 4 * MIB, Flush::Now);
+    let area = area_of(&fake, 8);
+    let stack = area.alloc(1).unwrap();
+    let low = stack.bottom();
+    area.mark_written(low);
+    fake.write_around(low, 0x77);
+    drop(stack);
+    let again = area.alloc(2).unwrap();
+    assert_eq!(again.bottom(), low, "the same slot, from the cache");
+    assert!(fake.reads_zero(low, SIZE), "INV-ZERO");
+}
+
+#[test]
+fn nothing_is_kept_when_initialisation_fails() {
+    for (fail_in, error) in
+        [(0, InitError::NoFrames(FakeError::NoFrames)), (1, InitError::NotMapped(FakeError::NoTables))]
+    {
+        let fake = Fake::new(1, 64, 4 * MIB, Flush::Now);
+        let area = StackArea::new(&fake);
+        fake.fail_in.store(fail_in, Ordering::Relaxed);
+        assert_eq!(unsafe { area.init(&fake.config(4, SIZE)) }.map(|_| ()), Err(error));
+        assert_eq!((fake.mapped_pages(), fake.frames_free()), (0, 64));
+        assert_eq!(area.alloc(1).map(|_| ()), Err(AllocError::NotInitialised));
+        unsafe { area.init(&fake.config(4, SIZE)) }.expect("it may be tried again");
+        assert_eq!(unsafe { area.init(&fake.config(4, SIZE)) }.map(|_| ()), Err(InitError::AlreadyInitialised));
+    }
+}
+
+#[test]
+fn every_failure_of_an_allocation_leaves_nothing_behind() {
+    for fail_in in 0..6 {
+        let fake = Fake::new(1, 64, 4 * MIB, Flush::Now);
+        let area = area_of(&fake, 4);
+        fake.fail_in.store(fail_in, Ordering::Relaxed);
+        let first = area.alloc(1).map(|_| ());
+        fake.fail_in.store(-1, Ordering::Relaxed);
+        // The block, the record and the stack: frames and a mapping each.
+        assert!(first.is_err(), "call {fail_in} was made to fail");
+        assert!(matches!(first, Err(AllocError::NoFrames(_) | AllocError::NotMapped(_))), "{first:?}");
+        let recount = area.recount();
+        assert_eq!((recount.mapped(), recount.free, recount.miscounted), (0, 4, 0));
+        assert_eq!(fake.mapped_pages(), recount.metadata_pages, "metadata pages stay, stacks do not");
+        drop(area.alloc(2).expect("the next one succeeds"));
+        assert_eq!(area.recount().ready, 1);
+    }
+}
+
+#[test]
+fn the_last_slot_is_given_and_the_next_is_refused() {
+    let fake = Fake::new(1, 128, 4 * MIB, Flush::Now);
+    let area = area_of(&fake, 5);
+    let stacks: Vec<_> = (0..5).map(|i| area.alloc(i).unwrap()).collect();
+    assert_eq!(area.alloc(9).map(|_| ()), Err(AllocError::OutOfSlots { slots: 5 }));
+    stacks.iter().for_each(|stack| assert_guarded(&fake, stack));
+    drop(stacks);
+    assert_eq!(area.recount().ready, 5);
+}
+
+#[test]
+fn an_allocation_that_may_wait_takes_back_what_the_cpu_caches() {
+    // 3 metadata pages and three stacks' frames.
+    let fake = Fake::new(2, 3 + 3 * 4, 4 * MIB, Flush::WhenAsked);
+    let area = area_of(&fake, 8);
+    let stacks: Vec<_> = (0..3).map(|i| area.alloc(i).unwrap()).collect();
+    drop(stacks);
+    fake.run_on(1);
+    assert_eq!(area.alloc(4).map(|_| ()), Err(AllocError::NoFrames(FakeError::NoFrames)), "CPU 0 caches them all");
+    fake.run_on(0);
+    area.drain();
+    assert_eq!((area.recount().ready, area.recount().retiring, fake.frames_free()), (0, 0, 12));
+    fake.run_on(1);
+    assert!(area.alloc_waiting(5).is_ok());
+}
+
+#[test]
+fn frames_stay_away_until_the_last_cpu_has_flushed() {
+    let fake = Fake::new(CPUS, 512, 8 * MIB, Flush::WhenAsked);
+    let area = area_of(&fake, 64);
+    let stacks: Vec<_> = (0..40).map(|i| area.alloc(i).unwrap()).collect();
+    for (i, stack) in stacks.iter().enumerate() {
+        // Another CPU has the translation; if frames came back early, the fake would panic.
+        fake.run_on(i % CPUS);
+        fake.write(stack.bottom(), 1);
+    }
+    fake.run_on(0);
+    drop(stacks);
+    assert!(area.counters().shootdowns >= 1);
+    area.drain();
+    let recount = area.recount();
+    assert_eq!((recount.mapped(), recount.retiring, recount.free), (0, 0, 64));
+}
+
+#[test]
+fn the_next_task_gives_a_dead_stack_back_and_not_before() {
+    let fake = Fake::new(1, 64, 4 * MIB, Flush::Now);
+    let area = area_of(&fake, 4);
+    let stack = area.alloc(1).unwrap();
+    let id = stack.id();
+    let platform = &fake;
+    stack.hand_over(&platform.enter());
+    let recount = area.recount();
+    assert_eq!((recount.dead, recount.ready), (1, 0));
+    let pin = area.pin(id).expect("a dead task's stack can still be pinned until it is given back");
+    area.reap();
+    assert_eq!(area.recount().dead, 1, "the pin holds it");
+    drop(pin);
+    assert_eq!((area.recount().dead, area.recount().ready), (0, 1));
+    assert_eq!(area.pin(id).map(|_| ()), Err(PinError::Gone));
+}
+
+#[test]
+fn two_deaths_without_a_reap_between_lose_nothing() {
+    let fake = Fake::new(1, 64, 4 * MIB, Flush::Now);
+    let area = area_of(&fake, 4);
+    let (first, second) = (area.alloc(1).unwrap(), area.alloc(2).unwrap());
+    let platform = &fake;
+    first.hand_over(&platform.enter());
+    second.hand_over(&platform.enter());
+    area.reap();
+    let recount = area.recount();
+    assert_eq!((recount.dead, recount.ready, recount.leaked), (0, 2, 0));
+}
+
+#[test]
+fn a_stack_survives_being_a_plain_word() {
+    let fake = Fake::new(1, 64, 4 * MIB, Flush::Now);
+    let area = area_of(&fake, 4);
+    let stack = area.alloc(1).unwrap();
+    let id = stack.id();
+    let word = stack.into_raw().get();
+    assert_eq!(area.recount().live, 1);
+    let stack = unsafe { KernelStack::from_raw(&area, RawStack::from_word(word)) };
+    assert_eq!(stack.id(), id);
+    drop(stack);
+    assert_eq!((area.recount().live, area.counters().leaked), (0, 0));
+}
+
+#[test]
+fn a_pin_reads_words_of_the_stack_and_nothing_else() {
+    let fake = Fake::new(1, 64, 4 * MIB, Flush::Now);
+    let area = area_of(&fake, 4);
+    let stack = area.alloc(1).unwrap();
+    fake.write(stack.top().wrapping_sub(8), 0x5a);
+    let pin = area.pin(stack.id()).unwrap();
+    assert_eq!(pin.word(pin.top().wrapping_sub(8)), Some(0x5a));
+    assert_eq!(pin.word(pin.top()), None);
+    assert_eq!(pin.word(pin.bottom().wrapping_sub(8)), None);
+    assert_eq!(pin.word(pin.bottom().wrapping_add(4)), None);
+    assert_eq!((pin.watermark(), stack.watermark()), (8, 8));
+}
+
+#[test]
+fn a_cpu_that_was_not_announced_is_refused() {
+    let fake = Fake::new(2, 64, 4 * MIB, Flush::Now);
+    let area = StackArea::new(&fake);
+    let config = vmstack::AreaConfig::new(fake.range(), 4, SIZE, 1);
+    unsafe { area.init(&config) }.unwrap();
+    fake.run_on(1);
+    assert!(matches!(area.alloc(1), Err(AllocError::UnknownCpu { cpus: 1, .. })));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Alloc,
+    Free(usize),
+    HandOver(usize),
+    Reap,
+    Pin(usize),
+    Unpin(usize),
+    Write(usize, usize),
+    WriteAround(usize, usize),
+    RunOn(usize),
+    FailIn(isize),
+    Drain,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let n = any::<usize>;
+    prop_oneof![
+        6 => Just(Op::Alloc),
+        5 => n().prop_map(Op::Free),
+        2 => n().prop_map(Op::HandOver),
+        2 => Just(Op::Reap),
+        2 => n().prop_map(Op::Pin),
+        2 => n().prop_map(Op::Unpin),
+        4 => (n(), 0..SIZE).prop_map(|(i, at)| Op::Write(i, at)),
+        1 => (n(), 0..SIZE).prop_map(|(i, at)| Op::WriteAround(i, at)),
+        3 => (0..CPUS).prop_map(Op::RunOn),
+        1 => (0..4_isize).prop_map(Op::FailIn),
+        1 => Just(Op::Drain),
+    ]
+}
+
+/// What should be true, kept the simple way.
+#[derive(Default)]
+struct Model<'f> {
+    live: Vec<KernelStack<'f, &'f Fake>>,
+    pins: Vec<(StackId, Pin<'f, &'f Fake>)>,
+    dead: Vec<Option<StackId>>,
+}
+
+fn pick<T>(items: &[T], n: usize) -> Option<usize> {
+    (!items.is_empty()).then(|| n % items.len())
+}
+
+fn step<'f>(op: &Op, fake: &'f Fake, area: &'f Area<'f>, cpu: &mut usize, model: &mut Model<'f>) {
+    match *op {
+        Op::Alloc => {
+            if let Ok(stack) = area.alloc(model.live.len()) {
+                assert!(fake.reads_zero(stack.bottom(), SIZE), "INV-ZERO");
+                assert_guarded(fake, &stack);
+                let pinned = model.pins.iter().any(|(_, pin)| pin.bottom() == stack.bottom());
+                assert!(!pinned && model.live.iter().all(|other| other.bottom() != stack.bottom()), "INV-LIVE");
+                model.live.push(stack);
+            }
+            fake.fail_in.store(-1, Ordering::Relaxed);
+        }
+        Op::Free(n) => drop(pick(&model.live, n).map(|i| model.live.swap_remove(i))),
+        Op::HandOver(n) => {
+            if let Some(i) = pick(&model.live, n) {
+                let stack = model.live.swap_remove(i);
+                model.dead[*cpu] = Some(stack.id());
+                stack.hand_over(&(&fake).enter());
+            }
+        }
+        Op::Reap => {
+            area.reap();
+            model.dead[*cpu] = None;
+        }
+        Op::Pin(n) => {
+            if let Some(i) = pick(&model.live, n) {
+                let id = model.live[i].id();
+                model.pins.push((id, area.pin(id).expect("a live stack can be pinned")));
+            }
+        }
+        Op::Unpin(n) => drop(pick(&model.pins, n).map(|i| model.pins.swap_remove(i))),
+        Op::Write(n, at) => {
+            if let Some(i) = pick(&model.live, n) {
+                fake.write(model.live[i].bottom().wrapping_add(at), 0xee);
+            }
+        }
+        Op::WriteAround(n, at) => {
+            if let Some(i) = pick(&model.live, n) {
+                let addr: VirtAddr = model.live[i].bottom().wrapping_add(at);
+                area.mark_written(addr);
+                fake.write_around(addr, 0xbb);
+            }
+        }
+        Op::RunOn(n) => {
+            *cpu = n;
+            fake.run_on(n);
+        }
+        Op::FailIn(n) => fake.fail_in.store(n, Ordering::Relaxed),
+        Op::Drain => area.drain(),
+    }
+}
+
+/// Stacks that somebody holds: live ones, dead ones not reaped, and given-back ones with a pin.
+fn held(model: &Model<'_>) -> usize {
+    let mut slots: Vec<_> = model.live.iter().map(|stack| stack.id().slot()).collect();
+    slots.extend(model.dead.iter().flatten().map(|id| id.slot()));
+    slots.extend(model.pins.iter().map(|(id, _)| id.slot()));
+    slots.sort_unstable();
+    slots.dedup();
+    slots.len()
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 192, ..Config::default() })]
+
+    #[test]
+    fn any_sequence_keeps_the_invariants(
+        ops in proptest::collection::vec(op(), 1..160),
+        late in any::<bool>(),
+        slots in 1_usize..40,
+        frames in 8_usize..160,
+    ) {
+        let fake = Fake::new(CPUS, frames, 8 * MIB, if late { Flush::WhenAsked } else { Flush::Now });
+        let area = area_of(&fake, slots);
+        let mut cpu = 0;
+        let mut model = Model { dead: vec![None; CPUS], ..Model::default() };
+        for op in &ops {
+            step(op, &fake, &area, &mut cpu, &mut model);
+            let recount = area.recount();
+            let sum = recount.free + recount.mapped() + recount.retiring;
+            assert_eq!((sum, recount.miscounted, recount.leaked), (slots, 0, 0), "INV-COUNT after {op:?}");
+            assert_eq!(recount.live + recount.dead, held(&model), "after {op:?}");
+            assert_eq!(fake.mapped_pages(), recount.mapped() * 4 + recount.metadata_pages, "after {op:?}");
+        }
+        fake.fail_in.store(-1, Ordering::Relaxed);
+        drop(model);
+        for cpu in 0..CPUS {
+            fake.run_on(cpu);
+            area.reap();
+            area.drain();
+        }
+        let recount = area.recount();
+        assert_eq!((recount.free, recount.retiring), (slots, 0), "when all tasks are gone, all slots are free");
+        assert_eq!(fake.frames_free(), frames - recount.metadata_pages, "and all frames");
+        let counters = area.counters();
+        assert_eq!(counters.allocated, counters.released);
+        assert_eq!((counters.populated, counters.unmapped), (counters.retired, counters.retired));
+        area.for_each_slot(|_, phase, _, _| assert_eq!(phase, Phase::Free));
+    }
+}
