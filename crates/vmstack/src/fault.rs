@@ -336,7 +336,7 @@ impl<P: Platform> StackArea<P> {
 
     /// A live stack's page that is mapped by now: another CPU mapped it and this one asked too early.
     fn is_spurious(&self, address: VirtAddr, slot: Option<SlotIndex>, context: &FaultContext) -> bool {
-        let phase = slot.and_then(|slot| self.metadata()?.try_record(slot)).map(|record| record.phase());
+        let phase = slot.and_then(|slot| self.metadata()?.try_record(slot)).map(super::slots::SlotRecord::phase);
         matches!(phase, Some(Phase::Live | Phase::Dead))
             && !context.protection
             && self.platform().translate(address).is_some()

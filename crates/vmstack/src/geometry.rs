@@ -595,10 +595,10 @@ fn check_guards(config: &AreaConfig, page: usize) -> Result<usize, GeometryError
     if trailing == 0 {
         return Err(GeometryError::NoTrailingGuard);
     }
-    if leading % page != 0 {
+    if !leading.is_multiple_of(page) {
         return Err(GeometryError::LeadingGuardNotPages { guard: leading, page });
     }
-    if trailing % page != 0 {
+    if !trailing.is_multiple_of(page) {
         return Err(GeometryError::TrailingGuardNotPages { guard: trailing, page });
     }
     Ok(leading.max(trailing))

@@ -8,7 +8,7 @@ mod fake;
 use fake::{Fake, FakeError, Flush};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::Config;
-use std::sync::atomic::Ordering;
+use core::sync::atomic::Ordering;
 use vmstack::{
     AllocError, InitError, KernelStack, Phase, Pin, PinError, Platform, RawStack, StackArea, StackId, VirtAddr,
 };

@@ -13,7 +13,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicIsize, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicIsize, AtomicU32, Ordering};
 
 use vmstack::{AreaConfig, Cpu, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
 
@@ -154,7 +154,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
     }
 
     pub(crate) fn reads_zero(&self, start: VirtAddr, bytes: usize) -> bool {
-        let memory = unsafe { std::slice::from_raw_parts(start.as_mut_ptr::<u8>(), bytes) };
+        let memory = unsafe { core::slice::from_raw_parts(start.as_mut_ptr::<u8>(), bytes) };
         memory.iter().all(|&byte| byte == 0)
     }
 
@@ -301,7 +301,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
         unsafe { self.host(page.get()).write_bytes(0, PAGE) };
     }
 
-    fn write_owner(&self, owner: usize, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
+    fn write_owner(&self, owner: usize, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
         write!(out, "task {owner}")
     }
 }
