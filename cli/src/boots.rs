@@ -1,0 +1,178 @@
+//! The boots of one run: the guest that is booted, on what, and what came of each boot.
+
+use core::time::Duration;
+use std::path::{Path, PathBuf};
+
+use crate::args::{self, Stacks};
+use crate::checkout::Checkout;
+use crate::checks::Check;
+use crate::console::Transcript;
+use crate::emulator::{Accelerator, Boot, Ended, scratch};
+use crate::failure::Failure;
+use crate::guest::Guest;
+use crate::interrupt::Interrupts;
+use crate::kvm::{Kvm, Question};
+use crate::outcome::Outcome;
+use crate::program::{self, Exit, Program};
+use crate::progress::Progress;
+use crate::provision::Ready;
+use crate::screen::{Screen, Tone};
+use crate::story::{SCENES, Scene};
+
+/// How long a boot of the story may take when the user does not say.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What the user asked of a run, and how it is interrupted.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The flags.
+    pub run: &'a args::Run,
+    /// How long one boot may take, when the user says.
+    pub limit: Option<Duration>,
+    /// The signals that end it.
+    pub interrupts: &'a Interrupts,
+}
+
+/// A guest that is built, and what executes it.
+#[derive(Debug)]
+pub struct Boots<'a> {
+    emulator: PathBuf,
+    guest: Guest,
+    kvm: Kvm,
+    request: Request<'a>,
+}
+
+impl<'a> Boots<'a> {
+    /// Builds the guest, and finds out what can execute it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be built, or on a signal.
+    pub fn set_up(ready: Ready, request: Request<'a>) -> Result<Self, Failure> {
+        let checkout = Checkout::find()?;
+        let guest = match (Guest::folder_given(), ready.toolchain) {
+            (Some(folder), _) => Guest::ready_in(&folder)?,
+            (None, Some(toolchain)) => Guest::build(&checkout, toolchain, request.interrupts)?,
+            (None, None) => return Err(Failure::cannot("no toolchain for the kernel; see `vmstack doctor`")),
+        };
+        let emulator = ready.emulator;
+        let kvm = Question::about(&emulator, &checkout)?.settle(&emulator, &guest.kernel, request.interrupts)?;
+        Ok(Self { emulator, guest, kvm, request })
+    }
+
+    /// Boots scene by scene, shows each and returns their findings.
+    ///
+    /// # Errors
+    ///
+    /// When a boot could not be started, or on a signal.
+    pub fn tell(&self, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
+        let folder = scratch()?;
+        let archive = folder.path().join("initrd");
+        write(&archive, &self.guest.archive_with_programs()?.finish())?;
+        let mut checks = Vec::new();
+        for scene in SCENES {
+            if self.request.run.stacks == Stacks::Direct && scene.stacks == Stacks::Virtual && !scene.counting {
+                checks.extend(scene.skip("needs stacks that are mapped page by page, and --stacks direct was given"));
+                continue;
+            }
+            screen.heading(scene.title);
+            checks.extend(self.act(&scene, &archive, screen)?);
+        }
+        Ok(checks)
+    }
+
+    /// Boots one scene.
+    fn act(&self, scene: &Scene, archive: &Path, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
+        let accelerator = if scene.counting { Accelerator::Counting } else { self.kvm.accelerator() };
+        let words = scene.words();
+        let boot = Boot {
+            archive: Some(archive),
+            limit: self.request.limit.or(Some(LIMIT)),
+            ..self.boot(words.line()?, accelerator)
+        };
+        let progress = Progress::start("booting");
+        let mut transcript = Transcript::default();
+        let ended = boot.run(self.request.interrupts, &mut |at, bytes| {
+            transcript.hear(at, bytes);
+            progress.note(bytes);
+            Ok(())
+        })?;
+        drop(progress);
+        transcript.finish(Duration::ZERO);
+        refused(&ended, transcript.is_empty())?;
+        let outcome = Outcome::of(ended.end, transcript.has_marker(&scene.marker()));
+        show(scene, outcome, &transcript, screen);
+        Ok(scene.judge(outcome, &transcript))
+    }
+
+    /// Boots one program: how it ended, or what the machine died of.
+    ///
+    /// # Errors
+    ///
+    /// When the boot could not be started, or on a signal.
+    pub fn run_program(&self, program: &Program, words: &str) -> Result<Result<Exit, String>, Failure> {
+        let folder = scratch()?;
+        let path = folder.path().join("initrd");
+        let mut archive = self.guest.archive()?;
+        archive.add(program.name(), &program.bytes);
+        write(&path, &archive.finish())?;
+        let boot = Boot {
+            archive: Some(&path),
+            limit: self.request.limit,
+            interactive: true,
+            ..self.boot(words, self.kvm.accelerator())
+        };
+        let mut silent = true;
+        let ended = boot.run(self.request.interrupts, &mut |_, bytes| {
+            silent = false;
+            program::pass_output(bytes)
+        })?;
+        refused(&ended, silent && ended.side_channel.is_empty())?;
+        let exit = Exit::reported(&ended.side_channel);
+        Ok(program::judge(Outcome::of(ended.end, exit.is_some()), exit))
+    }
+
+    fn boot<'b>(&'b self, words: &'b str, accelerator: Accelerator) -> Boot<'b> {
+        Boot {
+            emulator: &self.emulator,
+            kernel: &self.guest.kernel,
+            archive: None,
+            words,
+            accelerator,
+            cpus: self.request.run.cpus,
+            memory: self.request.run.memory.get(),
+            limit: None,
+            interactive: false,
+        }
+    }
+}
+
+/// Fails when the emulator refused the machine, so that no guest ever ran.
+fn refused(ended: &Ended, silent: bool) -> Result<(), Failure> {
+    match ended.refusal() {
+        Some(words) if silent => {
+            Err(Failure::cannot(format!("the emulator refused to start: {words}; `vmstack doctor` says more")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Shows a boot that ended in order as its scene does; else its last lines.
+fn show(scene: &Scene, outcome: Outcome, transcript: &Transcript, screen: &mut Screen) {
+    const LAST: usize = 12;
+    if outcome == Outcome::Orderly {
+        return (scene.show)(transcript, screen);
+    }
+    let line = screen.paint(Tone::Bad, &format!("  {outcome}; its last lines:"));
+    screen.line(&line);
+    let lines = transcript.lines();
+    for line in &lines[lines.len().saturating_sub(LAST)..] {
+        screen.line(&format!("  {:8.3}  {}", line.at.as_secs_f32(), line.text));
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|error| {
+        Failure::cannot(format!("{} cannot be written: {error}; make room there or set TMPDIR", path.display()))
+    })
+}

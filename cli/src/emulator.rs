@@ -1,0 +1,195 @@
+//! One boot: QEMU's command line, its console as it comes, and how it ended.
+//!
+//! The guest's first serial port is QEMU's standard output (and input, for a program); the second is a file in a
+//! temporary folder that lives as long as the boot. Nothing of QEMU's own configuration or default devices is used, so that
+//! a boot is the same on every machine. The emulator is on a `Leash`: it ends with this process, whatever ends that.
+
+use core::time::Duration;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+
+use crate::failure::Failure;
+use crate::interrupt::Interrupts;
+use crate::leash::{End, Leash, Stream};
+
+/// The byte that stands for the end of standard input on the guest's serial port: EOT, as a terminal's Ctrl-D.
+const END_OF_INPUT: u8 = 4;
+
+/// Who hears the guest's console: the time since the emulator's start, and the bytes. An error stops the emulator.
+pub type Console<'a> = dyn FnMut(Duration, &[u8]) -> Result<(), Failure> + 'a;
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// Hardware virtualisation.
+    Kvm,
+    /// Software emulation, a thread for each CPU.
+    Tcg,
+    /// Software emulation of one CPU whose clock is the number of instructions: for counting.
+    Counting,
+}
+
+/// One machine to boot.
+#[derive(Clone, Debug)]
+pub struct Boot<'a> {
+    /// The emulator's program.
+    pub emulator: &'a Path,
+    /// The kernel's ELF file.
+    pub kernel: &'a Path,
+    /// The initial file system, a file; none for a boot that needs none.
+    pub archive: Option<&'a Path>,
+    /// The kernel's command line.
+    pub words: &'a str,
+    /// What executes the guest.
+    pub accelerator: Accelerator,
+    /// Number of CPUs; counting uses one, whatever is asked.
+    pub cpus: u32,
+    /// Memory, in MiB.
+    pub memory: u32,
+    /// How long it may take, when there is a limit.
+    pub limit: Option<Duration>,
+    /// Whether this process's standard input becomes the guest's.
+    pub interactive: bool,
+}
+
+/// How a boot ended, and what is left of it.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How the emulator ended.
+    pub end: End,
+    /// What the guest wrote to its second serial port.
+    pub side_channel: String,
+    /// What the emulator itself complained about.
+    pub complaint: String,
+}
+
+impl Ended {
+    /// The emulator's own words when it refused to start: it exited with status 1 and complained.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        match self.end {
+            End::Exited(status) if status.code() == Some(1) => self.complaint.lines().find(|line| !line.is_empty()),
+            _ => None,
+        }
+    }
+}
+
+impl Boot<'_> {
+    /// Boots, hands the console's bytes to `console` as they come with the time since the start, and waits for the end.
+    ///
+    /// # Errors
+    ///
+    /// When the emulator cannot be started, on a signal, and whatever `console` returns. The emulator is gone then.
+    pub fn run(&self, interrupts: &Interrupts, console: &mut Console<'_>) -> Result<Ended, Failure> {
+        let scratch = scratch()?;
+        let side_channel = scratch.path().join("com2");
+        let mut command = Command::new(self.emulator);
+        command.args(self.arguments(&side_channel));
+        command.stdin(if self.interactive { Stdio::piped() } else { Stdio::null() });
+        let mut leash = Leash::spawn(&mut command).map_err(|error| {
+            let emulator = self.emulator.display();
+            Failure::cannot(format!("the emulator {emulator} cannot be started: {error}; `vmstack doctor` says more"))
+        })?;
+        if let Some(input) = leash.input() {
+            pass_input(input);
+        }
+        let mut complaint = Vec::new();
+        let end = leash.attend(self.limit, interrupts, &mut |at, stream, bytes| match stream {
+            Stream::Output => console(at, bytes),
+            Stream::Complaint => {
+                complaint.extend_from_slice(bytes);
+                Ok(())
+            }
+        })?;
+        let side_channel = std::fs::read(&side_channel).unwrap_or_default();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Ended { end, side_channel: text(&side_channel), complaint: text(&complaint) })
+    }
+
+    /// The emulator's arguments.
+    fn arguments(&self, side_channel: &Path) -> Vec<OsString> {
+        let mut all: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
+        match self.accelerator {
+            Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "max"]),
+            Accelerator::Tcg => add(&["-accel", "tcg,thread=multi", "-cpu", "max"]),
+            Accelerator::Counting => {
+                // Without `erms` nobody clears memory byte by byte, which would count eight times as much.
+                add(&["-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", "max,-erms"]);
+            }
+        }
+        let cpus = if self.accelerator == Accelerator::Counting { 1 } else { self.cpus };
+        add(&["-smp", &cpus.to_string(), "-m", &format!("{}M", self.memory)]);
+        add(&["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
+        add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-serial", "stdio", "-serial"]);
+        all.push(prefixed("file:", side_channel));
+        all.extend(["-kernel".into(), self.kernel.into()]);
+        if let Some(archive) = self.archive {
+            all.extend(["-initrd".into(), archive.into()]);
+        }
+        all.extend(["-append".into(), self.words.into()]);
+        all
+    }
+}
+
+fn prefixed(prefix: &str, path: &Path) -> OsString {
+    let mut word = OsString::from(prefix);
+    word.push(path);
+    word
+}
+
+/// A temporary folder that is removed when it is dropped.
+///
+/// # Errors
+///
+/// When the system's folder for temporary files cannot be written.
+pub fn scratch() -> Result<tempfile::TempDir, Failure> {
+    tempfile::Builder::new().prefix("vmstack-").tempdir().map_err(|error| {
+        Failure::cannot(format!("no temporary folder can be made: {error}; set TMPDIR to a folder that is writable"))
+    })
+}
+
+/// Copies this process's standard input to the guest until either ends.
+///
+/// The thread may stay in its read for ever; it ends with the process.
+fn pass_input(mut guest: ChildStdin) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        loop {
+            let count = std::io::stdin().lock().read(&mut buffer).unwrap_or(0);
+            let bytes: &[u8] = if count == 0 { &[END_OF_INPUT] } else { &buffer[..count] };
+            if guest.write_all(bytes).and_then(|()| guest.flush()).is_err() || count == 0 {
+                break;
+            }
+        }
+    });
+}
+
+/// The emulator that `VMSTACK_QEMU` names, when it is set.
+#[must_use]
+pub fn named_by_environment() -> Option<PathBuf> {
+    std::env::var_os("VMSTACK_QEMU").filter(|name| !name.is_empty()).map(PathBuf::from)
+}
+
+/// How long one boot may take: `VMSTACK_TIME_LIMIT` in seconds, when it is set.
+///
+/// # Errors
+///
+/// When the variable is not a positive number of seconds.
+pub fn time_limit() -> Result<Option<Duration>, Failure> {
+    let Some(word) = std::env::var_os("VMSTACK_TIME_LIMIT").filter(|word| !word.is_empty()) else {
+        return Ok(None);
+    };
+    let seconds = word.to_str().and_then(|word| word.parse::<f64>().ok()).filter(|&seconds| seconds > 0.0);
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).map(Some).ok_or_else(|| {
+        Failure::cannot(format!(
+            "VMSTACK_TIME_LIMIT is `{}`; set it to a number of seconds above 0, or unset it",
+            word.display()
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests;

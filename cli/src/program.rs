@@ -1,0 +1,193 @@
+//! `vmstack run --program FILE ARG...`: one program in the guest instead of the story.
+//!
+//! The guest's first serial port is the command's standard input and output, byte for byte. How the program ended is
+//! the last word of the second port, `exit STATUS` or `signal NUMBER`, and becomes the command's exit status as a shell
+//! would say it. The emulator's own status never does: a machine that died on the way is exit status 1, and said so.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::args::Stacks;
+use crate::checks::{Check, Verdict};
+use crate::elf;
+use crate::failure::Failure;
+use crate::outcome::Outcome;
+use crate::story;
+use crate::words::Words;
+
+/// A program that is fit to run in the guest.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Where the guest finds it, and its `argv[0]`.
+    pub path: PathBuf,
+    /// Its further arguments.
+    pub arguments: Vec<OsString>,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// How a program ended, as the guest reported it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Status(u8),
+    /// A signal killed it.
+    Signal(u8),
+}
+
+impl Exit {
+    /// The exit status that a shell gives it.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Status(status) => status,
+            Self::Signal(signal) => signal.saturating_add(128),
+        }
+    }
+
+    /// The last report of an end in the side channel.
+    #[must_use]
+    pub fn reported(side_channel: &str) -> Option<Self> {
+        side_channel.lines().rev().find_map(|line| match line.trim_end().split_once(' ') {
+            Some(("exit", status)) => status.parse().ok().map(Self::Status),
+            Some(("signal", signal)) => signal.parse().ok().map(Self::Signal),
+            _ => None,
+        })
+    }
+}
+
+impl Program {
+    /// Takes `words`, a file and its arguments; `file` is where the file's bytes are, if not there.
+    ///
+    /// # Errors
+    ///
+    /// When the file is not fit to run in the guest.
+    pub fn of(words: &[OsString], file: Option<&Path>) -> Result<Self, Failure> {
+        let (name, arguments) = words.split_first().unwrap_or((const { &OsString::new() }, &[]));
+        let path = absolute(Path::new(name))?;
+        let bytes = elf::read(file.unwrap_or(&path))?;
+        Ok(Self { path, arguments: arguments.to_vec(), bytes })
+    }
+
+    /// The kernel's command line for it.
+    #[must_use]
+    pub fn words(&self, stacks: Stacks) -> Words {
+        let arguments = core::iter::once(self.path.as_os_str()).chain(self.arguments.iter().map(OsString::as_os_str));
+        let words = Words::mode("program").with("stacks", story::word(stacks));
+        let words = arguments.fold(words, |words, argument| words.with_hex("argv", argument));
+        environment().iter().fold(words, |words, variable| words.with_hex("env", variable))
+    }
+
+    /// Where the archive holds it.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.path.as_os_str().as_bytes()
+    }
+}
+
+/// The guest's environment: what a program needs to find others and to draw on the terminal it is shown on.
+fn environment() -> Vec<OsString> {
+    let mut variables: Vec<OsString> = vec!["PATH=/bin:/usr/bin".into(), "HOME=/".into()];
+    if let Some(terminal) = std::env::var_os("TERM") {
+        let mut variable = OsString::from("TERM=");
+        variable.push(terminal);
+        variables.push(variable);
+    }
+    variables
+}
+
+/// The absolute path of `path`, without `.` and `..`; links stay as they are named, for busybox goes by its name.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    let whole = std::path::absolute(path).map_err(|error| {
+        Failure::cannot(format!("the program `{}` has no absolute path: {error}; name a file", path.display()))
+    })?;
+    let mut plain = PathBuf::new();
+    for component in whole.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    Ok(plain)
+}
+
+/// Passes the guest's output on at once.
+///
+/// # Errors
+///
+/// When nobody reads it any more, so that the guest can be stopped.
+pub fn pass_output(bytes: &[u8]) -> Result<(), Failure> {
+    // A lock's own buffer would hold back a prompt without a line end, so it is flushed each time.
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| {
+        Failure::cannot(format!("standard output cannot be written: {error}; the program was stopped"))
+    })
+}
+
+/// What the end of the boot means: the command's exit status, and the finding that `--json` gets.
+///
+/// # Errors
+///
+/// What the emulator died of, when the program's end was not reported or the machine did not end in order after it.
+pub fn judge(outcome: Outcome, exit: Option<Exit>) -> Result<Exit, String> {
+    match (outcome, exit) {
+        (Outcome::Orderly, Some(exit)) => Ok(exit),
+        (outcome, Some(_)) => Err(format!("the program had ended, but then {outcome}")),
+        (outcome, None) => Err(format!("{outcome}, and the program's end was never reported")),
+    }
+}
+
+/// The finding of a program's run.
+#[must_use]
+pub fn check(judged: &Result<Exit, String>, path: &OsStr) -> Check {
+    const NAME: &str = "program.ended";
+    let path = path.display();
+    match judged {
+        Ok(Exit::Status(status)) => {
+            Check::new(NAME, Verdict::Pass, format!("{path} ended by itself")).with_figure(*status, "exit status")
+        }
+        Ok(Exit::Signal(signal)) => {
+            Check::new(NAME, Verdict::Pass, format!("a signal killed {path}")).with_figure(*signal, "signal")
+        }
+        Err(why) => Check::fail(NAME, why.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Exit, Program, absolute, judge};
+    use crate::args::Stacks;
+    use crate::outcome::Outcome;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn the_last_report_of_an_end_counts() {
+        assert_eq!(Exit::reported("boot\nexit 3\n"), Some(Exit::Status(3)));
+        assert_eq!(Exit::reported("exit 1\nsignal 11\r\n").map(Exit::code), Some(139));
+        assert_eq!(Exit::reported("exit 300\nexit\nexited 0\n"), None);
+    }
+
+    #[test]
+    fn only_a_reported_end_on_a_machine_that_ended_in_order_is_one() {
+        assert_eq!(judge(Outcome::Orderly, Some(Exit::Status(0))), Ok(Exit::Status(0)));
+        assert!(judge(Outcome::Reset, Some(Exit::Status(0))).is_err_and(|why| why.contains("reset")));
+        assert!(judge(Outcome::Killed { signal: 9 }, None).is_err_and(|why| why.contains("never reported")));
+    }
+
+    #[test]
+    fn arguments_travel_as_hexadecimal_after_the_absolute_path() {
+        let program = Program { path: "/a".into(), arguments: vec!["b c".into()], bytes: Vec::new() };
+        let words = program.words(Stacks::Direct);
+        let line = words.line().expect("short");
+        assert!(line.starts_with("mode=program stacks=direct argv=2f61 argv=622063 env="), "{line}");
+    }
+
+    #[test]
+    fn paths_are_made_absolute_and_plain() {
+        assert_eq!(absolute(Path::new("/a/./b/../c")), Ok(PathBuf::from("/a/c")));
+        assert!(absolute(Path::new("x")).is_ok_and(|path| path.is_absolute() && path.ends_with("x")));
+        assert!(absolute(Path::new("")).is_err());
+    }
+}

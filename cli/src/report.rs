@@ -1,0 +1,68 @@
+//! The table at the end: one line a finding, and why for those that did not pass.
+
+use crate::checks::{Check, Verdict};
+use crate::screen::{COLUMNS, Screen, Tone, wrap};
+
+/// How far the reasons are set in, in columns.
+const INDENT: usize = 6;
+
+/// Prints the findings and their sum.
+pub fn table(screen: &mut Screen, checks: &[Check]) {
+    screen.heading("Findings");
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+    for check in checks {
+        let line = row(screen, check, width);
+        screen.line(&line);
+        if check.outcome != Verdict::Pass {
+            explain(screen, &check.detail);
+        }
+    }
+    screen.line(&sum(checks));
+}
+
+fn row(screen: &Screen, check: &Check, width: usize) -> String {
+    let (mark, tone) = match check.outcome {
+        Verdict::Pass => ("pass", Tone::Good),
+        Verdict::Fail => ("FAIL", Tone::Bad),
+        Verdict::Skip => ("skip", Tone::Faint),
+    };
+    let figure = check.figure.as_ref().map_or_else(String::new, |figure| format!("{figure} {}", check.unit));
+    let line = format!("{}  {:width$}  {figure}", screen.paint(tone, mark), check.name);
+    line.trim_end().to_owned()
+}
+
+fn explain(screen: &mut Screen, detail: &str) {
+    for line in wrap(detail, COLUMNS - INDENT) {
+        let line = screen.paint(Tone::Faint, &line);
+        screen.line(&format!("{:INDENT$}{line}", ""));
+    }
+}
+
+fn sum(checks: &[Check]) -> String {
+    let count = |verdict| checks.iter().filter(|check| check.outcome == verdict).count();
+    let (pass, fail, skip) = (count(Verdict::Pass), count(Verdict::Fail), count(Verdict::Skip));
+    format!("{pass} as it should be, {fail} fell short, {skip} not looked at")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+    use crate::checks::{Check, Verdict};
+    use crate::screen::tests::Written;
+
+    #[test]
+    fn rows_are_aligned_and_reasons_are_given_for_what_did_not_pass() {
+        let written = Written::default();
+        let checks = [
+            Check::new("guard.frames", Verdict::Pass, "not shown").with_figure(0_u64, "frames"),
+            Check::fail("a", "the guest printed no fact `a` ".repeat(4)),
+            Check::skip("b", "no emulator"),
+        ];
+        table(&mut written.screen(), &checks);
+        let text = written.text();
+        assert!(text.contains("pass  guard.frames  0 frames\n"), "{text}");
+        assert!(text.contains("FAIL  a\n      the guest") && text.contains("skip  b\n      no emulator"), "{text}");
+        assert!(text.ends_with("1 as it should be, 1 fell short, 1 not looked at\n") && !text.contains("not shown"));
+        assert!(text.lines().all(|line| line.chars().count() <= 80));
+    }
+}

@@ -1,0 +1,150 @@
+//! `vmstack run`: from the flags to the exit status.
+//!
+//! What can be refused at once is refused before anything is installed, built or booted: a target that is not there yet,
+//! a machine that is too small, a place for JSON that cannot be written, a program that cannot run.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::args::{self, Target};
+use crate::boots::{Boots, Request};
+use crate::busybox;
+use crate::checkout::Checkout;
+use crate::checks::{Check, all_hold};
+use crate::emulator::time_limit;
+use crate::failure::Failure;
+use crate::guest::Guest;
+use crate::hosted;
+use crate::interrupt::Interrupts;
+use crate::json::Sink;
+use crate::machine::ThisMachine;
+use crate::program::{self, Program};
+use crate::provision::{Refusal, provision};
+use crate::report;
+use crate::screen::Screen;
+use crate::story::SCENES;
+
+/// The smallest machine: this much, and [`MIB_A_CPU`] for each CPU.
+const MIB_AT_LEAST: u32 = 64;
+const MIB_A_CPU: u32 = 8;
+
+/// Carries out `vmstack run`.
+///
+/// # Errors
+///
+/// When it could not be carried out.
+pub fn run(run: &args::Run, interrupts: &Interrupts) -> Result<ExitCode, Failure> {
+    check_machine(run)?;
+    let request = Request { run, limit: time_limit()?, interrupts };
+    let sink = Sink::open(run.json.as_deref())?;
+    if run.program.is_empty() { tell(request, sink) } else { run_program(request, sink) }
+}
+
+/// Refuses what can be seen to be impossible from the flags alone.
+fn check_machine(run: &args::Run) -> Result<(), Failure> {
+    match run.on {
+        Some(Target::Aarch64 | Target::Riscv64) => {
+            return Err(Failure::cannot("that target is not there yet; use --on x86_64 or --on hosted"));
+        }
+        Some(Target::Hosted) if !run.program.is_empty() => {
+            return Err(Failure::cannot("--program needs the reference kernel, not --on hosted; leave --on away"));
+        }
+        _ => {}
+    }
+    let (memory, cpus) = (run.memory.get(), run.cpus);
+    let least = MIB_AT_LEAST + MIB_A_CPU * cpus;
+    if memory < least {
+        let line = format!("--memory {memory} is too little for {cpus} CPUs; give at least --memory {least}");
+        return Err(Failure::cannot(line));
+    }
+    Ok(())
+}
+
+/// Runs the story: hosted first, then boot by boot.
+fn tell(request: Request<'_>, sink: Sink) -> Result<ExitCode, Failure> {
+    let Request { run, interrupts, .. } = request;
+    let mut screen = Screen::standard(sink.takes_standard_output());
+    let ready = match run.on {
+        Some(Target::Hosted) => None,
+        on => match provision(&mut ThisMachine::new(interrupts), Guest::folder_given().is_none()) {
+            Ok(ready) => Some(Ok(ready)),
+            Err(refusal) if on.is_some() => return Err(Failure::cannot(refusal.to_string())),
+            Err(refusal) => Some(Err(refusal)),
+        },
+    };
+    interrupts.check()?;
+    let notice = ready.as_ref().and_then(|ready| ready.as_ref().err()).map(notice);
+    announce(&mut screen, &sink, notice.as_deref());
+    let mut checks = tell_hosted(&mut screen);
+    match ready {
+        Some(Ok(ready)) => checks.extend(Boots::set_up(ready, request)?.tell(&mut screen)?),
+        Some(Err(_)) => checks.extend(SCENES.iter().flat_map(|scene| scene.skip("no emulator could be had"))),
+        None => {}
+    }
+    report::table(&mut screen, &checks);
+    announce(&mut screen, &sink, notice.as_deref());
+    sink.write(&checks)?;
+    Ok(ExitCode::from(u8::from(!all_hold(&checks))))
+}
+
+/// The line that is the first and the last where no emulator can be had.
+fn notice(refusal: &Refusal) -> String {
+    format!("Only the hosted story runs: {refusal}")
+}
+
+fn announce(screen: &mut Screen, sink: &Sink, notice: Option<&str>) {
+    match notice {
+        Some(notice) if sink.takes_standard_output() => eprintln!("{notice}"),
+        Some(notice) => screen.line(notice),
+        None => {}
+    }
+}
+
+fn tell_hosted(screen: &mut Screen) -> Vec<Check> {
+    let told = hosted::story();
+    for line in &told.text {
+        screen.line(line);
+    }
+    told.checks
+}
+
+/// Runs one program in the guest.
+fn run_program(request: Request<'_>, sink: Sink) -> Result<ExitCode, Failure> {
+    let Request { run, interrupts, .. } = request;
+    if sink.takes_standard_output() {
+        let line = "--json - and --program both want standard output; give --json a file";
+        return Err(Failure::cannot(line));
+    }
+    let checkout = Checkout::find()?;
+    let first = run.program.first().map(Path::new).unwrap_or(Path::new(""));
+    let file = busybox::is_wanted(first).then(|| busybox::fetch(&checkout, interrupts)).transpose()?;
+    let program = Program::of(&run.program, file.as_deref())?;
+    let words = program.words(run.stacks);
+    words.line()?;
+    check_room(run, &program)?;
+    let ready = provision(&mut ThisMachine::new(interrupts), Guest::folder_given().is_none())
+        .map_err(|refusal| Failure::cannot(refusal.to_string()))?;
+    let judged = Boots::set_up(ready, request)?.run_program(&program, words.line()?)?;
+    sink.write(&[program::check(&judged, program.path.as_os_str())])?;
+    match judged {
+        Ok(exit) => Ok(ExitCode::from(exit.code())),
+        Err(why) => {
+            eprintln!("vmstack: {why}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Refuses a program that the machine's memory does not hold beside everything else.
+fn check_room(run: &args::Run, program: &Program) -> Result<(), Failure> {
+    let size = u32::try_from(program.bytes.len().div_ceil(1 << 20)).unwrap_or(u32::MAX);
+    // Twice: once in the archive, once as it runs.
+    let least = size.saturating_mul(2).saturating_add(MIB_AT_LEAST + MIB_A_CPU * run.cpus);
+    if run.memory.get() >= least {
+        return Ok(());
+    }
+    let (path, memory) = (program.path.display(), run.memory);
+    Err(Failure::cannot(format!(
+        "{path} has {size} MiB, too much for --memory {memory}; give at least --memory {least}"
+    )))
+}

@@ -1,0 +1,175 @@
+//! Judgements of sample transcripts: what must pass, and each way to fall short.
+
+use super::{SCENES, Scene, control, cost, overflow};
+use crate::checks::{Check, Verdict, all_hold};
+use crate::console::Transcript;
+use crate::outcome::Outcome;
+use crate::screen::tests::Written;
+
+const CONTROL: &str = "\
+fact control.victim.range 0xffff888000100000 0xffff888000104000
+fact control.neighbour.owner 5
+fact control.neighbour.word 0xffff8880000ffff8 0x1111 0x4141414141414141
+fact control.thread_info.word 0xffff888000100000 7 0x4141414141414141
+fact control.faults 0
+";
+
+const STORY: &str = "\
+booting
+BUG: TASK stack guard page was hit at 0xffffc90000003ff8 (stack is 0xffffc90000004000..0xffffc90000008000)
+ recurse+0x18
+fact cpu1.tick 3
+---[ end trace ]---
+fact overflow.wait 4 139
+fact overflow.alive 6
+fact overflow.expected 6
+fact fragmentation.free 1048576
+fact fragmentation.direct.got 0
+fact fragmentation.virtual.got 60
+fact guard.frames 0
+fact balance.frames 50000 50000
+fact balance.tables 4 4
+fact balance.slots 0
+fact cost.page_table_bytes 100 4096
+fact area.slot 0 live 1024 16384 2 init
+marker end-of-story
+";
+
+const COUNT: &str = "\
+fact cost.calibration 100000 100003
+fact cost.virtual.p50 900
+fact cost.virtual.clear 520
+fact cost.direct.p50 800
+fact cost.direct.clear 640
+";
+
+fn judge(scene: &Scene, log: &str) -> Vec<Check> {
+    scene.judge(Outcome::Orderly, &Transcript::of(log))
+}
+
+/// The outcome of the check `name` when `from` is `to` in the log.
+fn changed(scene: &Scene, log: &str, from: &str, to: &str, name: &str) -> Check {
+    assert!(log.contains(from), "{from}");
+    let checks = judge(scene, &log.replace(from, to));
+    checks.into_iter().find(|check| check.name == name).expect("a check of that name")
+}
+
+fn assert_falls(scene: &Scene, log: &str, from: &str, to: &str, name: &str) {
+    let check = changed(scene, log, from, to, name);
+    assert_eq!(check.outcome, Verdict::Fail, "{check:?}");
+}
+
+#[test]
+fn the_checks_are_those_that_scripts_know() {
+    let names: Vec<&str> = SCENES.iter().flat_map(|scene| scene.claims).map(|claim| claim.name).collect();
+    assert_eq!(
+        names.join(" "),
+        "control.neighbour_corrupted control.thread_info_corrupted \
+        control.mapped_thread_info_corrupted overflow.reported_once overflow.task_killed overflow.survivors \
+        fragmentation.direct_fails fragmentation.virtual_succeeds guard.frames balance.frames balance.slots \
+        cost.page_table_bytes_per_stack cost.alloc_free_virtual cost.alloc_free_direct"
+    );
+}
+
+#[test]
+fn each_scene_boots_as_the_contract_says() {
+    let lines = SCENES.map(|scene| scene.words().line().map(str::to_owned).expect("short"));
+    assert_eq!(lines[0], "mode=control stacks=direct thread_info=bottom");
+    assert_eq!(lines[1], "mode=control stacks=virtual thread_info=bottom");
+    assert_eq!(lines[2], "mode=story stacks=virtual thread_info=off");
+    assert_eq!((lines[3].as_str(), SCENES[3].counting), ("mode=count stacks=virtual thread_info=off", true));
+}
+
+#[test]
+fn good_transcripts_pass() {
+    let mapped = "fact control.mapped_thread_info.word 0x10 1 2\nfact control.faults 0\n";
+    for (scene, log) in
+        [(control::DIRECT, CONTROL), (control::MAPPED, mapped), (overflow::SCENE, STORY), (cost::SCENE, COUNT)]
+    {
+        let checks = judge(&scene, log);
+        assert!(all_hold(&checks) && checks.len() == scene.claims.len(), "{checks:#?}");
+    }
+}
+
+#[test]
+fn a_control_without_damage_or_with_a_fault_falls_short() {
+    let scene = &control::DIRECT;
+    assert_falls(scene, CONTROL, "0x1111", "0x4141414141414141", "control.neighbour_corrupted");
+    assert_falls(scene, CONTROL, "faults 0", "faults 1", "control.thread_info_corrupted");
+    assert_falls(scene, CONTROL, "word 0xffff8880000ffff8", "word 0xffff888000100008", "control.neighbour_corrupted");
+}
+
+#[test]
+fn one_overflow_means_one_report() {
+    let name = "overflow.reported_once";
+    assert_falls(&overflow::SCENE, STORY, "BUG: TASK", "BUG: task", name);
+    let line = "BUG: TASK stack guard page was hit at 0x1\n";
+    let twice = changed(&overflow::SCENE, STORY, "booting\n", line, name);
+    assert_eq!((twice.outcome, twice.figure), (Verdict::Fail, Some(2.into())));
+}
+
+#[test]
+fn each_other_claim_of_the_story_can_fall_short() {
+    for (from, to, name) in [
+        ("wait 4 139", "wait 4 0", "overflow.task_killed"),
+        ("wait 4 139", "wait 4 9", "overflow.task_killed"),
+        ("alive 6", "alive 5", "overflow.survivors"),
+        ("alive 6\nfact overflow.expected 6", "alive 0\nfact overflow.expected 0", "overflow.survivors"),
+        ("direct.got 0", "direct.got 1", "fragmentation.direct_fails"),
+        ("virtual.got 60", "virtual.got 0", "fragmentation.virtual_succeeds"),
+        ("guard.frames 0", "guard.frames 1", "guard.frames"),
+        ("50000 50000", "50000 49999", "balance.frames"),
+        ("balance.slots 0", "balance.slots 1", "balance.slots"),
+        ("bytes 100 4096", "bytes 0 0", "cost.page_table_bytes_per_stack"),
+    ] {
+        assert_falls(&overflow::SCENE, STORY, from, to, name);
+    }
+}
+
+#[test]
+fn figures_are_numbers_of_their_unit() {
+    let checks = judge(&overflow::SCENE, STORY);
+    let tables = checks.last().expect("a check");
+    assert_eq!(
+        (tables.figure.as_ref().and_then(serde_json::Number::as_f64), tables.unit.as_str()),
+        (Some(41.0), "bytes")
+    );
+    assert_eq!(judge(&cost::SCENE, COUNT)[0].figure, Some(900.into()));
+}
+
+#[test]
+fn figures_are_withheld_when_the_calibration_is_off() {
+    let check = changed(&cost::SCENE, COUNT, "100003", "110000", "cost.alloc_free_virtual");
+    assert_eq!((check.outcome, check.figure), (Verdict::Fail, None));
+}
+
+#[test]
+fn a_missing_fact_fails_and_is_named() {
+    let check = changed(&overflow::SCENE, STORY, "fact guard.frames 0\n", "", "guard.frames");
+    assert_eq!((check.outcome, check.detail.as_str()), (Verdict::Fail, "the guest printed no fact `guard.frames`"));
+}
+
+#[test]
+fn a_boot_that_did_not_end_in_order_fails_every_claim_with_how_it_ended() {
+    let checks = overflow::SCENE.judge(Outcome::Reset, &Transcript::of(STORY));
+    assert_eq!(checks.len(), overflow::SCENE.claims.len());
+    assert!(checks.iter().all(|check| check.outcome == Verdict::Fail && check.detail.contains("reset itself")));
+}
+
+#[test]
+fn what_is_shown_fits_the_screen_and_quotes_the_report() {
+    for (scene, log) in [(control::DIRECT, CONTROL), (overflow::SCENE, STORY), (cost::SCENE, COUNT)] {
+        let written = Written::default();
+        (scene.show)(&Transcript::of(log), &mut written.screen());
+        let text = written.text();
+        let ours = text.lines().filter(|line| !line.starts_with("BUG:"));
+        assert!(ours.clone().all(|line| line.chars().count() <= 80), "{text}");
+    }
+    let written = Written::default();
+    (overflow::SCENE.show)(&Transcript::of(STORY), &mut written.screen());
+    assert!(
+        written.text().contains("..0xffffc90000008000)\n recurse+0x18\n---[ end trace ]---\n"),
+        "{}",
+        written.text()
+    );
+}

@@ -1,0 +1,289 @@
+//! The command as scripts see it: exit statuses, one line for each refusal, JSON, and no trace after it.
+//!
+//! The emulator is a shell script that ends as the test asks; the guest's kernel is this command's own binary, which has
+//! symbols. Nothing is built, downloaded or installed.
+
+use core::time::Duration;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
+
+/// A guest that is ready, and a folder for temporary files that must be empty in the end.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir_all(folder.path().join("tmp")).expect("made");
+        std::os::unix::fs::symlink(BINARY, folder.path().join("kernel")).expect("linked");
+        Self { folder }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A program that the command takes: its own binary, with the entry that asks for a dynamic linker taken out.
+    fn program(&self) -> String {
+        let mut bytes = std::fs::read(BINARY).expect("readable");
+        let entries = usize::from(bytes[56]);
+        for entry in (0..entries).map(|index| 64 + 56 * index) {
+            if bytes[entry..entry + 4] == [3, 0, 0, 0] {
+                bytes[entry] = 0;
+            }
+        }
+        let path = self.file("static");
+        std::fs::write(&path, bytes).expect("written");
+        path.to_str().expect("text").to_owned()
+    }
+
+    fn vmstack(&self, boot: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(words).stdin(Stdio::null());
+        command.env("VMSTACK_QEMU", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake-emulator.sh"));
+        command.env("VMSTACK_GUEST", self.folder.path()).env("VMSTACK_NO_INSTALL", "1");
+        command.env("FAKE_BOOT", boot).env("FAKE_NOTE", self.file("note")).env("TMPDIR", self.file("tmp"));
+        command.env_remove("VMSTACK_TIME_LIMIT");
+        command
+    }
+
+    fn run(&self, boot: &str, words: &[&str]) -> Output {
+        self.vmstack(boot, words).output().expect("it runs")
+    }
+
+    fn assert_no_trace(&self) {
+        let left = std::fs::read_dir(self.file("tmp")).expect("a folder").flatten().count();
+        assert_eq!(left, 0, "temporary files are left");
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Asserts exit status 2, nothing on standard output, and one line on standard error that holds `named`.
+fn assert_refused(output: &Output, named: &str) {
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert_eq!((line.lines().count(), output.stdout.len()), (1, 0), "{line}");
+    assert!(line.contains(named), "{line}");
+}
+
+fn checks(json: &[u8]) -> Vec<(String, String)> {
+    let value: serde_json::Value = serde_json::from_slice(json).expect("JSON");
+    let field = |check: &serde_json::Value, name: &str| check[name].as_str().expect("text").to_owned();
+    value.as_array().expect("an array").iter().map(|check| (field(check, "name"), field(check, "outcome"))).collect()
+}
+
+#[test]
+fn bad_usage_is_one_line_and_status_2() {
+    let place = Place::new();
+    let program = place.program();
+    for (words, named) in [
+        (&["fly"][..], "fly"),
+        (&["run", "--on", "mips"], "mips"),
+        (&["run", "--on", "riscv64"], "not there yet"),
+        (&["run", "--cpus", "9"], "9"),
+        (&["run", "--cpus", "8", "--memory", "127"], "--memory 128"),
+        (&["run", "--program"], "--program"),
+        (&["run", "--program", ""], "no absolute path"),
+        (&["run", "--on", "hosted", "--program", "/bin/sh"], "--on hosted"),
+        (&["run", "--json", "-", "--program", &program], "--json -"),
+        (&["crash", "--list"], "not there yet"),
+        (&["bench"], "not there yet"),
+        (&["decode", "log"], "not there yet"),
+    ] {
+        assert_refused(&place.run("orderly", words), named);
+    }
+}
+
+#[test]
+fn help_and_version_are_status_0() {
+    let place = Place::new();
+    for words in ["--help", "--version"] {
+        let output = place.run("orderly", &[words]);
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+        assert!(text(&output.stdout).contains("vmstack"));
+    }
+}
+
+#[test]
+fn json_that_cannot_be_written_is_found_out_before_anything_is_booted() {
+    let place = Place::new();
+    let path = place.file("no/such/folder.json");
+    assert_refused(&place.run("hang", &["run", "--json", path.to_str().expect("text")]), "cannot be written");
+    assert!(!place.file("note").exists() && !place.file("no").exists());
+}
+
+#[test]
+fn a_story_whose_boots_are_all_in_order_passes() {
+    let place = Place::new();
+    let path = place.file("out.json");
+    let output = place.run("orderly", &["run", "--json", path.to_str().expect("text")]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(shown.contains("BUG: TASK stack guard") && shown.contains("pass  overflow.reported_once"), "{shown}");
+    assert!(!shown.contains('\u{1b}') && output.stderr.is_empty(), "a pipe gets neither colour nor progress");
+    let checks = checks(&std::fs::read(path).expect("written"));
+    assert_eq!(checks.iter().filter(|(name, outcome)| !name.starts_with("hosted.") && outcome == "pass").count(), 14);
+    place.assert_no_trace();
+}
+
+#[test]
+fn json_on_standard_output_is_alone_there() {
+    let place = Place::new();
+    let output = place.run("orderly", &["run", "--json", "-"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(checks(&output.stdout).iter().any(|(name, _)| name == "guard.frames"));
+}
+
+#[test]
+fn a_machine_that_resets_itself_fails_every_check() {
+    let place = Place::new();
+    let output = place.run("reset", &["run", "--json", "-"]);
+    assert_eq!(output.status.code(), Some(1));
+    let checks = checks(&output.stdout);
+    assert!(checks.iter().all(|(name, outcome)| name.starts_with("hosted.") || outcome == "fail"), "{checks:?}");
+    place.assert_no_trace();
+}
+
+#[test]
+fn the_time_limit_ends_a_boot_that_hangs() {
+    let place = Place::new();
+    let mut command = place.vmstack("hang", &["run", "--stacks", "direct"]);
+    let output = command.env("VMSTACK_TIME_LIMIT", "0.2").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("had not ended after 0.2 s"));
+    assert_refused(&place.vmstack("hang", &["run"]).env("VMSTACK_TIME_LIMIT", "soon").output().expect("ran"), "soon");
+    place.assert_no_trace();
+}
+
+#[test]
+fn an_emulator_that_refuses_the_machine_is_quoted_with_status_2() {
+    let place = Place::new();
+    let output = place.run("refuses", &["run", "--json", "-", "--memory", "4000000"]);
+    assert_refused(&output, "cannot set up guest memory");
+}
+
+#[test]
+fn without_an_emulator_the_notice_is_the_first_line_and_the_last() {
+    let place = Place::new();
+    let mut command = place.vmstack("orderly", &["run"]);
+    let output = command.env_remove("VMSTACK_QEMU").env("PATH", "/nowhere").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    let (first, last) = (shown.lines().next().expect("a line"), shown.lines().last().expect("a line"));
+    assert!(first.contains("apt-get install -y --no-install-recommends qemu-system-x86") && first == last, "{shown}");
+
+    let mut command = place.vmstack("orderly", &["run", "--on", "x86_64"]);
+    let output = command.env_remove("VMSTACK_QEMU").env("PATH", "/nowhere").output().expect("it runs");
+    assert_refused(&output, "qemu-system-x86");
+}
+
+#[test]
+fn a_programs_end_is_the_commands() {
+    let place = Place::new();
+    let output = place.run("exits", &["run", "--program", &place.program(), "-x", ""]);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(7), 0), "{}", text(&output.stderr));
+    let words = text(&output.stdout);
+    assert!(words.starts_with("words: mode=program stacks=virtual argv=2f") && words.contains(" argv=2d78 argv= env="));
+    assert_eq!(place.run("signalled", &["run", "--program", &place.program()]).status.code(), Some(139));
+    place.assert_no_trace();
+}
+
+#[test]
+fn an_emulator_that_dies_under_a_program_is_status_1_and_a_line() {
+    let place = Place::new();
+    for boot in ["dies", "killed"] {
+        let output = place.run(boot, &["run", "--program", &place.program()]);
+        assert_eq!((output.status.code(), text(&output.stderr).lines().count()), (Some(1), 1));
+        assert!(text(&output.stderr).contains("never reported"));
+    }
+    assert_eq!(text(&place.run("dies", &["run", "--program", &place.program()]).stdout), "half a li");
+}
+
+#[test]
+fn standard_input_is_the_guests() {
+    let place = Place::new();
+    let mut child = place
+        .vmstack("echoes", &["run", "--program", &place.program()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    child.stdin.take().expect("a pipe").write_all(b"a\xff\0b\n").expect("taken");
+    let output = child.wait_with_output().expect("ended");
+    assert_eq!(output.stdout, b"a\xff\0b\n\x04", "five bytes, and one for the end of input");
+}
+
+#[test]
+fn a_program_that_cannot_run_has_a_line_of_its_own() {
+    let place = Place::new();
+    let elf = std::fs::read(BINARY).expect("readable");
+    let patched = |offset: usize, byte: u8| {
+        let mut bytes = elf.clone();
+        bytes[offset] = byte;
+        bytes
+    };
+    for (name, bytes, named) in [
+        ("empty", Vec::new(), "not an ELF file"),
+        ("script", b"#!/bin/sh\n".to_vec(), "not an ELF file"),
+        ("short", elf[..10].to_vec(), "truncated"),
+        ("cut", elf[..elf.len() / 2].to_vec(), "truncated"),
+        ("narrow", patched(4, 1), "32-bit"),
+        ("big", patched(5, 2), "big-endian"),
+        ("arm", patched(18, 183), "AArch64"),
+        ("object", patched(16, 1), "not an executable"),
+        ("dynamic", elf.clone(), "dynamically linked"),
+    ] {
+        let path = place.file(name);
+        std::fs::write(&path, bytes).expect("written");
+        let output = place.run("exits", &["run", "--program", path.to_str().expect("text")]);
+        assert_refused(&output, named);
+        assert!(text(&output.stderr).contains(name));
+    }
+    assert_refused(&place.run("exits", &["run", "--program", "/no/such/file"]), "/no/such/file");
+    assert_refused(&place.run("exits", &["run", "--program", "/tmp"]), "regular file");
+    assert_refused(&place.run("exits", &["run", "--program", "/dev/zero"]), "regular file");
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_refused() {
+    let place = Place::new();
+    assert_refused(&place.run("exits", &["run", "--program", &place.program(), &"x".repeat(2050)]), "command line");
+}
+
+#[test]
+fn a_signal_leaves_neither_emulator_nor_files() {
+    for signal in ["INT", "TERM", "KILL"] {
+        let place = Place::new();
+        let mut child = place.vmstack("hang", &["run"]).stdout(Stdio::null()).spawn().expect("it runs");
+        let note = wait_for(|| std::fs::read_to_string(place.file("note")).ok().filter(|note| note.ends_with('\n')));
+        let (emulator, _) = note.trim().split_once(' ').expect("two words");
+        let sent = Command::new("/bin/sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status();
+        assert!(sent.expect("a shell").success());
+        assert!(child.wait().expect("ended").code().is_none(), "it ends by the same signal");
+        let proc = Path::new("/proc").join(emulator);
+        wait_for(|| (!proc.join("exe").exists()).then_some(()));
+        if signal != "KILL" {
+            place.assert_no_trace();
+        }
+    }
+}
+
+/// Waits until `look` sees something.
+fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "nothing was seen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,135 @@
+//! Reading and changing what is mapped: translation, dirty bits, access.
+//!
+//! [`Mapper::translate`] is the fault path's: it loads one entry a level and nothing else. The others work on batches.
+//!
+//! # Dirty bits
+//!
+//! The processor sets the dirty bit of an entry when it writes through a TLB entry that has not seen it set. Clear it
+//! in the table without flushing, and a TLB that has it set lets the next write pass unrecorded (Intel SDM volume 3,
+//! 4.8: software must invalidate). So `clear_dirty` is only the first half of taking dirty bits back: the second is a
+//! shootdown, before anything is written through the mapping.
+
+use vmstack::{Pages, PhysAddr, VirtAddr};
+
+use crate::attributes::Access;
+use crate::entry::{Entry, Leaf, Level};
+use crate::error::LeafError;
+use crate::format::Format;
+use crate::mapper::Mapper;
+use crate::memory::TableMemory;
+use crate::run::Run;
+
+impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
+    /// The physical address that `addr` translates to and the leaf that says so, or `None` where nothing is mapped
+    /// (parked and foreign entries included) or `addr` is not canonical.
+    ///
+    /// # Context
+    ///
+    /// Any, the fault path included: one load a level, no lock (INV-FAULT).
+    #[must_use]
+    pub fn translate(&self, addr: VirtAddr) -> Option<(PhysAddr, Leaf)> {
+        if !F::is_canonical(addr) {
+            return None;
+        }
+        let (entry, level) = match self.table_for(addr, Level::PAGE) {
+            Ok(table) => (table.slot(F::index(addr, Level::PAGE)).read::<F>(Level::PAGE), Level::PAGE),
+            Err(found) => found,
+        };
+        let at = VirtAddr::new(addr.get() & !(F::entry_bytes(level) - 1));
+        entry.leaf(at, level).map(|leaf| (leaf.phys(addr), leaf))
+    }
+
+    /// Which of the first 128 pages of `pages` may have been written: bit *i* stands for page *i*.
+    ///
+    /// A clear bit is a promise: the page is mapped, and was not written since it was mapped or its dirty bit was last
+    /// taken back. A set one promises nothing: a page that is not mapped by a leaf of its own has it set, and where
+    /// the format has no dirty bit, all pages have. Bits past the number of pages are clear.
+    ///
+    /// # Context
+    ///
+    /// Any, the fault path included: takes no lock.
+    #[must_use]
+    pub fn dirty(&self, pages: Pages) -> u128 {
+        let all = match pages.count() {
+            0 => 0,
+            count => u128::MAX >> 128_usize.saturating_sub(count),
+        };
+        match Run::check::<F>(pages) {
+            Ok(run) if F::HAS_DIRTY => all & !self.clean(run.first(128)),
+            _ => all,
+        }
+    }
+
+    /// Which pages of `run`, of at most 128 pages, are mapped and not written.
+    fn clean(&self, run: Run) -> u128 {
+        self.slots(run).enumerate().fold(0, |clean, (index, slot)| {
+            let entry = slot.map_or(Entry::Absent, |(_, slot)| slot.read::<F>(Level::PAGE));
+            clean | u128::from(matches!(entry, Entry::Leaf { dirty: false, .. })) << index
+        })
+    }
+
+    /// Clears the dirty bits of those `pages` that are mapped, each by atomic read-modify-write.
+    ///
+    /// Does nothing where the format has no dirty bit. Until every CPU has flushed `pages`, a write may pass
+    /// unrecorded: see the dirty bits in this file's essay.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI. Takes no lock, needs no memory.
+    ///
+    /// # Errors
+    ///
+    /// Only if `pages` is no run of pages that the format translates.
+    pub fn clear_dirty(&self, pages: Pages) -> Result<(), LeafError> {
+        let run = Run::check::<F>(pages)?;
+        for (_, slot) in self.slots(run).flatten() {
+            slot.change::<F>(Level::PAGE, clean_entry);
+        }
+        Ok(())
+    }
+
+    /// Changes the access of `pages`, which are all mapped. All or nothing. Dirty bits stay as they are.
+    ///
+    /// Only the access: the other attributes of a live mapping cannot be changed on every architecture without
+    /// unmapping it first (Arm's break-before-make). What is in TLBs stays there: a right that was taken away is gone
+    /// once the caller has flushed `pages` on every CPU.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI. Takes no lock, needs no memory.
+    ///
+    /// # Errors
+    ///
+    /// A page is not mapped by a leaf of its own. Then all are as they were.
+    ///
+    /// # Safety
+    ///
+    /// 1. Nobody uses the memory in a way that `access` forbids, and whoever may use it so may use the frames so.
+    /// 2. The pages are the caller's, and no other mapper works on them at the same time.
+    pub unsafe fn protect(&self, pages: Pages, access: Access) -> Result<(), LeafError> {
+        let run = Run::check::<F>(pages)?;
+        self.expect_leaves(run)?;
+        for (_, slot) in self.slots(run).flatten() {
+            slot.change::<F>(Level::PAGE, |entry| protect_entry(entry, access));
+        }
+        Ok(())
+    }
+}
+
+/// What a leaf becomes when its dirty bit is taken back. Other entries, and leaves that are clean already, stay.
+const fn clean_entry(entry: Entry) -> Option<Entry> {
+    match entry {
+        Entry::Leaf { dirty: true, .. } => Some(entry.with_dirty(false)),
+        _ => None,
+    }
+}
+
+/// What a leaf becomes under another access. Other entries stay.
+const fn protect_entry(entry: Entry, access: Access) -> Option<Entry> {
+    match entry {
+        Entry::Leaf { frame, attributes, dirty } => {
+            Some(Entry::Leaf { frame, attributes: attributes.with_access(access), dirty })
+        }
+        _ => None,
+    }
+}

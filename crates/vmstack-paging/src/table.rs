@@ -1,0 +1,140 @@
+//! A table in memory: 512 entries that the hardware reads and writes while we do.
+//!
+//! ```text
+//!   Table, 4 KiB      Slot 0   Slot 1   Slot 2   ...   Slot 511
+//!                     8 bytes, atomic
+//! ```
+//!
+//! A [`Slot`] is the place, an [`Entry`] is what stands in it. The hardware sets accessed and dirty bits with locked
+//! writes of its own, so a load and a later store would lose one: a live entry changes by atomic read-modify-write
+//! only, and the methods here are the only way to change one at all. The single plain store, `publish`, is for an
+//! entry that is not live: the hardware does not write to one that it takes for absent.
+//!
+//! Any context: no lock, bounded (a compare-and-exchange repeats only when the hardware set a bit in between, which it
+//! does at most once for each bit).
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use vmstack::{PhysAddr, VirtAddr};
+
+use crate::attributes::Attributes;
+use crate::entry::{Entry, Level};
+use crate::error::MapError;
+use crate::format::Format;
+
+/// A page table: 512 entries in 4 KiB.
+#[repr(C, align(4096))]
+pub struct Table {
+    slots: [Slot; Self::ENTRIES],
+}
+
+/// The place of one entry in a [`Table`].
+#[repr(transparent)]
+pub struct Slot(AtomicU64);
+
+impl Table {
+    /// The number of entries.
+    pub const ENTRIES: usize = 512;
+
+    /// A table in which all entries are absent.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { slots: [const { Slot(AtomicU64::new(0)) }; Self::ENTRIES] }
+    }
+
+    /// The slot at `index`, which counts modulo [`ENTRIES`](Self::ENTRIES).
+    #[must_use]
+    pub const fn slot(&self, index: usize) -> &Slot {
+        &self.slots[index % Self::ENTRIES]
+    }
+
+    /// Whether all entries are zero.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.iter().all(|slot| slot.raw() == 0)
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Slot {
+    /// The 64 bits as they are now.
+    #[must_use]
+    pub fn raw(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// What the entry says now, in a table of `level`.
+    #[must_use]
+    pub fn read<F: Format>(&self, level: Level) -> Entry {
+        F::decode(self.raw(), level)
+    }
+
+    /// Puts `entry` where nothing is.
+    ///
+    /// # Errors
+    ///
+    /// What is there instead.
+    pub(crate) fn fill<F: Format>(&self, entry: Entry, level: Level) -> Result<(), Entry> {
+        match self.0.compare_exchange(0, F::encode(entry, level), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(found) => Err(F::decode(found, level)),
+        }
+    }
+
+    /// Claims an absent entry for a mapping of `frame` at `at`: parked, so no CPU sees it before it is published.
+    ///
+    /// # Errors
+    ///
+    /// The frame does not fit, or something is there already.
+    pub(crate) fn claim<F: Format>(&self, at: VirtAddr, frame: PhysAddr, level: Level) -> Result<(), MapError> {
+        if !F::can_hold(frame, level) {
+            return Err(MapError::BadFrame { frame });
+        }
+        let claim = Entry::Parked { frame, dirty: !F::HAS_DIRTY };
+        self.fill::<F>(claim, level).map_err(|found| MapError::instead_of_leaf(found, at))
+    }
+
+    /// Makes a claimed entry a leaf.
+    ///
+    /// A plain store, with release order after whatever filled the frame: until now the entry was the claimant's alone.
+    pub(crate) fn publish<F: Format>(&self, attributes: Attributes, level: Level) {
+        if let Entry::Parked { frame, dirty } = self.read::<F>(level) {
+            self.0.store(F::encode(Entry::Leaf { frame, attributes, dirty }, level), Ordering::Release);
+        }
+    }
+
+    /// Replaces the entry by nothing, and returns what it said at that moment.
+    pub(crate) fn take<F: Format>(&self, level: Level) -> Entry {
+        F::decode(self.0.swap(0, Ordering::AcqRel), level)
+    }
+
+    /// Replaces the entry by what `change` makes of it, atomically, unless that is `None`.
+    ///
+    /// `change` may be called more than once: when the hardware sets a bit in between, it sees the newer entry.
+    pub(crate) fn change<F: Format>(&self, level: Level, mut change: impl FnMut(Entry) -> Option<Entry>) {
+        // An entry that is to stay as it is comes back as an error, and has been left alone: that is what was asked
+        // for.
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |raw| {
+            change(F::decode(raw, level)).map(|entry| F::encode(entry, level))
+        });
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = self.slots.iter().enumerate().filter(|(_, slot)| slot.raw() != 0);
+        f.debug_map().entries(used).finish()
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.raw())
+    }
+}

@@ -1,0 +1,106 @@
+//! What an entry says survives the way through 64 bits and back, in every format.
+
+mod common;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use vmstack::PhysAddr;
+use vmstack_paging::{Access, Attributes, Entry, Format, Level};
+
+fn level() -> impl Strategy<Value = Level> {
+    (0_u8..=2).prop_map(Level::new)
+}
+
+fn attributes() -> impl Strategy<Value = Attributes> {
+    let access = prop_oneof![Just(Access::Read), Just(Access::ReadWrite), Just(Access::ReadExecute)];
+    (access, any::<[bool; 3]>()).prop_map(|(access, [user, global, uncached])| {
+        let base = if user { Attributes::user(access) } else { Attributes::kernel(access) };
+        base.with_global(global).with_uncached(uncached)
+    })
+}
+
+/// A physical address that an entry of `level` can hold.
+fn frame<F: Format>(raw: u64, level: Level) -> PhysAddr {
+    let bytes = F::entry_bytes(level) as u64;
+    PhysAddr::new(raw % (1 << F::PHYS_BITS) / bytes * bytes)
+}
+
+fn check<S: Strategy>(strategy: S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    TestRunner::default().run(&strategy, property).expect("the property holds");
+}
+
+fn a_leaf_reads_back_as_it_was_written<F: Format>() {
+    check((any::<u64>(), level(), attributes(), any::<bool>()), |(raw, level, attributes, dirty)| {
+        let dirty = dirty || !F::HAS_DIRTY;
+        let leaf = Entry::Leaf { frame: frame::<F>(raw, level), attributes, dirty };
+        prop_assert_eq!(F::decode(F::encode(leaf, level), level), leaf);
+        Ok(())
+    });
+}
+
+fn a_leaf_without_hardware_dirty_bits_reads_as_dirty<F: Format>() {
+    check((any::<u64>(), level(), attributes()), |(raw, level, attributes)| {
+        let clean = Entry::Leaf { frame: frame::<F>(raw, level), attributes, dirty: false };
+        let read = F::decode(F::encode(clean, level), level);
+        prop_assert_eq!(read, clean.with_dirty(!F::HAS_DIRTY));
+        Ok(())
+    });
+}
+
+fn a_parked_entry_keeps_its_frame_and_is_absent_for_the_hardware<F: Format>() {
+    check((any::<u64>(), level(), any::<bool>()), |(raw, level, dirty)| {
+        let parked = Entry::Parked { frame: frame::<F>(raw, level), dirty };
+        let word = F::encode(parked, level);
+        prop_assert_eq!(F::decode(word, level), parked);
+        prop_assert_ne!(word, 0);
+        prop_assert_eq!(word & 1, 0, "bit 0 is P, valid or V in all three architectures");
+        Ok(())
+    });
+}
+
+fn a_table_reads_back_as_it_was_written<F: Format>() {
+    check((any::<u64>(), 1..F::LEVELS), |(raw, level)| {
+        let level = Level::new(level);
+        let table = Entry::Table { at: frame::<F>(raw, Level::PAGE) };
+        prop_assert_eq!(F::decode(F::encode(table, level), level), table);
+        Ok(())
+    });
+}
+
+fn only_the_word_zero_is_absent<F: Format>() {
+    check((1..=u64::MAX, 0..F::LEVELS), |(raw, level)| {
+        prop_assert_ne!(F::decode(raw, Level::new(level)), Entry::Absent);
+        Ok(())
+    });
+    assert_eq!(F::decode(0, Level::PAGE), Entry::Absent);
+    assert_eq!(F::encode(Entry::Absent, Level::PAGE), 0);
+}
+
+fn any_word_decodes_to_what_encodes_to_the_same_meaning<F: Format>() {
+    check((any::<u64>(), 0..F::LEVELS), |(raw, level)| {
+        let level = Level::new(level);
+        let entry = F::decode(raw, level);
+        prop_assert_eq!(F::decode(F::encode(entry, level), level), entry);
+        Ok(())
+    });
+}
+
+fn no_leaf_is_found_above_the_largest<F: Format>() {
+    check((any::<u64>(), F::LARGEST_LEAF.number() + 1..=F::LEVELS), |(raw, level)| {
+        if level < F::LEVELS {
+            let found = F::decode(raw, Level::new(level));
+            prop_assert!(!matches!(found, Entry::Leaf { .. }), "{:?}", found);
+        }
+        Ok(())
+    });
+}
+
+for_every_format! {
+    a_leaf_reads_back_as_it_was_written
+    a_leaf_without_hardware_dirty_bits_reads_as_dirty
+    a_parked_entry_keeps_its_frame_and_is_absent_for_the_hardware
+    a_table_reads_back_as_it_was_written
+    only_the_word_zero_is_absent
+    any_word_decodes_to_what_encodes_to_the_same_meaning
+    no_leaf_is_found_above_the_largest
+}

@@ -1,0 +1,215 @@
+//! Single instructions that Rust has no name for: ports, interrupts on and off, control registers, time.
+//!
+//! All of them may be called in any context.
+
+use core::arch::asm;
+use core::marker::PhantomData;
+
+use vmstack::{PhysAddr, VirtAddr};
+
+/// The port of QEMU's `isa-debug-exit` device, as the command configures it.
+const DEBUG_EXIT: u16 = 0xf4;
+
+/// Reads a byte from I/O port `port`.
+///
+/// # Safety
+///
+/// The device behind the port expects it: reading may change its state.
+pub(super) unsafe fn in8(port: u16) -> u8 {
+    let value;
+    // SAFETY: the caller's promise; no memory is touched.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Writes a byte to I/O port `port`.
+///
+/// # Safety
+///
+/// The device behind the port expects it, and does nothing to memory that Rust relies on.
+pub(super) unsafe fn out8(port: u16, value: u8) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Writes a word of 32 bits to I/O port `port`.
+///
+/// # Safety
+///
+/// The device behind the port expects it, and does nothing to memory that Rust relies on.
+pub(super) unsafe fn out32(port: u16, value: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Ends the emulator with status `2 * code + 1`; where there is none, stops this CPU.
+pub(crate) fn exit(code: u32) -> ! {
+    // SAFETY: the port belongs to the exit device, or to nothing.
+    unsafe { out32(DEBUG_EXIT, code) };
+    halt_forever()
+}
+
+/// Stops this CPU: interrupts off, and back to sleep after each NMI.
+pub(crate) fn halt_forever() -> ! {
+    loop {
+        // SAFETY: the CPU does nothing any more, so it needs no interrupt.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
+
+/// Turns interrupts on, waits for one, and comes back after it with interrupts off.
+///
+/// `sti` takes effect after the next instruction, so nothing can arrive between the two and leave the CPU asleep.
+///
+/// # Safety
+///
+/// Interrupts may be taken here: no lock is held that a handler wants.
+pub(crate) unsafe fn wait_for_interrupt() {
+    // SAFETY: the caller's promise; handlers save what they use.
+    unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+}
+
+/// Says to the CPU that this is a loop that waits.
+pub(crate) fn relax() {
+    core::hint::spin_loop();
+}
+
+/// Whether interrupts are on.
+#[must_use]
+pub(crate) fn interrupts_on() -> bool {
+    let flags: u64;
+    // SAFETY: reads a register by way of the stack.
+    unsafe { asm!("pushfq", "pop {}", out(reg) flags, options(preserves_flags)) };
+    flags & super::frame::RFLAGS_IF != 0
+}
+
+/// Turns interrupts on.
+///
+/// # Safety
+///
+/// Interrupts may be taken from here on: the CPU's tables, stacks and APIC are set up, and no guard says otherwise.
+pub(crate) unsafe fn enable_interrupts() {
+    // SAFETY: the caller's promise. Not `nomem`: memory accesses stay on their side.
+    unsafe { asm!("sti", options(nostack)) };
+}
+
+/// Turns interrupts off.
+pub(crate) fn disable_interrupts() {
+    // SAFETY: nothing relies on being interrupted. Not `nomem`: memory accesses stay on their side.
+    unsafe { asm!("cli", options(nostack)) };
+}
+
+/// Having an `InterruptsOff` means that, until it is dropped:
+///
+/// - interrupts are off on the CPU that this code runs on,
+/// - so the code does not move to another CPU, unless it switches tasks itself,
+/// - and no interrupt handler runs here. NMI and #MC may.
+///
+/// Dropping it makes interrupts what they were.
+#[derive(Debug)]
+pub(crate) struct InterruptsOff {
+    were_on: bool,
+    // A guard belongs to the CPU that made it.
+    not_send: PhantomData<*mut ()>,
+}
+
+impl InterruptsOff {
+    /// Turns interrupts off, and remembers what they were.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        let were_on = interrupts_on();
+        disable_interrupts();
+        Self { were_on, not_send: PhantomData }
+    }
+
+    /// Whether interrupts were on before.
+    #[must_use]
+    pub(crate) fn were_on(&self) -> bool {
+        self.were_on
+    }
+}
+
+impl Drop for InterruptsOff {
+    fn drop(&mut self) {
+        if self.were_on {
+            // SAFETY: they were on when the guard was made, on this CPU.
+            unsafe { enable_interrupts() };
+        }
+    }
+}
+
+/// The cycle counter. Other CPUs' counters may differ, and its rate is measured by `pit::calibrate`.
+#[must_use]
+pub(crate) fn cycles() -> u64 {
+    let (high, low): (u32, u32);
+    // SAFETY: reads a register; the fence keeps it from being read before what comes before.
+    unsafe { asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The address whose access made the last page fault on this CPU.
+#[must_use]
+pub(crate) fn read_cr2() -> VirtAddr {
+    let addr: usize;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr2", out(reg) addr, options(nomem, nostack, preserves_flags)) };
+    VirtAddr::new(addr)
+}
+
+/// Sets CR2: to zero once a fault is handled, so that no later report shows it again.
+pub(crate) fn write_cr2(addr: VirtAddr) {
+    // SAFETY: the register only ever informs.
+    unsafe { asm!("mov cr2, {}", in(reg) addr.get(), options(nomem, nostack, preserves_flags)) };
+}
+
+/// The root of this CPU's page tables.
+#[must_use]
+pub(crate) fn read_cr3() -> PhysAddr {
+    let value: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr3", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    PhysAddr::new(value & 0x000f_ffff_ffff_f000)
+}
+
+/// Makes `root` the root of this CPU's page tables, and flushes every translation that is not global.
+///
+/// # Safety
+///
+/// The tables map everything that this CPU uses as it was: the image, the current stack, the per-CPU tables and stacks, the
+/// direct map.
+pub(crate) unsafe fn write_cr3(root: PhysAddr) {
+    // SAFETY: the caller's promise. Not `nomem`: what memory is changes.
+    unsafe { asm!("mov cr3, {}", in(reg) root.get(), options(nostack, preserves_flags)) };
+}
+
+/// Flushes this CPU's translation of the page at `addr`, a global one too.
+pub(crate) fn invalidate_page(addr: VirtAddr) {
+    // SAFETY: forgetting a translation changes nothing but time. Not `nomem`: later accesses stay later.
+    unsafe { asm!("invlpg [{}]", in(reg) addr.get(), options(nostack, preserves_flags)) };
+}
+
+/// The frame pointer of the function that calls this: where a walk of frame pointers begins.
+#[must_use]
+#[inline(always)]
+pub(crate) fn frame_pointer() -> VirtAddr {
+    let value: usize;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rbp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    VirtAddr::new(value)
+}
+
+/// The stack pointer, here and now.
+#[must_use]
+#[inline(always)]
+pub(crate) fn stack_pointer() -> VirtAddr {
+    let value: usize;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    VirtAddr::new(value)
+}
+
+/// Executes `int3`: a round trip through the exception entry.
+pub(crate) fn breakpoint() {
+    // SAFETY: the handler returns behind the instruction, every register restored.
+    unsafe { asm!("int3", options(nostack)) };
+}

@@ -1,0 +1,120 @@
+//! x86-64: everything that the kernel needs from a PC.
+//!
+//! What this layer owns: the way from the loader to `kernel_main`, the boot page tables, the descriptor tables, the entries
+//! and exits of the kernel, the local and I/O APICs, the serial ports, the clock, and starting the other CPUs. What may not enter: tasks,
+//! stacks other than those of the image, memory allocation, the final page tables, and any policy.
+//!
+//! # The contract
+//!
+//! The crate defines two functions that this layer enters once a CPU is up, interrupts off:
+//!
+//! ```text
+//! extern "C" fn kernel_main(start_info: u64) -> !     the boot CPU, on stacks::BOOT, nothing set up: call init_boot_cpu first
+//! extern "C" fn ap_main(cpu: usize) -> !              every other CPU, on the stack it was given, set up as the boot CPU is
+//! ```
+//!
+//! and a module `hooks` that this layer calls. "Task stack" is whichever stack was interrupted; GS is the per-CPU block in all.
+//! All are entered with interrupts off.
+//!
+//! ```text
+//! hook                                  stack            may sleep, switch  called for
+//! exception(&mut TrapFrame)             task             yes                vectors below 32, without the four below;
+//!                                                                           #DB and #MC from user mode
+//! interrupt(&mut TrapFrame)             interrupt        no                 vectors from 32; irq_depth counts it already
+//! system_call(&mut TrapFrame)           task, from top   yes                SYSCALL from user mode
+//! before_return(&mut TrapFrame)         task             yes                after each of the three, before going back to
+//!                                                                           user mode; to the kernel only if interrupts
+//!                                                                           were on there, preempt_count is 0 and
+//!                                                                           need_resched is set
+//! double_fault(&mut TrapFrame, cr2) -> !   its IST       no                 #DF; leaves by switching stacks, after which
+//!                                                                           gdt::release_ist frees this one, or by
+//!                                                                           trap::abandon_interrupt or abandon_nmi
+//! nmi(&mut TrapFrame)                   its IST          no                 NMI; those that come meanwhile make one more call
+//! machine_check(&mut TrapFrame)         its IST          no                 #MC that interrupted the kernel
+//! debug(&mut TrapFrame)                 its IST          no                 #DB that interrupted the kernel
+//! last_resort(&mut TrapFrame, cr2) -> !    last resort   no                 #DF, #MC or #DB inside its own handler: stop
+//! ```
+//!
+//! `exception` reads CR2 first thing when the vector is #PF: any later fault overwrites it. NMIs do not.
+//!
+//! A hook that leaves for good (a killed task) must leave this CPU as an entry finds it: irq_depth zero or the abandoned
+//! interrupt's, interrupts off until the next task turns them on.
+
+use core::fmt;
+
+use vmstack::Cpu;
+
+pub(crate) mod acpi;
+pub(crate) mod apic;
+mod boot;
+pub(crate) mod cpu;
+pub(crate) mod features;
+pub(crate) mod fpu;
+pub(crate) mod frame;
+pub(crate) mod gdt;
+mod idt;
+pub(crate) mod ioapic;
+pub(crate) mod layout;
+mod msr;
+pub(crate) mod percpu;
+mod pic;
+pub(crate) mod pit;
+pub(crate) mod serial;
+pub(crate) mod smp;
+pub(crate) mod stacks;
+pub(crate) mod start_info;
+pub(crate) mod trap;
+
+/// Why a CPU could not be set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CpuError {
+    /// The kernel has no block for this CPU: it can use `percpu::MAX_CPUS`.
+    TooManyCpus(Cpu),
+}
+
+impl fmt::Display for CpuError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyCpus(cpu) => write!(f, "CPU {cpu} is one more than the kernel can use ({})", percpu::MAX_CPUS),
+        }
+    }
+}
+
+/// Sets up the boot CPU: serial ports, per-CPU block, descriptor tables, CPU features, system calls. The stacks are those of
+/// the image. After it faults are caught; interrupts are still off, and so is the APIC.
+///
+/// # Safety
+///
+/// Called once, first thing in `kernel_main`.
+pub(crate) unsafe fn init_boot_cpu() -> Result<features::Features, CpuError> {
+    serial::init();
+    let stacks = gdt::CpuStacks {
+        kernel: stacks::BOOT.top(),
+        interrupt: stacks::INTERRUPT.top(),
+        ist: [stacks::DOUBLE_FAULT.top(), stacks::NMI.top(), stacks::MACHINE_CHECK.top(), stacks::DEBUG.top()],
+    };
+    let cpu = Cpu::new(0);
+    let block = percpu::prepare(cpu, features::initial_apic_id()).ok_or(CpuError::TooManyCpus(cpu))?;
+    // SAFETY: the stacks are static and nobody else's (`stacks.rs`), and this CPU has not loaded its tables.
+    unsafe { gdt::set_stacks(block, &stacks) };
+    // SAFETY: no CPU has loaded the table: this is the first, and it does so below.
+    unsafe { idt::fill() };
+    // SAFETY: the block was prepared above, with its stacks, for this CPU.
+    Ok(unsafe { load_tables(block) })
+}
+
+/// Loads the tables of `block`'s CPU on the CPU that runs this, and turns its features on.
+///
+/// # Safety
+///
+/// The block is this CPU's, prepared, with its stacks set; the interrupt table is filled in; interrupts are off.
+unsafe fn load_tables(block: &'static percpu::PerCpu) -> features::Features {
+    // SAFETY: the caller's promise.
+    unsafe { gdt::load(block.cpu()) };
+    // SAFETY: the block is this CPU's, and loading the GDT is what would have changed GS.
+    unsafe { percpu::install(block) };
+    // SAFETY: the table is filled in, the GDT, TSS and block are in place.
+    unsafe { idt::load() };
+    // SAFETY: interrupts are off, the GDT is loaded, and kernel mappings have no user bit, in boot tables and final ones.
+    unsafe { features::set_up() }
+}

@@ -1,0 +1,82 @@
+//! The stacks that are part of the image: what the boot CPU stands on until it has mapped better ones, and the last resort.
+//!
+//! Each is preceded by a page that nothing uses. The boot tables map the image in pages of 2 MiB, so that page is no guard
+//! yet; whoever makes the final tables leaves it unmapped, and then it is one (INV-GUARD).
+//!
+//! ```text
+//! guard   4 KiB   unmapped in the final tables
+//! stack   16 KiB  grows down towards the guard
+//! top             aligned to 16 bytes; the first push writes below it
+//! ```
+//!
+//! A stack here is written by a CPU's pushes, never through a reference: `UnsafeCell` says so to the compiler.
+
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+
+use vmstack::{VirtAddr, VirtRange};
+
+use super::layout::PAGE_SIZE;
+
+/// The size of each stack of the image, without its guard, in bytes.
+pub(crate) const STACK_BYTES: usize = 16 * 1024;
+
+/// A page that becomes a guard, and a stack above it.
+#[repr(C, align(4096))]
+pub(crate) struct StaticStack {
+    guard: UnsafeCell<[u8; PAGE_SIZE]>,
+    stack: UnsafeCell<[u8; STACK_BYTES]>,
+}
+
+// SAFETY: no reference to the bytes is ever made; a CPU uses a stack as its stack, and no two CPUs the same one.
+unsafe impl Sync for StaticStack {}
+
+/// The distance from a `StaticStack` to its stack's end, in bytes.
+pub(crate) const TOP_OFFSET: usize = offset_of!(StaticStack, stack) + STACK_BYTES;
+
+impl StaticStack {
+    pub(crate) const fn new() -> Self {
+        Self { guard: UnsafeCell::new([0; PAGE_SIZE]), stack: UnsafeCell::new([0; STACK_BYTES]) }
+    }
+
+    /// The page below the stack, to be left unmapped.
+    pub(crate) fn guard(&self) -> VirtRange {
+        VirtRange::new(VirtAddr::of(self.guard.get()), PAGE_SIZE).unwrap_or(VirtRange::EMPTY)
+    }
+
+    /// The stack itself.
+    pub(crate) fn range(&self) -> VirtRange {
+        VirtRange::new(VirtAddr::of(self.stack.get()), STACK_BYTES).unwrap_or(VirtRange::EMPTY)
+    }
+
+    /// The end of the stack, where it starts to grow down.
+    pub(crate) fn top(&self) -> VirtAddr {
+        self.range().end()
+    }
+}
+
+/// What the boot CPU enters Rust on.
+pub(crate) static BOOT: StaticStack = StaticStack::new();
+/// The boot CPU's first interrupt stack.
+pub(crate) static INTERRUPT: StaticStack = StaticStack::new();
+/// The boot CPU's first #DF stack.
+pub(crate) static DOUBLE_FAULT: StaticStack = StaticStack::new();
+/// The boot CPU's first NMI stack.
+pub(crate) static NMI: StaticStack = StaticStack::new();
+/// The boot CPU's first #MC stack.
+pub(crate) static MACHINE_CHECK: StaticStack = StaticStack::new();
+/// The boot CPU's first #DB stack.
+pub(crate) static DEBUG: StaticStack = StaticStack::new();
+/// Where the machine is stopped when a fault hits the handler of a fault. One for all CPUs: the first to come has it.
+pub(crate) static LAST_RESORT: StaticStack = StaticStack::new();
+
+/// Every stack of the image, with the name that reports give it.
+pub(crate) static ALL: [(&str, &StaticStack); 7] = [
+    ("boot", &BOOT),
+    ("boot interrupt", &INTERRUPT),
+    ("boot double fault", &DOUBLE_FAULT),
+    ("boot NMI", &NMI),
+    ("boot machine check", &MACHINE_CHECK),
+    ("boot debug", &DEBUG),
+    ("last resort", &LAST_RESORT),
+];

@@ -1,0 +1,226 @@
+//! From the entries in assembly to the kernel's hooks.
+//!
+//! Each function here is called by one entry, with a frame that the entry built on a stack that it chose (see the table in
+//! `mod.rs`). They add what every kernel would have to: CR2 survives an NMI, and a return to user mode is made only to a
+//! place that user mode could have come from.
+
+use core::arch::{asm, global_asm};
+use core::mem::{offset_of, size_of};
+
+use vmstack::VirtAddr;
+
+use super::cpu;
+use super::features::SMAP_ON;
+use super::frame::{RFLAGS_FIXED, RFLAGS_IF, SYSCALL_VECTOR, TrapFrame, vector};
+use super::gdt::{self, Ist};
+use super::layout::USER_END;
+use super::msr;
+use super::percpu;
+use super::stacks;
+use crate::hooks;
+
+/// Bytes of the link that an entry pushes under a frame.
+pub(crate) const LINK_BYTES: usize = 2 * size_of::<u64>();
+
+/// What user mode may have in rflags: the arithmetic flags, TF, DF, RF, AC, ID. No IOPL, no NT, no virtual interrupts.
+const USER_RFLAGS: u64 = 0x25_0dd5 | RFLAGS_RF;
+const RFLAGS_RF: u64 = 1 << 16;
+
+global_asm!(
+    include_str!("macros.S"),
+    include_str!("entry.S"),
+    include_str!("syscall.S"),
+    include_str!("ist.S"),
+    frame_r11 = const offset_of!(TrapFrame, r11),
+    frame_rbp = const offset_of!(TrapFrame, rbp),
+    frame_rcx = const offset_of!(TrapFrame, rcx),
+    frame_rip = const offset_of!(TrapFrame, rip),
+    frame_cs = const offset_of!(TrapFrame, cs),
+    frame_rflags = const offset_of!(TrapFrame, rflags),
+    frame_ss = const offset_of!(TrapFrame, ss),
+    frame_bytes = const size_of::<TrapFrame>(),
+    link_bytes = const LINK_BYTES,
+    kernel_stack = const percpu::KERNEL_STACK_TOP,
+    user_rsp = const percpu::USER_RSP,
+    irq_stack = const percpu::IRQ_STACK_TOP,
+    irq_link = const percpu::IRQ_LINK,
+    irq_depth = const percpu::IRQ_DEPTH,
+    df_header = const percpu::DF_HEADER,
+    ist_busy = const gdt::IST_BUSY,
+    ist_gs_base = const gdt::IST_GS_BASE,
+    ist_nested = const gdt::IST_NESTED,
+    user_code = const gdt::USER_CODE,
+    user_data = const gdt::USER_DATA,
+    syscall_vector = const SYSCALL_VECTOR,
+    gs_base_msr = const msr::GS_BASE.number(),
+    smap = sym SMAP_ON,
+    last_resort_stack = sym stacks::LAST_RESORT,
+    stack_top = const stacks::TOP_OFFSET,
+    exception = sym exception,
+    interrupt = sym interrupt,
+    double_fault = sym double_fault,
+    nmi = sym nmi,
+    machine_check = sym machine_check,
+    debug = sym debug,
+    system_call = sym system_call,
+    before_return = sym before_return,
+    last_resort = sym last_resort,
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    safe static syscall_entry: u8;
+    fn enter_user_frame(frame: *const TrapFrame) -> !;
+    fn abandon_interrupt_handlers() -> !;
+    fn abandon_nmi_handler(frame: *const TrapFrame) -> !;
+}
+
+/// Where SYSCALL enters.
+pub(super) fn syscall_entry_address() -> VirtAddr {
+    VirtAddr::of(&raw const syscall_entry)
+}
+
+extern "C" fn exception(frame: &mut TrapFrame) {
+    hooks::exception(frame);
+}
+
+extern "C" fn interrupt(frame: &mut TrapFrame) {
+    hooks::interrupt(frame);
+}
+
+extern "C" fn system_call(frame: &mut TrapFrame) {
+    hooks::system_call(frame);
+}
+
+extern "C" fn double_fault(frame: &mut TrapFrame) -> ! {
+    hooks::double_fault(frame, cpu::read_cr2())
+}
+
+extern "C" fn last_resort(frame: &mut TrapFrame) -> ! {
+    hooks::last_resort(frame, cpu::read_cr2())
+}
+
+extern "C" fn machine_check(frame: &mut TrapFrame) {
+    hooks::machine_check(frame);
+}
+
+extern "C" fn debug(frame: &mut TrapFrame) {
+    hooks::debug(frame);
+}
+
+/// The NMI may have come between a page fault and its handler's reading CR2: a fault in the hook must not show through.
+///
+/// NMIs that the entry dropped meanwhile count as one that comes after, as they do in the hardware.
+extern "C" fn nmi(frame: &mut TrapFrame) {
+    let cr2 = cpu::read_cr2();
+    let dropped = || gdt::ist_nested(percpu::this_cpu(), Ist::Nmi);
+    loop {
+        let before = dropped();
+        hooks::nmi(frame);
+        if dropped() == before {
+            break;
+        }
+    }
+    if cpu::read_cr2() != cr2 {
+        cpu::write_cr2(cr2);
+    }
+}
+
+/// The last stop on a task's stack: to user mode always, to the kernel when a switch of tasks is wanted and allowed.
+extern "C" fn before_return(frame: &mut TrapFrame) {
+    if frame.is_user() {
+        hooks::before_return(frame);
+        make_returnable(frame);
+        return;
+    }
+    let block = percpu::this_cpu();
+    let may_switch = frame.interrupts_on() && block.irq_depth() == 0 && block.preempt_count() == 0;
+    if may_switch && block.need_resched() {
+        hooks::before_return(frame);
+    }
+}
+
+/// Lets no frame through that IRET could fault on in the kernel, or that would give user mode the kernel's privileges.
+fn make_returnable(frame: &mut TrapFrame) {
+    frame.rflags = frame.rflags & USER_RFLAGS | RFLAGS_IF | RFLAGS_FIXED;
+    if is_returnable(frame) {
+        return;
+    }
+    // As the hardware reports it when user mode itself jumps to such a place.
+    frame.vector = vector::GENERAL_PROTECTION;
+    frame.error = 0;
+    hooks::exception(frame);
+    assert!(is_returnable(frame), "a task was to return to user mode where there is none: {frame:?}");
+}
+
+fn is_returnable(frame: &TrapFrame) -> bool {
+    let selectors = frame.cs == u64::from(gdt::USER_CODE) && frame.ss == u64::from(gdt::USER_DATA);
+    selectors && frame.rip < USER_END.get() as u64
+}
+
+/// Enters user mode with the registers of `frame`, for good: the way back into the kernel is a trap, on the kernel stack that
+/// `gdt::set_kernel_stack` named.
+///
+/// # Safety
+///
+/// 1. `frame` is of user mode: made by `TrapFrame::user`, or a copy of one that a hook was given.
+/// 2. Nothing of the current stack is needed any more; locks are released, and the preemption count is what it should be.
+/// 3. The address space of the task is current, and so are its FPU state and its FS and GS bases.
+/// 4. `frame` lies in memory that this CPU may write to below it, a page at most, should the return fault: on the task's own
+///    stack.
+pub(crate) unsafe fn enter_user(frame: &mut TrapFrame) -> ! {
+    make_returnable(frame);
+    // SAFETY: the caller's promises; the registers that IRET judges were checked just now.
+    unsafe { enter_user_frame(frame) }
+}
+
+/// Gives up this CPU's interrupt handlers, all that are nested, and goes on in what the first of them interrupted.
+///
+/// `before_return` is called there as after any interrupt. Ending the interrupts in the APIC is the caller's business.
+///
+/// # Safety
+///
+/// 1. `irq_depth` is not zero: there is an interrupted frame, and it is whole.
+/// 2. Nothing that the handlers' frames own is needed any more, and nothing points into them (INV-PRIVATE).
+/// 3. The stack that the caller stands on is not used again. The #DF stack is freed on the way.
+pub(crate) unsafe fn abandon_interrupt() -> ! {
+    // SAFETY: the caller's promises.
+    unsafe { abandon_interrupt_handlers() }
+}
+
+/// Gives up this CPU's NMI handler and goes on in what the NMI interrupted.
+///
+/// # Safety
+///
+/// 1. An NMI handler has begun on this CPU and not ended (`gdt::ist_busy`), and its frame is whole.
+/// 2. Nothing that the handler's frames own is needed any more, and nothing points into them (INV-PRIVATE).
+/// 3. The stack that the caller stands on is not used again. The #DF stack is freed on the way.
+pub(crate) unsafe fn abandon_nmi() -> ! {
+    let header = percpu::this_cpu().ist_header(Ist::Nmi);
+    // Between the header and the frame: where NMIs land, five words, and one for alignment.
+    let frame = header.wrapping_sub(6 * size_of::<u64>() + size_of::<TrapFrame>());
+    // SAFETY: (1) the frame lies where the entry put it; the rest is the caller's promise.
+    unsafe { abandon_nmi_handler(frame.as_mut_ptr()) }
+}
+
+/// Moves to the stack that ends at `top` and calls `run(argument)` there; the old stack is not come back to.
+///
+/// # Safety
+///
+/// `top` is the end of a mapped stack, aligned to 16 bytes, that nobody uses; `run` wants `argument`; nothing of the current
+/// stack is needed any more.
+pub(crate) unsafe fn run_on_stack(top: VirtAddr, run: extern "C" fn(usize) -> !, argument: usize) -> ! {
+    // SAFETY: the caller's promises. rbp is cleared: the chain of frame pointers begins anew.
+    unsafe {
+        asm!(
+            "mov rsp, {top}",
+            "xor ebp, ebp",
+            "call {run}",
+            "ud2",
+            top = in(reg) top.get(),
+            run = in(reg) run,
+            in("rdi") argument,
+            options(noreturn)
+        )
+    }
+}

@@ -1,0 +1,224 @@
+//! Processes: an address space, files, a parent, and an end that the parent is told of.
+//!
+//! A process has one task for now. What it owns belongs to the process struct and never to its stack: when the task is killed
+//! in the middle of a call, all of it is found here and given back (INV-ALONE).
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use vmstack::{PhysAddr, VirtAddr};
+
+use crate::mm::space::AddressSpace;
+use crate::mm::tables;
+use crate::sync::{SpinGuard, SpinLock};
+use crate::task::wait::WaitQueue;
+use crate::task::{names, sched};
+
+pub(crate) mod archive;
+pub(crate) mod elf;
+pub(crate) mod exec;
+pub(crate) mod files;
+pub(crate) mod fork;
+
+pub(crate) use files::{File, Files};
+
+/// A signal's number, as Linux has it.
+pub(crate) mod signal {
+    /// Illegal instruction.
+    pub(crate) const ILL: u8 = 4;
+    /// Trap.
+    pub(crate) const TRAP: u8 = 5;
+    /// Bad access.
+    pub(crate) const SEGV: u8 = 11;
+    /// Arithmetic.
+    pub(crate) const FPE: u8 = 8;
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// It exited with this status.
+    Exited(u8),
+    /// This signal killed it.
+    Killed(u8),
+}
+
+impl End {
+    /// The word that `wait4` stores.
+    pub(crate) const fn wait_status(self) -> u32 {
+        match self {
+            Self::Exited(status) => (status as u32) << 8,
+            Self::Killed(signal) => signal as u32,
+        }
+    }
+}
+
+/// Where a process's heap begins and ends, and where the next mapping goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) heap_start: VirtAddr,
+    pub(crate) heap_end: VirtAddr,
+    pub(crate) next_mapping: VirtAddr,
+}
+
+/// What belongs to a process's memory.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) space: AddressSpace,
+    pub(crate) layout: Layout,
+}
+
+/// A process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    id: usize,
+    parent: SpinLock<Weak<Process>>,
+    children: SpinLock<Vec<Arc<Process>>>,
+    memory: SpinLock<Option<Memory>>,
+    /// The root of the page tables: the kernel's own once the memory is gone.
+    root: AtomicU64,
+    files: SpinLock<Files>,
+    end: SpinLock<Option<End>>,
+    child_ended: WaitQueue,
+    /// The address of the thread id to clear at the end, for threads libraries.
+    pub(crate) clear_tid: AtomicUsize,
+}
+
+/// Processes that have not ended.
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many processes have not ended.
+pub(crate) fn alive() -> usize {
+    ALIVE.load(Ordering::Relaxed)
+}
+
+impl Process {
+    pub(crate) fn new(id: usize, parent: Weak<Self>, memory: Memory, files: Files) -> Arc<Self> {
+        ALIVE.fetch_add(1, Ordering::Relaxed);
+        let root = AtomicU64::new(memory.space.root().get());
+        Arc::new(Self {
+            id,
+            parent: SpinLock::new(parent),
+            children: SpinLock::new(Vec::new()),
+            memory: SpinLock::new(Some(memory)),
+            root,
+            files: SpinLock::new(files),
+            end: SpinLock::new(None),
+            child_ended: WaitQueue::new(),
+            clear_tid: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) const fn id(&self) -> usize {
+        self.id
+    }
+
+    pub(crate) fn parent_id(&self) -> usize {
+        self.parent.lock().upgrade().map_or(0, |parent| parent.id)
+    }
+
+    pub(crate) fn page_tables(&self) -> PhysAddr {
+        PhysAddr::new(self.root.load(Ordering::Relaxed))
+    }
+
+    /// The process's memory, while it has any.
+    pub(crate) fn memory(&self) -> SpinGuard<'_, Option<Memory>> {
+        self.memory.lock()
+    }
+
+    pub(crate) fn files(&self) -> SpinGuard<'_, Files> {
+        self.files.lock()
+    }
+
+    /// Replaces the memory of the current process by `memory`, and returns what it had.
+    pub(crate) fn replace_memory(&self, memory: Memory) -> Option<Memory> {
+        let mut current = self.memory.lock();
+        self.root.store(memory.space.root().get(), Ordering::Relaxed);
+        // SAFETY: the new space has the kernel's half.
+        unsafe { crate::arch::cpu::write_cr3(memory.space.root()) };
+        current.replace(memory)
+    }
+
+    pub(crate) fn adopt(&self, child: Arc<Self>) {
+        self.children.lock().push(child);
+    }
+
+    /// Whether process `id` is this one or a child of it that has not ended.
+    pub(crate) fn sees_alive(&self, id: usize) -> bool {
+        id == self.id || self.children.lock().iter().any(|child| child.id == id && child.end.lock().is_none())
+    }
+
+    /// How the process ended, if it has.
+    pub(crate) fn end(&self) -> Option<End> {
+        *self.end.lock()
+    }
+
+    /// Waits until this process has ended.
+    pub(crate) fn wait_for_end(&self, init: &Self) -> End {
+        init.child_ended.wait_for(|| self.end())
+    }
+
+    /// A child that has ended and that `wanted` accepts: taken off the list. `Err` if there is no such child, dead or alive.
+    fn take_ended(&self, wanted: impl Fn(usize) -> bool) -> Result<Option<(usize, End)>, NoChild> {
+        let mut children = self.children.lock();
+        if !children.iter().any(|child| wanted(child.id)) {
+            return Err(NoChild);
+        }
+        let ended = children.iter().position(|child| wanted(child.id) && child.end().is_some());
+        let Some(index) = ended else { return Ok(None) };
+        let child = children.swap_remove(index);
+        drop(children);
+        Ok(child.end().map(|end| (child.id, end)))
+    }
+
+    /// Waits for a child that `wanted` accepts to end; or, with `hang` false, only looks.
+    pub(crate) fn wait(&self, wanted: impl Fn(usize) -> bool, hang: bool) -> Result<Option<(usize, End)>, NoChild> {
+        if !hang {
+            return self.take_ended(wanted);
+        }
+        self.child_ended.wait_for(|| match self.take_ended(&wanted) {
+            Ok(None) => None,
+            done => Some(done),
+        })
+    }
+
+    /// Ends the process: gives back all that it owns, and tells its parent. The current task is its task.
+    pub(crate) fn finish(&self, end: End) {
+        // SAFETY: the kernel's own tables have everything that the kernel uses.
+        unsafe { tables::load() };
+        self.root.store(tables::kernel_root().get(), Ordering::Relaxed);
+        let memory = self.memory.lock().take();
+        let files = core::mem::take(&mut *self.files.lock());
+        let orphans = core::mem::take(&mut *self.children.lock());
+        drop((memory, files, orphans));
+        *self.end.lock() = Some(end);
+        ALIVE.fetch_sub(1, Ordering::Relaxed);
+        match self.parent.lock().upgrade() {
+            Some(parent) => parent.child_ended.wake_all(),
+            None => self.child_ended.wake_all(),
+        }
+    }
+}
+
+/// There is no child to wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoChild;
+
+/// The process of the current task, if it has one.
+pub(crate) fn current() -> Option<Arc<Process>> {
+    sched::current().process().cloned()
+}
+
+/// Ends the current process and its task.
+pub(crate) fn exit_current(end: End) -> ! {
+    if let Some(process) = current() {
+        process.finish(end);
+    }
+    sched::exit()
+}
+
+/// Gives the current process's task a name.
+pub(crate) fn rename_current(name: &str) {
+    names::set(sched::current().id(), name);
+}

@@ -1,0 +1,225 @@
+//! The kernel as a platform of the library, and the areas that it makes.
+//!
+//! | area | for | stack |
+//! | --- | --- | --- |
+//! | [`TASKS`] | one for each task | 16 KiB |
+//! | [`IDLE`] | one for each CPU: what it idles on | 16 KiB |
+//! | [`INTERRUPTS`] | one for each CPU | 16 KiB |
+//! | [`EMERGENCY`] | four for each CPU: #DF, NMI, #MC, #DB | 8 KiB |
+//!
+//! All of them lie under one top-level entry. The stacks of the image, on which CPU 0 comes up, are registered with
+//! `TASKS`, so that an overflow there is named as well.
+//!
+//! # Shootdown
+//!
+//! A shootdown bumps a generation, flushes this CPU, and sends an interrupt to the others; each of them flushes everything
+//! and then acknowledges the generation that it saw *before* it flushed. A ticket is a generation: it is due when every CPU
+//! that is up has acknowledged it. Nobody waits with interrupts off.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use vmstack::{
+    AreaConfig, Cpu, InitError, KernelStack, NotMapped, Pages, PhysAddr, Platform, StackArea, StackKind, Unmapped,
+    VirtAddr, VirtRange, MAX_STACK_SIZE,
+};
+use vmstack_paging::{Access, Attributes, MapError};
+
+use crate::arch::cpu::InterruptsOff;
+use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
+use crate::arch::percpu::{self, MAX_CPUS};
+use crate::interrupts;
+use crate::mm::frames::{self, FrameList};
+use crate::mm::tables;
+use crate::task::names;
+
+/// The size of a task's stack, in bytes.
+pub(crate) const TASK_STACK: usize = 16 << 10;
+/// How many tasks can have a stack at once.
+pub(crate) const TASK_SLOTS: usize = 32_768;
+const EMERGENCY_STACK: usize = 8 << 10;
+
+/// Where the areas lie: 4 GiB for tasks, 1 GiB for each of the others.
+const BASE: usize = 0xffff_c900_0000_0000;
+const GIB: usize = 1 << 30;
+
+pub(crate) static TASKS: StackArea<Kernel> = StackArea::new(Kernel);
+pub(crate) static IDLE: StackArea<Kernel> = StackArea::new(Kernel);
+pub(crate) static INTERRUPTS: StackArea<Kernel> = StackArea::new(Kernel);
+pub(crate) static EMERGENCY: StackArea<Kernel> = StackArea::new(Kernel);
+
+/// All areas, in the order in which a fault is asked about.
+pub(crate) static AREAS: [&StackArea<Kernel>; 4] = [&TASKS, &IDLE, &INTERRUPTS, &EMERGENCY];
+
+/// A stack of one of the areas.
+pub(crate) type Stack = KernelStack<'static, Kernel>;
+
+/// This kernel, as the library sees it.
+#[derive(Debug)]
+pub(crate) struct Kernel;
+
+/// Frames on their way: fresh ones on a list, dead ones still in the page-table entries that they had.
+pub(crate) enum Frames {
+    Fresh(FrameList),
+    Parked(Pages),
+}
+
+/// Why the kernel could not give what a stack needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StackError {
+    OutOfFrames { wanted: usize },
+    NotMapped(MapError),
+}
+
+/// Makes the areas, for `cpus` CPUs.
+///
+/// # Safety
+///
+/// Called once, on the kernel's final tables, before any other function here.
+pub(crate) unsafe fn init(cpus: usize) -> Result<(), InitError<StackError>> {
+    let areas = [
+        (&TASKS, StackKind::Task, TASK_SLOTS, TASK_STACK, 0, 4),
+        (&IDLE, StackKind::Idle, cpus, TASK_STACK, 4, 1),
+        (&INTERRUPTS, StackKind::Interrupt, cpus, TASK_STACK, 5, 1),
+        (&EMERGENCY, StackKind::Emergency, 4 * cpus, EMERGENCY_STACK, 6, 1),
+    ];
+    for (area, kind, slots, size, start, gib) in areas {
+        let range = VirtRange::new(VirtAddr::new(BASE + start * GIB), gib * GIB).unwrap_or(VirtRange::EMPTY);
+        let config = AreaConfig::new(range, slots, size, cpus).kind(kind);
+        // SAFETY: the ranges do not overlap, and nothing else in the kernel maps anything between BASE and its end.
+        unsafe { area.init(&config) }?;
+    }
+    Ok(())
+}
+
+/// Makes this CPU's TLB forget what a shootdown asks. Called by its interrupt handler, on every CPU but the sender.
+pub(crate) fn acknowledge_shootdown() {
+    // Acquire: pairs with the bump in `shootdown`: the unmapping comes before what is read here, and so before the flush.
+    let generation = GENERATION.load(Ordering::Acquire);
+    // SAFETY: the kernel runs in ring 0, and interrupts are off in a handler.
+    unsafe { vmstack_arch::tlb::flush_all() };
+    // Release: pairs with the load in `flushed`: the flush comes before the acknowledgement.
+    ACKNOWLEDGED[percpu::cpu_number().index()].store(generation, Ordering::Release);
+}
+
+/// Counts the CPU that calls it among those that acknowledge shootdowns. It has an empty TLB.
+pub(crate) fn cpu_is_up() {
+    let generation = GENERATION.load(Ordering::Acquire);
+    ACKNOWLEDGED[percpu::cpu_number().index()].store(generation, Ordering::Release);
+    CPUS_UP.fetch_add(1, Ordering::AcqRel);
+}
+
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+/// How many CPUs are up: numbers below it.
+static CPUS_UP: AtomicUsize = AtomicUsize::new(0);
+static ACKNOWLEDGED: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+const STACK_MEMORY: Attributes = Attributes::kernel(Access::ReadWrite);
+
+// SAFETY: (1) the kernel's tables are shared by every address space, and only the library maps in the areas' ranges, with
+// `STACK_MEMORY`, which is not executable; (2) frames are the buddy allocator's, cleared by `FrameList`; (3) a ticket is due when
+// all CPUs that are up have flushed since, see above; (4) CPU numbers index the per-CPU blocks; (5) the guard turns interrupts
+// off; (6) dirty bits are the hardware's, and only the library's pages are asked about; (7) panics abort; (8) nothing calls in.
+unsafe impl Platform for Kernel {
+    const PAGE_SIZE: usize = PAGE_SIZE;
+    type Frames = Frames;
+    type Ticket = u64;
+    type Guard = InterruptsOff;
+    type Error = StackError;
+
+    fn take_frames(&self, count: usize) -> Result<Frames, StackError> {
+        FrameList::take(count).map(Frames::Fresh).ok_or(StackError::OutOfFrames { wanted: count })
+    }
+
+    fn give_frames(&self, frames: Frames) {
+        match frames {
+            Frames::Fresh(list) => list.give(),
+            Frames::Parked(pages) => {
+                // SAFETY: the library gives frames back after the shootdown of their pages (INV-FRAME), and does not map
+                // the pages again before.
+                let taken = unsafe { tables::kernel().take_parked(pages, |frame, _| frames::give(frame, 0)) };
+                debug_assert!(taken.is_ok(), "{taken:?}");
+            }
+        }
+    }
+
+    unsafe fn map(&self, pages: Pages, frames: Frames) -> Result<(), NotMapped<Self>> {
+        let Frames::Fresh(mut list) = frames else {
+            unreachable!("only fresh frames are mapped");
+        };
+        // What was popped is remembered until it is known that it was mapped: a list cannot be looked at without popping.
+        let mut popped = [PhysAddr::new(0); MAX_STACK_SIZE / PAGE_SIZE];
+        let mut count = 0;
+        let pop = core::iter::from_fn(|| list.pop()).inspect(|&frame| {
+            popped[count] = frame;
+            count += 1;
+        });
+        // SAFETY: the library owns the pages, and the kernel alone gets access to the frames.
+        let mapped = unsafe { tables::kernel().map(pages, STACK_MEMORY, pop) };
+        mapped.map_err(|error| {
+            popped[..count].iter().for_each(|&frame| list.push(frame));
+            NotMapped { frames: Frames::Fresh(list), reason: StackError::NotMapped(error) }
+        })
+    }
+
+    unsafe fn unmap(&self, pages: Pages) -> Unmapped<Self> {
+        // SAFETY: the library vouches that nobody uses the pages and that they are its own.
+        let parked = unsafe { tables::kernel().park(pages) };
+        debug_assert!(parked.is_ok(), "{parked:?}");
+        Unmapped::new(pages, Frames::Parked(pages))
+    }
+
+    fn shootdown(&self, batch: &[Unmapped<Self>]) -> u64 {
+        for page in batch.iter().flat_map(|token| token.pages().addresses(PAGE_SIZE)) {
+            // SAFETY: the kernel runs in ring 0.
+            unsafe { vmstack_arch::tlb::flush_page(page) };
+        }
+        // Release: pairs with the Acquire in `acknowledge_shootdown`: the entries were changed before.
+        let generation = GENERATION.fetch_add(1, Ordering::AcqRel) + 1;
+        let me = percpu::cpu_number().index();
+        if CPUS_UP.load(Ordering::Acquire) > 1 {
+            interrupts::ask_for_shootdown();
+        }
+        // This CPU has flushed these pages; what others asked of it comes by interrupt, and asks again. So its own
+        // acknowledgement may only move from the generation just before.
+        let before = generation - 1;
+        let _ = ACKNOWLEDGED[me].compare_exchange(before, generation, Ordering::AcqRel, Ordering::Relaxed);
+        generation
+    }
+
+    fn flushed(&self, ticket: &u64) -> bool {
+        let up = CPUS_UP.load(Ordering::Acquire);
+        // Acquire: pairs with the Release of each acknowledgement.
+        ACKNOWLEDGED[..up].iter().all(|acknowledged| acknowledged.load(Ordering::Acquire) >= *ticket)
+    }
+
+    fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
+        tables::translate(addr)
+    }
+
+    fn cpu(&self) -> Cpu {
+        percpu::cpu_number()
+    }
+
+    fn enter(&self) -> InterruptsOff {
+        InterruptsOff::new()
+    }
+
+    fn prepare(&self, range: VirtRange) -> Result<(), StackError> {
+        tables::kernel().ensure_top_level(range).map_err(StackError::NotMapped)
+    }
+
+    fn dirty(&self, pages: Pages) -> u128 {
+        tables::kernel().dirty(pages)
+    }
+
+    unsafe fn zero(&self, page: VirtAddr) {
+        let Some(frame) = tables::translate(page) else { return };
+        // SAFETY: the frame is mapped at a page that nobody uses, by the caller's word; the direct map shows it.
+        unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
+    }
+
+    fn write_owner(&self, owner: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        names::write(owner, out)
+    }
+}

@@ -1,0 +1,273 @@
+//! Tasks: what runs on a kernel stack.
+//!
+//! A task's stack holds nothing but its calls: the task struct, and all of thread_info with it, lives on the heap; `current`
+//! is a per-CPU word. A task ends by [`sched::exit`]: it hands its stack to its CPU and switches away for the last time, and
+//! the next task there gives the stack back.
+//!
+//! What may not enter: what a process is (`process`), what a fault is (`oops`).
+
+use alloc::sync::Arc;
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use vmstack::{PhysAddr, VirtAddr};
+use vmstack_arch::Context;
+
+use crate::control::DirectStack;
+use crate::mm::tables;
+use crate::process::Process;
+use crate::stacks::{self, Stack};
+
+mod fpu;
+pub(crate) mod names;
+pub(crate) mod sched;
+pub(crate) mod wait;
+
+pub(crate) use fpu::FpuState;
+
+/// What a task stands on.
+#[derive(Debug)]
+pub(crate) enum TaskStack {
+    /// Mapped page by page between guards.
+    Mapped(Stack),
+    /// Contiguous frames in the direct map, no guards: the control.
+    Direct(DirectStack),
+    /// Handed over by a task that is dead.
+    Gone,
+}
+
+impl TaskStack {
+    pub(crate) fn top(&self) -> VirtAddr {
+        match self {
+            Self::Mapped(stack) => stack.top(),
+            Self::Direct(stack) => stack.top(),
+            Self::Gone => VirtAddr::default(),
+        }
+    }
+
+    pub(crate) fn bottom(&self) -> VirtAddr {
+        match self {
+            Self::Mapped(stack) => stack.bottom(),
+            Self::Direct(stack) => stack.bottom(),
+            Self::Gone => VirtAddr::default(),
+        }
+    }
+}
+
+/// Where a task is, as the scheduler sees it. Changed under the run queue's lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// On a CPU.
+    Running,
+    /// On the run queue.
+    Queued,
+    /// Waiting to be woken.
+    Blocked,
+    /// Never to run again.
+    Dead,
+}
+
+/// What the scheduler keeps of a task.
+#[derive(Debug)]
+pub(crate) struct Scheduling {
+    pub(crate) state: State,
+    /// It was woken before it blocked: the next block returns at once.
+    pub(crate) woken: bool,
+    /// When the timer wakes it, in ticks; zero: not.
+    pub(crate) wake_at: u64,
+}
+
+/// A task.
+pub(crate) struct Task {
+    id: usize,
+    process: Option<Arc<Process>>,
+    /// The fields below belong to the task itself while it runs, and to the scheduler while it does not.
+    context: UnsafeCell<Context>,
+    stack: UnsafeCell<TaskStack>,
+    fpu: UnsafeCell<FpuState>,
+    fs_base: AtomicUsize,
+    gs_base: AtomicUsize,
+    /// Under the run queue's lock.
+    scheduling: UnsafeCell<Scheduling>,
+    /// An idle task: the kernel has one for each CPU, and it is never queued.
+    idle: bool,
+    /// It was killed by a fault, and is on its way out.
+    dying: AtomicBool,
+}
+
+// SAFETY: the cells are used by the task itself while it runs and by the scheduler, under the run queue's lock, while it does
+// not: never by two CPUs at once. The rest is atomics and shared values that are `Sync`.
+unsafe impl Sync for Task {}
+// SAFETY: nothing in a task is bound to a CPU.
+unsafe impl Send for Task {}
+
+static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
+
+/// The next task number. Process numbers are the numbers of their first tasks.
+pub(crate) fn next_id() -> usize {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What a new task is made of.
+#[derive(Debug)]
+pub(crate) struct NewTask<'a> {
+    pub(crate) id: usize,
+    pub(crate) name: &'a str,
+    pub(crate) process: Option<Arc<Process>>,
+    pub(crate) stack: TaskStack,
+    pub(crate) fpu: FpuState,
+    /// What it runs first, and with which argument, from `below` bytes under the top of its stack.
+    pub(crate) entry: extern "C" fn(usize) -> !,
+    pub(crate) argument: usize,
+    pub(crate) below: usize,
+}
+
+impl Task {
+    /// A task that has not run yet.
+    pub(crate) fn new(new: NewTask<'_>) -> Self {
+        names::set(new.id, new.name);
+        sched::admit();
+        let top = new.stack.top().wrapping_sub(new.below);
+        // SAFETY: the stack is new and owned here, `below` is a multiple of 16 and leaves room for the context.
+        let context = unsafe { Context::new(top, new.entry, new.argument) };
+        Self::with_context(new.id, new.process, new.stack, new.fpu, context, false)
+    }
+
+    /// The task that stands for the code that already runs on `stack`: it becomes the CPU's idle task.
+    pub(crate) fn idle(stack: TaskStack) -> Self {
+        Self::with_context(0, None, stack, FpuState::none(), Context::empty(), true)
+    }
+
+    fn with_context(
+        id: usize,
+        process: Option<Arc<Process>>,
+        stack: TaskStack,
+        fpu: FpuState,
+        context: Context,
+        idle: bool,
+    ) -> Self {
+        let state = if idle { State::Running } else { State::Blocked };
+        Self {
+            id,
+            process,
+            context: UnsafeCell::new(context),
+            stack: UnsafeCell::new(stack),
+            fpu: UnsafeCell::new(fpu),
+            fs_base: AtomicUsize::new(0),
+            gs_base: AtomicUsize::new(0),
+            scheduling: UnsafeCell::new(Scheduling { state, woken: false, wake_at: 0 }),
+            idle,
+            dying: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) const fn id(&self) -> usize {
+        self.id
+    }
+
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.idle
+    }
+
+    pub(crate) const fn process(&self) -> Option<&Arc<Process>> {
+        self.process.as_ref()
+    }
+
+    /// The root of the page tables that the task runs on.
+    pub(crate) fn page_tables(&self) -> PhysAddr {
+        self.process.as_ref().map_or_else(tables::kernel_root, |process| process.page_tables())
+    }
+
+    /// The bounds of the task's stack. Any context, while the task is alive.
+    pub(crate) fn stack_bounds(&self) -> (VirtAddr, VirtAddr) {
+        // SAFETY: the stack is set once and taken only by the task's own last act.
+        let stack = unsafe { &*self.stack.get() };
+        (stack.bottom(), stack.top())
+    }
+
+    /// Marks the task as dying. False if it was already.
+    pub(crate) fn start_dying(&self) -> bool {
+        !self.dying.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn fs_base(&self) -> VirtAddr {
+        VirtAddr::new(self.fs_base.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_fs_base(&self, base: VirtAddr) {
+        self.fs_base.store(base.get(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn gs_base(&self) -> VirtAddr {
+        VirtAddr::new(self.gs_base.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_gs_base(&self, base: VirtAddr) {
+        self.gs_base.store(base.get(), Ordering::Relaxed);
+    }
+
+    /// The vector registers of the task's user mode.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the task itself with preemption off, or the scheduler while the task does not run.
+    #[expect(clippy::mut_from_ref, reason = "the caller proves that it is alone")]
+    pub(crate) unsafe fn fpu(&self) -> &mut FpuState {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.fpu.get() }
+    }
+
+    /// What the scheduler keeps.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the run queue's lock, and no other reference from this function is alive.
+    #[expect(clippy::mut_from_ref, reason = "the run queue's lock makes it exclusive")]
+    unsafe fn scheduling(&self) -> &mut Scheduling {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.scheduling.get() }
+    }
+
+    /// Takes the stack of the task, whose last act this is.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the task itself, and never returns.
+    unsafe fn take_stack(&self) -> TaskStack {
+        // SAFETY: only the task itself changes the stack, and only here.
+        let stack = unsafe { &mut *self.stack.get() };
+        core::mem::replace(stack, TaskStack::Gone)
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Makes a kernel task that runs `entry(argument)` on a mapped stack, and queues it.
+pub(crate) fn spawn_kernel(
+    name: &str,
+    entry: extern "C" fn(usize) -> !,
+    argument: usize,
+) -> Result<Arc<Task>, vmstack::AllocError<stacks::StackError>> {
+    let id = next_id();
+    let stack = TaskStack::Mapped(stacks::TASKS.alloc_waiting(id)?);
+    Ok(spawn_on(id, name, stack, entry, argument))
+}
+
+/// Makes a kernel task that runs `entry(argument)` on `stack`, and queues it.
+pub(crate) fn spawn_on(
+    id: usize,
+    name: &str,
+    stack: TaskStack,
+    entry: extern "C" fn(usize) -> !,
+    argument: usize,
+) -> Arc<Task> {
+    let fpu = FpuState::none();
+    let task = Arc::new(Task::new(NewTask { id, name, process: None, stack, fpu, entry, argument, below: 0 }));
+    sched::wake(&task);
+    task
+}

@@ -1,0 +1,47 @@
+//! The names of tasks, readable in the fault path: a fixed table of atomics, by task number.
+//!
+//! A report names a stack's owner from the word that the stack's record holds: the task's number. The task struct may be
+//! gone by then, so the name is not looked up there. Entries are overwritten by later tasks with the same number modulo the
+//! table's size; the number in the entry says so, and then only the number is printed.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+const ENTRIES: usize = 1024;
+/// How many bytes of a name are kept.
+pub(crate) const NAME_BYTES: usize = 16;
+
+struct Entry {
+    id: AtomicUsize,
+    name: [AtomicU64; NAME_BYTES / 8],
+}
+
+static NAMES: [Entry; ENTRIES] =
+    [const { Entry { id: AtomicUsize::new(0), name: [const { AtomicU64::new(0) }; NAME_BYTES / 8] } }; ENTRIES];
+
+/// Notes that task `id` is called `name`.
+pub(crate) fn set(id: usize, name: &str) {
+    let entry = &NAMES[id % ENTRIES];
+    let mut bytes = [0; NAME_BYTES];
+    name.bytes().zip(&mut bytes).for_each(|(byte, place)| *place = byte);
+    entry.id.store(0, Relaxed);
+    for (word, bytes) in entry.name.iter().zip(bytes.chunks_exact(8)) {
+        word.store(bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)), Relaxed);
+    }
+    entry.id.store(id, Relaxed);
+}
+
+/// Writes `pid 7 (name)`, or what is known. Any context, the fault path included.
+pub(crate) fn write(id: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+    let entry = &NAMES[id % ENTRIES];
+    if entry.id.load(Relaxed) != id {
+        return write!(out, "pid {id}");
+    }
+    let mut bytes = [0; NAME_BYTES];
+    for (word, bytes) in entry.name.iter().zip(bytes.chunks_exact_mut(8)) {
+        bytes.copy_from_slice(&word.load(Relaxed).to_le_bytes());
+    }
+    write!(out, "pid {id} (")?;
+    bytes.iter().take_while(|&&byte| byte != 0).try_for_each(|&byte| out.write_char(char::from(byte)))?;
+    out.write_char(')')
+}

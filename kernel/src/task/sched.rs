@@ -1,0 +1,324 @@
+//! The scheduler: one queue, round robin, preemptive.
+//!
+//! The run queue's lock is held across a switch: the task that is switched *to* releases it. So nobody can take a task off the
+//! queue while another CPU still stands on its stack, and a wake that comes between a task's decision to block and its switch
+//! is not lost.
+//!
+//! ```text
+//!   A: lock ── state ── switch ──────────────────────> B: unlock, reap the dead stack, go on
+//!                        (A's registers are on A's stack)
+//! ```
+//!
+//! A switch needs interrupts off; the lock sees to it. A task that is preempted is preempted at a return from an interrupt, on
+//! its own stack.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::mem;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use vmstack::VirtAddr;
+
+use super::{State, Task, TaskStack};
+use crate::arch::cpu::{self, InterruptsOff};
+use crate::arch::percpu::{self, MAX_CPUS};
+use crate::arch::{features, gdt};
+use crate::stacks::TASKS;
+use crate::sync::{SpinGuard, SpinLock};
+
+/// Timer interrupts a second.
+pub(crate) const TICKS_PER_SECOND: u64 = 100;
+/// Ticks that a task may run before another gets its turn.
+const SLICE: u64 = 2;
+
+static QUEUE: SpinLock<RunQueue> = SpinLock::new(RunQueue { ready: VecDeque::new(), sleepers: VecDeque::new(), tasks: 0 });
+static TICKS: AtomicU64 = AtomicU64::new(0);
+/// The task that each CPU switched away from, until the next one has let go of it.
+static PREVIOUS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+static IDLE: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+
+#[derive(Debug)]
+struct RunQueue {
+    ready: VecDeque<Arc<Task>>,
+    sleepers: VecDeque<Arc<Task>>,
+    /// Tasks that are not dead, idle ones apart. The queues have room for all of them, so waking one never allocates.
+    tasks: usize,
+}
+
+/// The task that runs on this CPU.
+///
+/// # Panics
+///
+/// Before [`start_idle`] on this CPU.
+pub(crate) fn current() -> Arc<Task> {
+    let task = current_pointer();
+    // SAFETY: (1) `current` is a pointer from `Arc::into_raw`, of which the CPU holds one count while the task runs, and it is the
+    // caller's own; (2) the count is raised before an `Arc` is made of it.
+    unsafe { Arc::increment_strong_count(task) };
+    // SAFETY: as above.
+    unsafe { Arc::from_raw(task) }
+}
+
+/// The current task without a count of its own, for the fault path.
+///
+/// # Safety
+///
+/// The reference is not used after the task has switched away for the last time.
+pub(crate) unsafe fn current_ref<'a>() -> Option<&'a Task> {
+    let task = percpu::current_task() as *const Task;
+    // SAFETY: null before there is a task, and else a live one: the CPU holds a count.
+    unsafe { task.as_ref() }
+}
+
+fn current_pointer() -> *const Task {
+    let task = percpu::current_task() as *const Task;
+    assert!(!task.is_null(), "there is no task on this CPU yet");
+    task
+}
+
+/// Makes the code that runs on `stack` this CPU's idle task.
+pub(crate) fn start_idle(stack: TaskStack) {
+    let task = Arc::into_raw(Arc::new(Task::idle(stack)));
+    let block = percpu::this_cpu();
+    block.set_current(task.addr());
+    IDLE[block.cpu().index()].store(task.expose_provenance(), Ordering::Relaxed);
+}
+
+/// Makes room for one more task in the queues, and queues it for the first time.
+pub(crate) fn wake(task: &Arc<Task>) {
+    let mut queue = QUEUE.lock();
+    // SAFETY: the lock is held.
+    let scheduling = unsafe { task.scheduling() };
+    match scheduling.state {
+        State::Blocked => {
+            scheduling.state = State::Queued;
+            scheduling.wake_at = 0;
+            queue.ready.push_back(Arc::clone(task));
+            drop(queue);
+            crate::interrupts::poke_others();
+        }
+        State::Running => scheduling.woken = true,
+        State::Queued | State::Dead => {}
+    }
+}
+
+/// Counts a task that is about to be woken for the first time, and makes room for it, so that no later wake allocates.
+pub(crate) fn admit() {
+    let mut queue = QUEUE.lock();
+    queue.tasks += 1;
+    let tasks = queue.tasks;
+    let more = tasks.saturating_sub(queue.ready.len());
+    queue.ready.reserve(more);
+    let more = tasks.saturating_sub(queue.sleepers.len());
+    queue.sleepers.reserve(more);
+}
+
+/// Waits until somebody wakes the current task. Returns at once if somebody did since it last blocked.
+pub(crate) fn block() {
+    leave_cpu(|scheduling| {
+        if mem::take(&mut scheduling.woken) {
+            return false;
+        }
+        scheduling.state = State::Blocked;
+        true
+    });
+}
+
+/// Waits until the tick `at`, or until somebody wakes the task.
+pub(crate) fn sleep_until(at: u64) {
+    let task = current();
+    {
+        let mut queue = QUEUE.lock();
+        // SAFETY: the lock is held.
+        unsafe { task.scheduling() }.wake_at = at;
+        queue.sleepers.push_back(task);
+    }
+    block();
+}
+
+/// Lets another task run, if one is ready.
+pub(crate) fn yield_now() {
+    percpu::this_cpu().set_need_resched(false);
+    leave_cpu(|_| true);
+}
+
+/// The timer's tick: time goes on, sleepers wake, and whoever ran for its slice is preempted on the way back.
+pub(crate) fn tick() {
+    if percpu::cpu_number().index() != 0 {
+        percpu::this_cpu().set_need_resched(true);
+        return;
+    }
+    let now = TICKS.fetch_add(1, Ordering::Relaxed) + 1;
+    if now % SLICE == 0 {
+        percpu::this_cpu().set_need_resched(true);
+    }
+    wake_sleepers(now);
+}
+
+/// Ticks since the timer was started.
+pub(crate) fn ticks() -> u64 {
+    TICKS.load(Ordering::Relaxed)
+}
+
+fn wake_sleepers(now: u64) {
+    let mut queue = QUEUE.lock();
+    for _ in 0..queue.sleepers.len() {
+        let Some(task) = queue.sleepers.pop_front() else { return };
+        // SAFETY: the lock is held.
+        let scheduling = unsafe { task.scheduling() };
+        match (scheduling.wake_at, scheduling.state) {
+            // Somebody else woke it.
+            (0, _) | (_, State::Dead) => {}
+            (at, _) if at > now => queue.sleepers.push_back(task),
+            (_, State::Blocked) => {
+                scheduling.state = State::Queued;
+                scheduling.wake_at = 0;
+                queue.ready.push_back(task);
+            }
+            (_, _) => {
+                scheduling.woken = true;
+                scheduling.wake_at = 0;
+            }
+        }
+    }
+}
+
+/// Ends the current task: its stack goes to the next one.
+pub(crate) fn exit() -> ! {
+    let task = current();
+    let interrupts = InterruptsOff::new();
+    // SAFETY: the task is the current one, and this is its last act.
+    match unsafe { task.take_stack() } {
+        TaskStack::Mapped(stack) => stack.hand_over(&interrupts),
+        TaskStack::Direct(stack) => stack.hand_over(),
+        TaskStack::Gone => {}
+    }
+    drop(task);
+    leave_cpu(|scheduling| {
+        scheduling.state = State::Dead;
+        true
+    });
+    unreachable!("a dead task was switched to")
+}
+
+/// Decides with `decide`, under the lock, whether the current task leaves the CPU, and switches to the next one.
+fn leave_cpu(decide: impl FnOnce(&mut super::Scheduling) -> bool) {
+    // Restored when the task comes back, however it was before: the lock's own guard goes to the next task.
+    let _interrupts = InterruptsOff::new();
+    let mut queue = QUEUE.lock();
+    // SAFETY: the pointer is the current task's, which lives while it is current.
+    let task = unsafe { &*current_pointer() };
+    // SAFETY: the lock is held.
+    let scheduling = unsafe { task.scheduling() };
+    if !decide(scheduling) {
+        return;
+    }
+    if scheduling.state == State::Dead {
+        queue.tasks -= 1;
+    }
+    let next = match queue.ready.pop_front() {
+        Some(next) => Arc::into_raw(next),
+        None if scheduling.state == State::Running => return,
+        None => VirtAddr::new(IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed)).as_mut_ptr::<Task>().cast_const(),
+    };
+    if scheduling.state == State::Running && !task.is_idle() {
+        scheduling.state = State::Queued;
+        // SAFETY: `task` came from `Arc::into_raw`; the CPU's own count is given up after the switch.
+        unsafe { Arc::increment_strong_count(current_pointer()) };
+        // SAFETY: as above.
+        queue.ready.push_back(unsafe { Arc::from_raw(current_pointer()) });
+    }
+    switch_to(next, queue);
+}
+
+/// Switches to `next`, holding the lock; comes back when the current task is switched to again.
+fn switch_to(next: *const Task, queue: SpinGuard<'_, RunQueue>) {
+    // SAFETY: `next` is an idle task or came off the queue, with a count that is the CPU's from here on.
+    let (previous, next_task) = (unsafe { &*current_pointer() }, unsafe { &*next });
+    // SAFETY: the lock is held.
+    unsafe { next_task.scheduling() }.state = State::Running;
+    leave_user_state(previous);
+    let block = percpu::this_cpu();
+    PREVIOUS[block.cpu().index()].store(current_pointer().expose_provenance(), Ordering::Relaxed);
+    block.set_current(next.addr());
+    enter_user_state(next_task);
+    mem::forget(queue);
+    let (save, load) = (previous.context.get(), next_task.context.get().cast_const());
+    // SAFETY: (1) `next` was suspended by this function or is new, and the lock kept everybody else from it; (2) its stack is
+    // mapped in all address spaces (INV-MAPPED); (3) `save` is in a task struct, which lives as long as the task.
+    unsafe { vmstack_arch::switch(save, load) };
+    after_switch();
+}
+
+/// The first thing that a task does when it runs again, and what a new task does first of all: releases the run queue,
+/// gives the dead task's stack back, and lets go of its struct.
+fn after_switch() {
+    let previous = PREVIOUS[percpu::cpu_number().index()].load(Ordering::Relaxed);
+    let previous = VirtAddr::new(previous).as_mut_ptr::<Task>().cast_const();
+    // SAFETY: the lock was taken by the task that switched to this one, which forgot its guard.
+    unsafe { QUEUE.force_unlock() };
+    TASKS.reap();
+    // SAFETY: the pointer came from `Arc::into_raw`, with the count that the CPU held while the task was current. Idle tasks
+    // keep theirs.
+    if !unsafe { &*previous }.is_idle() {
+        // SAFETY: as above.
+        drop(unsafe { Arc::from_raw(previous) });
+    }
+}
+
+/// What a new task runs first: it was switched to with the queue locked and interrupts off.
+pub(crate) fn begin() {
+    after_switch();
+    // The guard that switched here belongs to another task: this one starts with interrupts on.
+    // SAFETY: no lock is held, and the CPU is set up.
+    unsafe { cpu::enable_interrupts() };
+}
+
+fn leave_user_state(task: &Task) {
+    if task.process().is_some() {
+        // SAFETY: the task is current, with interrupts off.
+        unsafe { task.fpu() }.save();
+        task.set_fs_base(features::user_fs_base());
+        task.set_gs_base(features::user_gs_base());
+    }
+}
+
+fn enter_user_state(task: &Task) {
+    let root = task.page_tables();
+    if cpu::read_cr3() != root {
+        // SAFETY: every address space has the kernel's half (INV-MAPPED).
+        unsafe { cpu::write_cr3(root) };
+    }
+    // SAFETY: interrupts are off; it is the stack of the task that is about to run.
+    unsafe { gdt::set_kernel_stack(task.stack_bounds().1) };
+    if task.process().is_some() {
+        // SAFETY: the task does not run yet, and the lock is held.
+        unsafe { task.fpu() }.restore();
+        features::set_user_fs_base(task.fs_base());
+        features::set_user_gs_base(task.gs_base());
+    }
+}
+
+/// What a CPU does when there is nothing to do. Never returns.
+pub(crate) fn idle() -> ! {
+    loop {
+        yield_now();
+        cpu::disable_interrupts();
+        if QUEUE.lock().ready.is_empty() {
+            // SAFETY: nothing is held here.
+            unsafe { cpu::wait_for_interrupt() };
+        }
+        // SAFETY: nothing is held here.
+        unsafe { cpu::enable_interrupts() };
+    }
+}
+
+/// Tasks that are not dead, idle ones apart.
+pub(crate) fn tasks_alive() -> usize {
+    QUEUE.lock().tasks
+}
+
+/// Lets some ticks go by, so that every CPU has switched and reaped what died on it.
+pub(crate) fn settle() {
+    sleep_until(ticks() + 4 * SLICE);
+}
