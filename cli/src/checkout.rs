@@ -35,12 +35,6 @@ impl Checkout {
             })
     }
 
-    /// The checkout at `root`, unchecked; for tests.
-    #[must_use]
-    pub fn at(root: &Path) -> Self {
-        Self(root.to_path_buf())
-    }
-
     /// The source folder `name` of the root.
     #[must_use]
     pub fn folder(&self, name: &str) -> PathBuf {

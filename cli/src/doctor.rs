@@ -35,8 +35,8 @@ pub fn doctor(interrupts: &Interrupts) -> Result<ExitCode, Failure> {
     let emulator = machine.emulator();
     row(&mut screen, "emulator", emulator.is_some(), emulator_line(emulator.as_deref()));
     if let Some(emulator) = &emulator {
-        let kvm = kvm(emulator, &checkout, interrupts)?;
-        row(&mut screen, "KVM", kvm == Kvm::Works, kvm);
+        let (kvm, line) = kvm(emulator, &checkout, interrupts)?;
+        row(&mut screen, "KVM", kvm == Kvm::Works, line);
     }
     let core = core(&machine);
     row(&mut screen, "bare metal", core.is_some(), core_line(core));
@@ -66,12 +66,17 @@ fn emulator_line(emulator: Option<&Path>) -> String {
     format!("{}: {}", path.display(), version.unwrap_or_else(|| "does not say its version".into()))
 }
 
-fn kvm(emulator: &Path, checkout: &Checkout, interrupts: &Interrupts) -> Result<Kvm, Failure> {
+fn kvm(emulator: &Path, checkout: &Checkout, interrupts: &Interrupts) -> Result<(Kvm, String), Failure> {
     let question = Question::about(emulator, checkout)?;
-    match Guest::built_kernel(checkout) {
-        Some(kernel) => question.settle(emulator, &kernel, interrupts),
-        None => Ok(question.known()),
-    }
+    let kvm = match Guest::built_kernel(checkout) {
+        Some(kernel) => question.settle(emulator, &kernel, interrupts)?,
+        None => question.known(),
+    };
+    let line = match &kvm {
+        Kvm::Broken(_) => format!("{kvm}; remove {} to try again", question.kept().display()),
+        _ => kvm.to_string(),
+    };
+    Ok((kvm, line))
 }
 
 /// How the kernel would be built with what is there.

@@ -84,6 +84,12 @@ impl Question {
         Ok(Self { key, kept })
     }
 
+    /// The file that keeps the answer; without it the question is asked again.
+    #[must_use]
+    pub fn kept(&self) -> &Path {
+        &self.kept
+    }
+
     /// What is known without booting anything.
     #[must_use]
     pub fn known(&self) -> Kvm {

@@ -25,7 +25,7 @@ FACTS
         ;;
     mode=control*) echo "fact control.mapped_thread_info.word 0xffffc90000004000 7 9"; echo "fact control.faults 0" ;;
     mode=story*) cat <<'FACTS'
-BUG: TASK stack guard page was hit at 0xffffc90000003ff8 (stack is 0xffffc90000004000..0xffffc90000008000)
+BUG: TASK stack guard page was hit at ffffc90000003ff8 (stack is ffffc90000004000..ffffc90000008000)
  recurse+0x18
 ---[ end trace ]---
 fact overflow.wait 4 139

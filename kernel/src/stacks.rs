@@ -109,6 +109,11 @@ pub(crate) fn cpu_is_up() {
     CPUS_UP.fetch_add(1, Ordering::AcqRel);
 }
 
+/// How many CPUs take part in shootdowns.
+pub(crate) fn cpus_up() -> usize {
+    CPUS_UP.load(Ordering::Acquire)
+}
+
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 /// How many CPUs are up: numbers below it.
 static CPUS_UP: AtomicUsize = AtomicUsize::new(0);

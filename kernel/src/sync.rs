@@ -34,6 +34,8 @@ impl<T> SpinLock<T> {
     /// If this CPU holds it already.
     pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
         let interrupts = InterruptsOff::new();
+        // A fault from here on finds somebody who holds a lock: nobody can be killed then.
+        percpu::preempt_disable();
         let me = percpu::cpu_number().index() as u32 + 1;
         loop {
             // Acquire: pairs with the Release of the last holder, so that its writes are seen.
@@ -52,6 +54,7 @@ impl<T> SpinLock<T> {
     /// This CPU holds the lock, and its guard was forgotten. Interrupts stay off.
     pub(crate) unsafe fn force_unlock(&self) {
         self.holder.store(0, Ordering::Release);
+        percpu::preempt_enable();
     }
 }
 
@@ -89,5 +92,6 @@ impl<T> Drop for SpinGuard<'_, T> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire of the next holder.
         self.lock.holder.store(0, Ordering::Release);
+        percpu::preempt_enable();
     }
 }

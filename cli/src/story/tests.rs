@@ -16,7 +16,7 @@ fact control.faults 0
 
 const STORY: &str = "\
 booting
-BUG: TASK stack guard page was hit at 0xffffc90000003ff8 (stack is 0xffffc90000004000..0xffffc90000008000)
+BUG: TASK stack guard page was hit at ffffc90000003ff8 (stack is ffffc90000004000..ffffc90000008000)
  recurse+0x18
 fact cpu1.tick 3
 ---[ end trace ]---
@@ -103,7 +103,7 @@ fn a_control_without_damage_or_with_a_fault_falls_short() {
 fn one_overflow_means_one_report() {
     let name = "overflow.reported_once";
     assert_falls(&overflow::SCENE, STORY, "BUG: TASK", "BUG: task", name);
-    let line = "BUG: TASK stack guard page was hit at 0x1\n";
+    let line = "BUG: TASK stack guard page was hit at 1\n";
     let twice = changed(&overflow::SCENE, STORY, "booting\n", line, name);
     assert_eq!((twice.outcome, twice.figure), (Verdict::Fail, Some(2.into())));
 }
@@ -167,9 +167,5 @@ fn what_is_shown_fits_the_screen_and_quotes_the_report() {
     }
     let written = Written::default();
     (overflow::SCENE.show)(&Transcript::of(STORY), &mut written.screen());
-    assert!(
-        written.text().contains("..0xffffc90000008000)\n recurse+0x18\n---[ end trace ]---\n"),
-        "{}",
-        written.text()
-    );
+    assert!(written.text().contains("..ffffc90000008000)\n recurse+0x18\n---[ end trace ]---\n"), "{}", written.text());
 }

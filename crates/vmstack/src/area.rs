@@ -331,10 +331,18 @@ impl<P: Platform> StackArea<P> {
     }
 
     /// Calls `visit` with the index, phase, owner and deepest use (bytes) of every slot that was ever used.
+    ///
+    /// A stack that is in use is measured, under a pin; for the others it is the deepest use that was measured before.
+    ///
+    /// # Context
+    ///
+    /// As [`pin`](Self::pin); its time grows with the slots ever used and their size.
     pub fn for_each_slot(&self, mut visit: impl FnMut(SlotIndex, Phase, usize, usize)) {
         let Some(meta) = self.metadata() else { return };
         for (slot, record) in meta.records() {
-            visit(slot, record.phase(), record.owner(), record.watermark());
+            let id = StackId::new(slot, record.state().generation);
+            let used = self.pin(id).map_or(record.watermark(), |pin| pin.watermark());
+            visit(slot, record.phase(), record.owner(), used);
         }
     }
 
@@ -353,9 +361,9 @@ impl<P: Platform> StackArea<P> {
             return;
         }
         match self.here() {
-            Ok(mut here) => here.release(slot),
-            // This CPU has no block and no frames for one: it cannot remember the slot.
-            Err(_) => self.leak(slot),
+            Ok(mut here) if !self.standing_on(slot) => here.release(slot),
+            // We run on it though nobody holds it; or this CPU has no block and no frames for one, and cannot remember it.
+            _ => self.leak(slot),
         }
     }
 }

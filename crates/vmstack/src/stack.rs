@@ -212,7 +212,8 @@ impl<'a, P: Platform> Pin<'a, P> {
 
 impl<P: Platform> Drop for Pin<'_, P> {
     fn drop(&mut self) {
-        self.area.give_back(self.slot);
+        // A task may pin its own stack and let go of it: the owner's reference still keeps it.
+        self.area.unref(self.slot);
     }
 }
 
@@ -228,7 +229,7 @@ impl<P: Platform> StackArea<P> {
     }
 
     /// Whether the code that asks stands on the stack in `slot`: the address of a local variable says so.
-    fn standing_on(&self, slot: SlotIndex) -> bool {
+    pub(crate) fn standing_on(&self, slot: SlotIndex) -> bool {
         let here = 0_u8;
         let here = VirtAddr::of(&raw const here);
         let (bottom, top) = self.bounds(slot);

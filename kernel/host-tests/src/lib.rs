@@ -1,7 +1,7 @@
 //! The kernel's parsers, run on the host: what they make of right bytes, of wrong ones, and of rubbish.
 //!
-//! The kernel is a bare-metal executable that the host cannot link, so its files are included here by path. From the root:
-//! `cargo test --manifest-path kernel/host-tests/Cargo.toml`.
+//! The kernel is a bare-metal executable that the host cannot link, so its files are included here by path. From the
+//! root: `cargo test --manifest-path kernel/host-tests/Cargo.toml`.
 
 #![cfg(test)]
 

@@ -26,7 +26,7 @@ const ORDERS: usize = MAX_ORDER as usize + 1;
 const FREE: u8 = 0x80;
 const NONE: u32 = u32::MAX;
 
-static FRAMES: SpinLock<Buddy> = SpinLock::new(Buddy::EMPTY);
+static FRAMES: SpinLock<Buddy> = SpinLock::new(Buddy::empty());
 
 struct Buddy {
     states: &'static mut [u8],
@@ -110,7 +110,9 @@ const fn address(frame: usize) -> PhysAddr {
 }
 
 impl Buddy {
-    const EMPTY: Self = Self { states: &mut [], heads: [NONE; ORDERS], free: 0 };
+    const fn empty() -> Self {
+        Self { states: &mut [], heads: [NONE; ORDERS], free: 0 }
+    }
 
     fn links(frame: usize) -> *mut Links {
         phys_to_virt(address(frame)).as_mut_ptr()

@@ -63,7 +63,7 @@ impl AddressSpace {
         let root = frames::take_zeroed().ok_or(SpaceError::OutOfMemory)?;
         let space = Self { root };
         // SAFETY: the kernel's tables under the shared entries are never freed, and its memory is not the user's.
-        unsafe { space.mapper().share_top_level(&tables::kernel(), tables::upper_half()) }?;
+        unsafe { tables::kernel().share_top_level(&space.mapper(), tables::upper_half()) }?;
         Ok(space)
     }
 

@@ -145,7 +145,7 @@ fn map_direct_image(start: usize, end: usize) -> Result<(), MapError> {
     let read_only_start = image_to_phys(linked.text.start()).get() as usize;
     for address in (start..end).step_by(PAGE_SIZE) {
         let constant = read_only_start <= address && address < read_only_end;
-        let access = if constant { Access::ReadOnly } else { Access::ReadWrite };
+        let access = if constant { Access::Read } else { Access::ReadWrite };
         let at = DIRECT_MAP.wrapping_add(address);
         linear(at, PAGE_SIZE, PhysAddr::new(address as u64), Attributes::kernel(access))?;
     }
@@ -164,7 +164,7 @@ fn map_image() -> Result<(), MapError> {
     let linked = Image::linked();
     let parts = [
         (linked.text, Access::ReadExecute),
-        (linked.rodata, Access::ReadOnly),
+        (linked.rodata, Access::Read),
         (linked.data, Access::ReadWrite),
         (linked.bss, Access::ReadWrite),
     ];

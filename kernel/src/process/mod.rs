@@ -183,6 +183,13 @@ impl Process {
         })
     }
 
+    /// Undoes the making of this process, whose task could not be had.
+    pub(crate) fn abandon(&self, parent: &Self) {
+        parent.children.lock().retain(|child| child.id != self.id);
+        drop(self.memory.lock().take());
+        ALIVE.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Ends the process: gives back all that it owns, and tells its parent. The current task is its task.
     pub(crate) fn finish(&self, end: End) {
         // SAFETY: the kernel's own tables have everything that the kernel uses.

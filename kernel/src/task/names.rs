@@ -4,6 +4,7 @@
 //! gone by then, so the name is not looked up there. Entries are overwritten by later tasks with the same number modulo the
 //! table's size; the number in the entry says so, and then only the number is printed.
 
+use alloc::string::String;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -31,17 +32,31 @@ pub(crate) fn set(id: usize, name: &str) {
     entry.id.store(id, Relaxed);
 }
 
-/// Writes `pid 7 (name)`, or what is known. Any context, the fault path included.
-pub(crate) fn write(id: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+/// The name of task `id`, or a question mark.
+pub(crate) fn of(id: usize) -> String {
+    read(id).map_or_else(|| String::from("?"), |bytes| text(&bytes).map(char::from).collect())
+}
+
+fn text(bytes: &[u8; NAME_BYTES]) -> impl Iterator<Item = u8> {
+    bytes.iter().copied().take_while(|&byte| byte != 0)
+}
+
+fn read(id: usize) -> Option<[u8; NAME_BYTES]> {
     let entry = &NAMES[id % ENTRIES];
     if entry.id.load(Relaxed) != id {
-        return write!(out, "pid {id}");
+        return None;
     }
     let mut bytes = [0; NAME_BYTES];
     for (word, bytes) in entry.name.iter().zip(bytes.chunks_exact_mut(8)) {
         bytes.copy_from_slice(&word.load(Relaxed).to_le_bytes());
     }
+    Some(bytes)
+}
+
+/// Writes `pid 7 (name)`, or what is known. Any context, the fault path included.
+pub(crate) fn write(id: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+    let Some(bytes) = read(id) else { return write!(out, "pid {id}") };
     write!(out, "pid {id} (")?;
-    bytes.iter().take_while(|&&byte| byte != 0).try_for_each(|&byte| out.write_char(char::from(byte)))?;
+    text(&bytes).try_for_each(|byte| out.write_char(char::from(byte)))?;
     out.write_char(')')
 }

@@ -23,6 +23,7 @@ use super::{State, Task, TaskStack};
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{features, gdt};
+use crate::control;
 use crate::stacks::TASKS;
 use crate::sync::{SpinGuard, SpinLock};
 
@@ -258,6 +259,7 @@ fn after_switch() {
     // SAFETY: the lock was taken by the task that switched to this one, which forgot its guard.
     unsafe { QUEUE.force_unlock() };
     TASKS.reap();
+    control::reap();
     // SAFETY: the pointer came from `Arc::into_raw`, with the count that the CPU held while the task was current. Idle tasks
     // keep theirs.
     if !unsafe { &*previous }.is_idle() {

@@ -1,7 +1,7 @@
 //! ACPI, as far as finding the CPUs and the interrupt controllers goes: RSDP, RSDT or XSDT, MADT.
 //!
-//! Every table's checksum is verified before it is used, every length is bounded, every entry lies within its table: bytes
-//! that are not ACPI give an error, never a panic. Memory is read through a function, so this runs on any host.
+//! Every table's checksum is verified before it is used, every length is bounded, every entry lies within its table:
+//! bytes that are not ACPI give an error, never a panic. Memory is read through a function, so this runs on any host.
 //! Task context, while the kernel boots; it takes no lock and allocates nothing.
 
 use core::fmt;

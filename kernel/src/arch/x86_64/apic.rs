@@ -1,7 +1,8 @@
 //! The local APIC of the CPU that runs this: interrupts in, interrupts to other CPUs out, and a timer.
 //!
-//! xAPIC: registers in memory, at the same physical address on every CPU, seen through the direct map. Whoever makes the final
-//! page tables maps that page uncached. x2APIC mode is not used, and an APIC that firmware left in it is refused.
+//! xAPIC: registers in memory, at the same physical address on every CPU, seen through the direct map. Whoever makes
+//! the final page tables maps that page uncached. x2APIC mode is not used, and an APIC that firmware left in it is
+//! refused.
 //!
 //! The vectors:
 //!
@@ -258,7 +259,8 @@ fn wait_until_sent() -> bool {
     })
 }
 
-/// Measures the timer's rate, once, and returns it in counts a second. The boot CPU does so before it starts the others.
+/// Measures the timer's rate, once, and returns it in counts a second. The boot CPU does so before it starts the
+/// others.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 // The way from the PVH entry to Rust, and the page tables that the kernel boots on.
 //
 // PVH ("direct boot" of the Xen project's x86 boot ABI) enters in 32-bit protected mode: flat segments, paging off,
-// interrupts off, %ebx = physical address of hvm_start_info, no stack. All addresses are physical until paging is on, so a
-// symbol is written (symbol - KERNEL_BASE) up to the jump to the high half.
+// interrupts off, %ebx = physical address of hvm_start_info, no stack. All addresses are physical until paging is on,
+// so a symbol is written (symbol - KERNEL_BASE) up to the jump to the high half.
 //
 // A name in braces is filled in by boot.rs.
 
@@ -11,7 +11,7 @@
 .set PAGE_2M,       0x083               // present, writable, 2 MiB page; not global: the final tables must replace it
 .set DEVICE_2M,     0x09b               // the same, write-through and uncached: memory-mapped devices
 
-// ---- the note by which a loader finds the 32-bit entry ------------------------------------------------------------------
+// ---- the note by which a loader finds the 32-bit entry --------------------------------------------------------------
 
 .section .note.pvh, "a", @note
 .balign 4                               // notes are made of 4-byte words
@@ -21,7 +21,7 @@
     .asciz "Xen"                        // the name, 4 bytes with its zero
     .long pvh_start - KERNEL_BASE       // the descriptor: physical address of the entry
 
-// ---- the boot page tables, written by the assembler ---------------------------------------------------------------------
+// ---- the boot page tables, written by the assembler -----------------------------------------------------------------
 //
 //     0x0000_0000_0000_0000  the first 4 GiB, identity     until the jump below; again for each AP's trampoline
 //     0xffff_8000_0000_0000  the first 4 GiB, direct map
@@ -62,7 +62,7 @@ boot_pd:
     .set ADDRESS, ADDRESS + 0x200000
 .endr
 
-// ---- the descriptor table for the step into long mode; Rust loads the per-CPU one soon after ----------------------------
+// ---- the descriptor table for the step into long mode; Rust loads the per-CPU one soon after ------------------------
 
 .section .rodata.boot, "a", @progbits
 .balign 16
@@ -74,7 +74,7 @@ boot_gdt_pointer:
     .word boot_gdt_pointer - boot_gdt - 1  // limit
     .long boot_gdt - KERNEL_BASE           // physical base, 32 bits, as 32-bit lgdt reads it
 
-// ---- 32-bit entry -------------------------------------------------------------------------------------------------------
+// ---- 32-bit entry ---------------------------------------------------------------------------------------------------
 
 .section .text.boot, "ax", @progbits
 .code32

@@ -175,8 +175,8 @@ pub(crate) fn read_cr3() -> PhysAddr {
 ///
 /// # Safety
 ///
-/// The tables map everything that this CPU uses as it was: the image, the current stack, the per-CPU tables and stacks, the
-/// direct map.
+/// The tables map everything that this CPU uses as it was: the image, the current stack, the per-CPU tables and stacks,
+/// the direct map.
 pub(crate) unsafe fn write_cr3(root: PhysAddr) {
     // SAFETY: the caller's promise. Not `nomem`: what memory is changes.
     unsafe { asm!("mov cr3, {}", in(reg) root.get(), options(nostack, preserves_flags)) };

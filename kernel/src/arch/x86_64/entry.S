@@ -1,6 +1,6 @@
 // Exceptions and interrupts, but for those with an IST stack (ist.S) and for SYSCALL (syscall.S).
 
-// ---- the stubs: one for each vector, 16 bytes apart, so that the gates can be computed ----------------------------------
+// ---- the stubs: one for each vector, 16 bytes apart, so that the gates can be computed ------------------------------
 
 .section .text.entry, "ax", @progbits
 .balign 16
@@ -21,7 +21,7 @@ trap_stubs:
 .set VECTOR, VECTOR + 1
 .endr
 
-// ---- exceptions: handled on the stack that was current ------------------------------------------------------------------
+// ---- exceptions: handled on the stack that was current --------------------------------------------------------------
 //
 //     higher   ss rsp rflags cs rip error vector       pushed already
 //              rax ... r15                             <- the frame
@@ -49,7 +49,7 @@ exception_entry:
     callq {exception}                   // may sleep, may kill the task, may turn interrupts on
     jmp trap_done                       // rbp is callee-saved: still the link
 
-// ---- interrupts: the frame stays on the interrupted stack, the handler runs on the interrupt stack ----------------------
+// ---- interrupts: the frame stays on the interrupted stack, the handler runs on the interrupt stack ------------------
 //
 //     the interrupted stack                            the interrupt stack
 //     higher   TrapFrame                               higher   return address of the call below     <- its top
@@ -80,7 +80,7 @@ interrupt_done:                         // from above, or from a handler that wa
     movq %rbp, %rsp                     // back on the interrupted stack: link, TrapFrame
     decl %gs:CPU_IRQ_DEPTH              // one handler fewer
 
-// ---- the way out, common to exceptions, interrupts and system calls that cannot use SYSRET ------------------------------
+// ---- the way out, common to exceptions, interrupts and system calls that cannot use SYSRET --------------------------
 
 trap_done:                              // %rbp: the link
     cli                                 // a handler may have turned interrupts on
@@ -103,7 +103,7 @@ return_to_user:                         // %rsp: a TrapFrame of user mode; inter
 iret_to_user:                           // exception_entry knows this address
     iretq                               // faults here, in the kernel, if the frame is bad
 
-// ---- enter_user(frame) -> !: the way out alone --------------------------------------------------------------------------
+// ---- enter_user(frame) -> !: the way out alone ----------------------------------------------------------------------
 
 .globl enter_user_frame
 enter_user_frame:                       // %rdi: a TrapFrame of user mode
@@ -111,7 +111,7 @@ enter_user_frame:                       // %rdi: a TrapFrame of user mode
     movq %rdi, %rsp                     // stack: TrapFrame, wherever it lies
     jmp return_to_user                  // as if returning from a trap
 
-// ---- abandon_interrupt() -> !: the way out of a handler that will not go on ---------------------------------------------
+// ---- abandon_interrupt() -> !: the way out of a handler that will not go on -----------------------------------------
 
 .globl abandon_interrupt_handlers
 abandon_interrupt_handlers:

@@ -1,7 +1,8 @@
 //! What this CPU can, and turning on what the kernel wants of it.
 //!
-//! Everything here is optional but SYSCALL, NX and what long mode implies: a CPU without a feature runs the kernel without
-//! that protection, and says so. Each CPU sets itself up, once, with interrupts off; the reported set is the boot CPU's.
+//! Everything here is optional but SYSCALL, NX and what long mode implies: a CPU without a feature runs the kernel
+//! without that protection, and says so. Each CPU sets itself up, once, with interrupts off; the reported set is the
+//! boot CPU's.
 
 use core::arch::asm;
 use core::fmt;
@@ -140,8 +141,8 @@ pub(super) fn initial_apic_id() -> u32 {
 ///
 /// # Safety
 ///
-/// Interrupts are off; this CPU's GDT is loaded; the kernel's mappings have no user bit, so that SMEP and SMAP change nothing
-/// for it.
+/// Interrupts are off; this CPU's GDT is loaded; the kernel's mappings have no user bit, so that SMEP and SMAP change
+/// nothing for it.
 pub(super) unsafe fn set_up() -> Features {
     let features = Features::detect();
     let nx = if features.has(Features::NX) { EFER_NXE } else { 0 };
@@ -191,8 +192,9 @@ fn read_cr4() -> u64 {
     value
 }
 
-/// Having a `UserAccess` means that the kernel may read and write pages that belong to user mode, on this CPU, until it is
-/// dropped. Traps in between are taken without that right, and give it back when they return. Do not switch tasks under it.
+/// Having a `UserAccess` means that the kernel may read and write pages that belong to user mode, on this CPU, until it
+/// is dropped. Traps in between are taken without that right, and give it back when they return. Do not switch tasks
+/// under it.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct UserAccess(());

@@ -1,8 +1,8 @@
 //! The state of the x87, SSE and AVX registers, which belong to user mode alone: the kernel is compiled without them.
 //!
-//! A task's registers are saved into an area of `area_bytes` bytes, aligned to 64, that its task struct owns (off the stack,
-//! so that a stack's size is what code needs), by XSAVE where there is one and by FXSAVE otherwise. `init_area` writes what a
-//! new task begins with.
+//! A task's registers are saved into an area of `area_bytes` bytes, aligned to 64, that its task struct owns (off the
+//! stack, so that a stack's size is what code needs), by XSAVE where there is one and by FXSAVE otherwise. `init_area`
+//! writes what a new task begins with.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -68,8 +68,8 @@ pub(crate) fn init_area(area: &mut [u8]) -> bool {
 ///
 /// # Safety
 ///
-/// `area` is `area_bytes()` bytes, aligned to `AREA_ALIGN`, writable, and nobody else uses it. Preemption is off, or the
-/// registers may be another task's by then.
+/// `area` is `area_bytes()` bytes, aligned to `AREA_ALIGN`, writable, and nobody else uses it. Preemption is off, or
+/// the registers may be another task's by then.
 pub(crate) unsafe fn save(area: *mut u8) {
     let xcr0 = XCR0.load(Relaxed);
     if xcr0 == 0 {
@@ -87,8 +87,8 @@ pub(crate) unsafe fn save(area: *mut u8) {
 ///
 /// # Safety
 ///
-/// `area` is `area_bytes()` bytes, aligned to `AREA_ALIGN`, and was written by `init_area` or `save`, and by nobody else: the
-/// instruction faults on reserved bits. Preemption is off.
+/// `area` is `area_bytes()` bytes, aligned to `AREA_ALIGN`, and was written by `init_area` or `save`, and by nobody
+/// else: the instruction faults on reserved bits. Preemption is off.
 pub(crate) unsafe fn restore(area: *const u8) {
     let xcr0 = XCR0.load(Relaxed);
     if xcr0 == 0 {

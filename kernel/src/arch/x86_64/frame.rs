@@ -10,9 +10,9 @@
 //!
 //! Below a frame the entry pushes a *link*, `{ saved rbp, saved rip }`, and points rbp at it, so that a walk of frame
 //! pointers goes through an entry as through a call. A frame that came from user mode has a link of two zeros: the end.
-//! Where an interrupt left a task's stack for the interrupt stack, the link lies on the former and is reached from the latter:
-//! the one step of a walk that changes stacks. In the first and last instructions of an entry rbp is still user mode's, and an NMI
-//! there gives its link: a walk believes no link that lies outside the kernel's stacks.
+//! Where an interrupt left a task's stack for the interrupt stack, the link lies on the former and is reached from the
+//! latter: the one step of a walk that changes stacks. In the first and last instructions of an entry rbp is still user
+//! mode's, and an NMI there gives its link: a walk believes no link that lies outside the kernel's stacks.
 
 use core::fmt;
 use core::mem::{offset_of, size_of};

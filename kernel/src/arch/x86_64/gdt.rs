@@ -2,10 +2,10 @@
 //!
 //! SYSCALL and SYSRET compute selectors, so the order is fixed: kernel code, kernel data, user data, user code.
 //!
-//! Four exceptions have a stack of their own, whatever was current: #DF, NMI, #MC, #DB. The page fault has not: it runs on
-//! the stack that faulted, so that a stack that is really used up turns it into #DF, and a stray access to a guard does not.
-//! The hardware starts an IST stack at the same top each time, nested or not. So each ends in a header that says whose it is
-//! and whether it is in use, which the entry reads before it pushes anything (`ist.S`):
+//! Four exceptions have a stack of their own, whatever was current: #DF, NMI, #MC, #DB. The page fault has not: it runs
+//! on the stack that faulted, so that a stack that is really used up turns it into #DF, and a stray access to a guard
+//! does not. The hardware starts an IST stack at the same top each time, nested or not. So each ends in a header that
+//! says whose it is and whether it is in use, which the entry reads before it pushes anything (`ist.S`):
 //!
 //! ```text
 //! top          given by whoever made the stack; aligned to 16 bytes
@@ -126,7 +126,8 @@ fn descriptors(tss: *const TaskStateSegment) -> GlobalDescriptorTable<8> {
 ///
 /// # Safety
 ///
-/// 1. Each address is the end of a mapped, writable stack of at least a page, aligned to 16 bytes, that nothing else uses.
+/// 1. Each address is the end of a mapped, writable stack of at least a page, aligned to 16 bytes, that nothing else
+///    uses.
 /// 2. The CPU of `block` does not run yet, or runs this with interrupts off and on none of its IST stacks.
 pub(super) unsafe fn set_stacks(block: &'static PerCpu, stacks: &CpuStacks) {
     set_rsp0(block.cpu(), stacks.kernel);
@@ -142,9 +143,9 @@ pub(super) unsafe fn set_stacks(block: &'static PerCpu, stacks: &CpuStacks) {
 ///
 /// # Safety
 ///
-/// As for all of a CPU's stacks: (1) `top` is the end of a mapped, writable stack of at least a page, aligned to 16 bytes,
-/// that nothing else uses; (2) the CPU of `block` does not run yet, or runs this with interrupts off, standing on no IST
-/// stack. An NMI that arrives in between finds the old stack or the new one, both whole.
+/// As for all of a CPU's stacks: (1) `top` is the end of a mapped, writable stack of at least a page, aligned to 16
+/// bytes, that nothing else uses; (2) the CPU of `block` does not run yet, or runs this with interrupts off, standing
+/// on no IST stack. An NMI that arrives in between finds the old stack or the new one, both whole.
 pub(crate) unsafe fn set_ist_stack(block: &'static PerCpu, ist: Ist, top: VirtAddr) {
     let header = top.wrapping_sub(IST_HEADER_BYTES);
     let fresh = IstHeader { block: VirtAddr::of(ptr::from_ref(block)).get(), busy: 0, gs_base: 0, nested: 0 };
@@ -170,12 +171,13 @@ fn set_rsp0(cpu: Cpu, top: VirtAddr) {
     unsafe { slot.cast::<usize>().write_unaligned(top.get()) };
 }
 
-/// Sets where this CPU enters the kernel from user mode, by SYSCALL and by interrupts: the end of the current task's stack.
+/// Sets where this CPU enters the kernel from user mode, by SYSCALL and by interrupts: the end of the current task's
+/// stack.
 ///
 /// # Safety
 ///
-/// Interrupts are off. `top` is the end of a mapped stack, aligned to 16 bytes, on which nobody else stands when this CPU next
-/// comes from user mode.
+/// Interrupts are off. `top` is the end of a mapped stack, aligned to 16 bytes, on which nobody else stands when this
+/// CPU next comes from user mode.
 pub(crate) unsafe fn set_kernel_stack(top: VirtAddr) {
     let block = percpu::this_cpu();
     set_rsp0(block.cpu(), top);

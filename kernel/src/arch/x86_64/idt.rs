@@ -1,6 +1,6 @@
 //! The interrupt descriptor table: one for all CPUs, 256 gates to the stubs in `entry.S`.
 //!
-//! Every gate is an interrupt gate: handlers begin with interrupts off. `int3` and `into` may be executed by user mode; every
+//! Every gate is an interrupt gate: handlers begin with interrupts off. `int3` may be executed by user mode; every
 //! other `int n` from there is a general protection fault.
 
 use core::arch::asm;

@@ -1,8 +1,8 @@
 //! The I/O APICs: which line of the machine interrupts which CPU, with which vector.
 //!
-//! Two registers in memory, an index and a window, seen through the direct map and mapped uncached. The pair is not atomic:
-//! an `IoApic` is used by one CPU at a time, so it takes `&mut self`, and the kernel keeps it behind a lock that turns
-//! interrupts off.
+//! Two registers in memory, an index and a window, seen through the direct map and mapped uncached. The pair is not
+//! atomic: an `IoApic` is used by one CPU at a time, so it takes `&mut self`, and the kernel keeps it behind a lock
+//! that turns interrupts off.
 
 use vmstack::PhysAddr;
 
@@ -86,7 +86,8 @@ impl IoApic {
         true
     }
 
-    /// Holds the global system interrupt `gsi` back, or lets it through. Returns false if that is not a line of this one.
+    /// Holds the global system interrupt `gsi` back, or lets it through. Returns false if that is not a line of this
+    /// one.
     #[must_use]
     pub(crate) fn mask(&mut self, gsi: u32, masked: bool) -> bool {
         let Some(line) = gsi.checked_sub(self.first_gsi).filter(|line| *line < self.lines) else { return false };

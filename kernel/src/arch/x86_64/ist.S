@@ -1,6 +1,6 @@
-// The four entries with a stack of their own: #DF, NMI, #MC, #DB. They may come anywhere, between an entry and its swapgs
-// included, so they trust neither GS nor that they are the first: the header at the top of the stack (gdt.rs) has the address
-// of the per-CPU block, and a flag that one instruction tests and sets before anything is pushed.
+// The four entries with a stack of their own: #DF, NMI, #MC, #DB. They may come anywhere, between an entry and its
+// swapgs included, so they trust neither GS nor that they are the first: the header at the top of the stack (gdt.rs)
+// has the address of the per-CPU block, and a flag that one instruction tests and sets before anything is pushed.
 //
 //     TSS ->  block, busy, GS base, nested             the header
 //             ss rsp rflags cs rip [error]             pushed by the hardware, always at the same place
@@ -34,7 +34,7 @@
 773:
 .endm
 
-// ---- #DF: kills, never returns ------------------------------------------------------------------------------------------
+// ---- #DF: kills, never returns --------------------------------------------------------------------------------------
 
 .section .text.entry, "ax", @progbits
 .balign 16
@@ -52,12 +52,12 @@ double_fault_entry:                     // stack: error, rip, cs, rflags, rsp, s
     callq {double_fault}                // stack: [return address], link, TrapFrame; does not return
     ud2                                 // if it does
 
-// ---- NMI: the frame moves down, off the place where the next NMI would land ---------------------------------------------
+// ---- NMI: the frame moves down, off the place where the next NMI would land -----------------------------------------
 //
-// A fault inside the handler ends in an iretq, which lets the next NMI in. It lands on the same words, so the first one's
-// frame is not left there; and it is dropped, but counted, and the first one's handler is called again (trap.rs; an NMI that
-// comes after that last look at the count is lost). Between clearing the flag and the iretq the flag no longer speaks for us:
-// there, the interrupted rip does.
+// A fault inside the handler ends in an iretq, which lets the next NMI in. It lands on the same words, so the first
+// one's frame is not left there. It is dropped and counted, and the count makes the first one's handler be called once
+// more (trap.rs); only an NMI that comes during that second call is lost. Between clearing the flag and the iretq the
+// flag no longer speaks for us: there, the interrupted rip does.
 //
 //     higher   header                                  <- TSS
 //              ss rsp rflags cs rip                    where NMIs land
@@ -114,7 +114,7 @@ nmi_nested:                             // stack: rip, cs, rflags, rsp, ss, head
     incq 40+IST_NESTED(%rsp)            // counted,
     iretq                               // and dropped: back into the first one's handler
 
-// ---- #DB and #MC: from user mode an ordinary exception, from the kernel a handler on the IST stack ----------------------
+// ---- #DB and #MC: from user mode an ordinary exception, from the kernel a handler on the IST stack ------------------
 
 .macro IST_ENTRY name, vector, handler
 .balign 16
@@ -159,7 +159,7 @@ nmi_nested:                             // stack: rip, cs, rflags, rsp, ss, head
 IST_ENTRY machine_check_entry, 18, {machine_check}
 IST_ENTRY debug_entry, 1, {debug}
 
-// ---- nested: the handler of such a fault has met it again. Nothing more is pushed here; the machine stops in order -------
+// ---- nested: the handler of such a fault has met it again. Nothing more is pushed here; the machine stops in order --
 //
 // The first CPU to come takes the static last-resort stack; another one stops where it is.
 

@@ -122,7 +122,7 @@ pub(crate) unsafe fn boot_bytes(addr: PhysAddr, bytes: usize) -> Option<&'static
         return None;
     }
     let start = phys_to_virt(addr).as_mut_ptr::<u8>();
-    // SAFETY: the boot tables map [0, 4 GiB) at the direct map, and so do the final ones for what is memory; `start` is not
-    // null; bytes have no alignment and no invalid value; the caller keeps writers away.
+    // SAFETY: the boot tables map [0, 4 GiB) at the direct map, and so do the final ones for what is memory; `start` is
+    // not null; bytes have no alignment and no invalid value; the caller keeps writers away.
     Some(unsafe { slice::from_raw_parts(start, bytes) })
 }

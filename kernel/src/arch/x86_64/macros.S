@@ -1,6 +1,7 @@
-// What the entries share: the layout of a frame, and how registers are pushed and popped. A name in braces is filled in by trap.rs.
+// What the entries share: the layout of a frame, and how registers are pushed and popped. A name in braces is filled in
+// by trap.rs.
 
-// ---- offsets in a TrapFrame, and in the per-CPU block -------------------------------------------------------------------
+// ---- offsets in a TrapFrame, and in the per-CPU block ---------------------------------------------------------------
 
 .set FRAME_R11,     {frame_r11}         // where the pushes below put each register
 .set FRAME_RBP,     {frame_rbp}
@@ -30,7 +31,7 @@
 .set RFLAGS_TF,     0x100               // single step
 .set RFLAGS_RF,     0x10000             // resume: SYSRET loses it
 
-// ---- registers ----------------------------------------------------------------------------------------------------------
+// ---- registers ------------------------------------------------------------------------------------------------------
 
 .macro PUSH_REGISTERS                   // stack before: vector, error, rip, cs, ...; after: a whole TrapFrame at %rsp
     pushq %rax                          // the order is that of the fields of TrapFrame,

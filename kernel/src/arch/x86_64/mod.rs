@@ -1,44 +1,46 @@
 //! x86-64: everything that the kernel needs from a PC.
 //!
-//! What this layer owns: the way from the loader to `kernel_main`, the boot page tables, the descriptor tables, the entries
-//! and exits of the kernel, the local and I/O APICs, the serial ports, the clock, and starting the other CPUs. What may not enter: tasks,
-//! stacks other than those of the image, memory allocation, the final page tables, and any policy.
+//! What this layer owns: the way from the loader to `kernel_main`, the boot page tables, the descriptor tables, the
+//! entries and exits of the kernel, the local and I/O APICs, the serial ports, the clock, and starting the other CPUs.
+//! What may not enter: tasks, stacks other than those of the image, memory allocation, the final page tables, and any
+//! policy.
 //!
 //! # The contract
 //!
 //! The crate defines two functions that this layer enters once a CPU is up, interrupts off:
 //!
 //! ```text
-//! extern "C" fn kernel_main(start_info: u64) -> !     the boot CPU, on stacks::BOOT, nothing set up: call init_boot_cpu first
-//! extern "C" fn ap_main(cpu: usize) -> !              every other CPU, on the stack it was given, set up as the boot CPU is
+//! extern "C" fn kernel_main(start_info: u64) -> !   the boot CPU, on stacks::BOOT, nothing set up: init_boot_cpu first
+//! extern "C" fn ap_main(cpu: usize) -> !            every other CPU, on the stack it was given, set up like the first
 //! ```
 //!
-//! and a module `hooks` that this layer calls. "Task stack" is whichever stack was interrupted; GS is the per-CPU block in all.
-//! All are entered with interrupts off.
+//! and a module `hooks` that this layer calls. "Task" is whichever stack was interrupted. All are entered with
+//! interrupts off and with GS at the per-CPU block.
 //!
 //! ```text
-//! hook                                  stack            may sleep, switch  called for
-//! exception(&mut TrapFrame)             task             yes                vectors below 32, without the four below;
-//!                                                                           #DB and #MC from user mode
-//! interrupt(&mut TrapFrame)             interrupt        no                 vectors from 32; irq_depth counts it already
-//! system_call(&mut TrapFrame)           task, from top   yes                SYSCALL from user mode
-//! before_return(&mut TrapFrame)         task             yes                after each of the three, before going back to
-//!                                                                           user mode; to the kernel only if interrupts
-//!                                                                           were on there, preempt_count is 0 and
-//!                                                                           need_resched is set
-//! double_fault(&mut TrapFrame, cr2) -> !   its IST       no                 #DF; leaves by switching stacks, after which
-//!                                                                           gdt::release_ist frees this one, or by
-//!                                                                           trap::abandon_interrupt or abandon_nmi
-//! nmi(&mut TrapFrame)                   its IST          no                 NMI; those that come meanwhile make one more call
-//! machine_check(&mut TrapFrame)         its IST          no                 #MC that interrupted the kernel
-//! debug(&mut TrapFrame)                 its IST          no                 #DB that interrupted the kernel
-//! last_resort(&mut TrapFrame, cr2) -> !    last resort   no                 #DF, #MC or #DB inside its own handler: stop
+//! hook                                   stack         may sleep,  called for
+//!                                                      switch
+//! exception(&mut TrapFrame)              task          yes         vectors below 32, but for #DF, NMI, #MC, #DB;
+//!                                                                  #MC and #DB from user mode
+//! interrupt(&mut TrapFrame)              interrupt     no          vectors from 32; irq_depth counts it already
+//! system_call(&mut TrapFrame)            task, empty   yes         SYSCALL from user mode
+//! before_return(&mut TrapFrame)          task          yes         after each of the three: to user mode always;
+//!                                                                  to the kernel only if interrupts were on there,
+//!                                                                  need_resched is set, irq_depth and preempt_count
+//!                                                                  are 0
+//! double_fault(&mut TrapFrame, cr2) -> ! its IST       no          #DF; leaves by switching stacks, after which
+//!                                                                  gdt::release_ist frees this one, or by
+//!                                                                  trap::abandon_interrupt or trap::abandon_nmi
+//! nmi(&mut TrapFrame)                    its IST       no          NMI; those that come meanwhile make one more call
+//! machine_check(&mut TrapFrame)          its IST       no          #MC that interrupted the kernel
+//! debug(&mut TrapFrame)                  its IST       no          #DB that interrupted the kernel
+//! last_resort(&mut TrapFrame, cr2) -> !  last resort   no          #DF, #MC or #DB inside its own handler: stop
 //! ```
 //!
 //! `exception` reads CR2 first thing when the vector is #PF: any later fault overwrites it. NMIs do not.
 //!
-//! A hook that leaves for good (a killed task) must leave this CPU as an entry finds it: irq_depth zero or the abandoned
-//! interrupt's, interrupts off until the next task turns them on.
+//! A hook that leaves for good (a killed task) must leave this CPU as an entry finds it: irq_depth zero or the
+//! abandoned interrupt's, interrupts off until the next task turns them on.
 
 use core::fmt;
 
@@ -55,6 +57,7 @@ pub(crate) mod gdt;
 mod idt;
 pub(crate) mod ioapic;
 pub(crate) mod layout;
+pub(crate) mod memory;
 mod msr;
 pub(crate) mod percpu;
 mod pic;
@@ -80,8 +83,8 @@ impl fmt::Display for CpuError {
     }
 }
 
-/// Sets up the boot CPU: serial ports, per-CPU block, descriptor tables, CPU features, system calls. The stacks are those of
-/// the image. After it faults are caught; interrupts are still off, and so is the APIC.
+/// Sets up the boot CPU: serial ports, per-CPU block, descriptor tables, CPU features, system calls. The stacks are
+/// those of the image. After it faults are caught; interrupts are still off, and so is the APIC.
 ///
 /// # Safety
 ///
@@ -115,6 +118,7 @@ unsafe fn load_tables(block: &'static percpu::PerCpu) -> features::Features {
     unsafe { percpu::install(block) };
     // SAFETY: the table is filled in, the GDT, TSS and block are in place.
     unsafe { idt::load() };
-    // SAFETY: interrupts are off, the GDT is loaded, and kernel mappings have no user bit, in boot tables and final ones.
+    // SAFETY: interrupts are off, the GDT is loaded, and kernel mappings have no user bit, in boot tables and final
+    // ones.
     unsafe { features::set_up() }
 }

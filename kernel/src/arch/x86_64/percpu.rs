@@ -4,11 +4,12 @@
 //! `KERNEL_GS_BASE` and the entries exchange the two. The first word of a block is its own address, so that one
 //! instruction turns GS into a reference.
 //!
-//! Every field is an atomic word used with relaxed ordering: a block is written by its own CPU (and before that CPU runs, by
-//! the one that starts it), other CPUs may look, and a look may be late. So each access is sound wherever it comes from;
-//! what migration does to its *meaning* is said at each function.
+//! Every field is an atomic word used with relaxed ordering: a block is written by its own CPU (and before that CPU
+//! runs, by the one that starts it), other CPUs may look, and a look may be late. So each access is sound wherever it
+//! comes from; what migration does to its *meaning* is said at each function.
 //!
-//! Callable in any context once `install` has run on the CPU. The entries on IST stacks do not rely on that: see `ist.S`.
+//! Callable in any context once `install` has run on the CPU. The entries on IST stacks do not rely on that: see
+//! `ist.S`.
 
 use core::arch::asm;
 use core::mem::{offset_of, size_of};
@@ -114,7 +115,8 @@ impl PerCpu {
         VirtAddr::new(self.irq_stack_top.load(Relaxed))
     }
 
-    /// Puts the interrupt stack's end at `top`, aligned to 16 bytes. Takes effect at the next interrupt that finds depth 0.
+    /// Puts the interrupt stack's end at `top`, aligned to 16 bytes. Takes effect at the next interrupt that finds
+    /// depth 0.
     pub(crate) fn set_irq_stack_top(&self, top: VirtAddr) {
         self.irq_stack_top.store(top.get(), Relaxed);
     }
@@ -204,8 +206,9 @@ pub(super) unsafe fn install(block: &'static PerCpu) {
 
 /// The block of the CPU that runs this.
 ///
-/// Once interrupts are on and preemption too, the caller may be on another CPU by the next line, and still hold this one's
-/// block: sound, but perhaps not what was meant. The functions below are single instructions and do not have that gap.
+/// Once interrupts are on and preemption too, the caller may be on another CPU by the next line, and still hold this
+/// one's block: sound, but perhaps not what was meant. The functions below are single instructions and do not have that
+/// gap.
 pub(crate) fn this_cpu() -> &'static PerCpu {
     let block: *const PerCpu;
     // SAFETY: GS's base is a `PerCpu` whose first word is readable (`install`, and `ist.S` for its entries).

@@ -1,7 +1,7 @@
 //! The programmable interval timer's channel 2, as the clock of known rate that others are measured against.
 //!
-//! The channel counts down from what it is given, and its output, readable through port 0x61, goes up when it is through. No
-//! interrupt is involved. One user at a time: the boot CPU, while it calibrates and starts the other CPUs.
+//! The channel counts down from what it is given, and its output, readable through port 0x61, goes up when it is
+//! through. No interrupt is involved. One user at a time: the boot CPU, while it calibrates and starts the other CPUs.
 
 use super::cpu::{self, in8, out8};
 

@@ -1,8 +1,8 @@
 //! The two serial ports: 16550, polled, 115200 baud, 8 bits, no parity, one stop bit.
 //!
-//! No lock, no memory but a flag, no interrupt: everything here may be called in any context, a fault in the fault handler
-//! included. Bytes of two CPUs that write at once are mixed; whoever wants whole lines brings a lock. A port that never becomes ready
-//! costs a bounded time: the rest of the write is dropped.
+//! No lock, no memory but a flag, no interrupt: everything here may be called in any context, a fault in the fault
+//! handler included. Bytes of two CPUs that write at once are mixed; whoever wants whole lines brings a lock. A port
+//! that never becomes ready costs a bounded time: the rest of the write is dropped.
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

@@ -1,8 +1,8 @@
 //! Starting the other CPUs: INIT, STARTUP, and a mailbox in which each finds what it needs.
 //!
-//! One CPU is started at a time, by the boot CPU. The mailbox names the one that is waited for; a CPU that comes takes its
-//! own name out in one atomic step, and only then reads the rest. One that comes after it was given up finds another name, and
-//! parks itself: it never stands on a stack that was given to somebody else.
+//! One CPU is started at a time, by the boot CPU. The mailbox names the one that is waited for; a CPU that comes takes
+//! its own name out in one atomic step, and only then reads the rest. One that comes after it was given up finds
+//! another name, and parks itself: it never stands on a stack that was given to somebody else.
 //!
 //! Every wait is bounded, so a CPU that does not come costs a second and is reported.
 
@@ -102,8 +102,8 @@ impl fmt::Display for SmpError {
     }
 }
 
-/// Starts the CPU with the local APIC id `apic_id` as number `cpu`, on the page tables of the CPU that runs this. When it is
-/// set up it calls `ap_main(cpu)` on `stacks.kernel`, interrupts off; this returns at about the same time.
+/// Starts the CPU with the local APIC id `apic_id` as number `cpu`, on the page tables of the CPU that runs this. When
+/// it is set up it calls `ap_main(cpu)` on `stacks.kernel`, interrupts off; this returns at about the same time.
 ///
 /// # Context
 ///
@@ -115,8 +115,8 @@ impl fmt::Display for SmpError {
 ///
 /// # Safety
 ///
-/// 1. `trampoline` is a page of memory that nobody else uses until this returns. After `Absent` it stays so for good: a CPU that
-///    comes late still begins there.
+/// 1. `trampoline` is a page of memory that nobody else uses until this returns. After `Absent` it stays so for good: a
+///    CPU that comes late still begins there.
 /// 2. `stacks` are the ends of mapped stacks of at least a page, aligned to 16 bytes, that nobody else uses.
 /// 3. `cpu` and `apic_id` are in use by no running CPU.
 pub(crate) unsafe fn start_cpu(
@@ -197,7 +197,8 @@ fn wait_for(condition: impl Fn() -> bool) -> bool {
 extern "C" fn ap_start(cpu: usize) -> ! {
     let number = Cpu::new(u32::try_from(cpu).unwrap_or(NOBODY));
     let Some(block) = percpu::of(number) else { cpu::halt_forever() };
-    // SAFETY: `start_cpu` prepared the block and its stacks for this CPU, after the boot CPU had filled the interrupt table.
+    // SAFETY: `start_cpu` prepared the block and its stacks for this CPU, after the boot CPU had filled the interrupt
+    // table.
     unsafe { super::load_tables(block) };
     if apic::init().is_err() {
         // Not announced: the boot CPU reports this one as stuck.

@@ -1,7 +1,8 @@
-//! The stacks that are part of the image: what the boot CPU stands on until it has mapped better ones, and the last resort.
+//! The stacks that are part of the image: what the boot CPU stands on until it has mapped better ones, and the last
+//! resort.
 //!
-//! Each is preceded by a page that nothing uses. The boot tables map the image in pages of 2 MiB, so that page is no guard
-//! yet; whoever makes the final tables leaves it unmapped, and then it is one (INV-GUARD).
+//! Each is preceded by a page that nothing uses. The boot tables map the image in pages of 2 MiB, so that page is no
+//! guard yet; whoever makes the final tables leaves it unmapped, and then it is one (INV-GUARD).
 //!
 //! ```text
 //! guard   4 KiB   unmapped in the final tables
@@ -80,3 +81,8 @@ pub(crate) static ALL: [(&str, &StaticStack); 7] = [
     ("boot debug", &DEBUG),
     ("last resort", &LAST_RESORT),
 ];
+
+/// Whether the page at `page` is one of their guards.
+pub(crate) fn is_guard(page: VirtAddr) -> bool {
+    ALL.iter().any(|(_, stack)| stack.guard().contains(page))
+}

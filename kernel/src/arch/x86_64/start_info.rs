@@ -10,9 +10,9 @@
 //! memory:  u64 address, u64 bytes, u32 type, u32 reserved
 //! ```
 //!
-//! Nothing in it is believed before it is looked at: counts are bounded, ranges must not wrap, and memory is read through
-//! a function that says no to an address it cannot reach. So all of this runs on any host, on any bytes.
-//! It takes no lock and allocates nothing; the result borrows what the loader left, which must not be reused before the
+//! Nothing in it is believed before it is looked at: counts are bounded, ranges must not wrap, and memory is read
+//! through a function that says no to an address it cannot reach. So all of this runs on any host, on any bytes. It
+//! takes no lock and allocates nothing; the result borrows what the loader left, which must not be reused before the
 //! command line and the modules are done with.
 
 use core::fmt;
@@ -98,7 +98,8 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Whether this is memory that the kernel may use. What the loader put there is memory too: see `StartInfo::in_use`.
+    /// Whether this is memory that the kernel may use. What the loader put there is memory too: see
+    /// `StartInfo::in_use`.
     #[must_use]
     pub(crate) const fn is_usable(self) -> bool {
         self.kind == USABLE
@@ -176,13 +177,14 @@ impl StartInfo {
         self.rsdp
     }
 
-    /// Memory that holds what the loader left: not to be given away while it is wanted. ACPI's tables are not in it, as they lie in
-    /// memory that the map does not call usable.
+    /// Memory that holds what the loader left: not to be given away while it is wanted. ACPI's tables are not in it, as
+    /// they lie in memory that the map does not call usable.
     pub(crate) fn in_use(&self) -> impl Iterator<Item = PhysRange> + use<> {
         [self.header, self.regions_at, self.modules_at, self.command_line_at].into_iter().chain(self.modules())
     }
 
-    /// The highest free page below 640 KiB, where an AP can begin: usable, and not one that the loader left something in.
+    /// The highest free page below 640 KiB, where an AP can begin: usable, and not one that the loader left something
+    /// in.
     #[must_use]
     pub(crate) fn trampoline_page(&self) -> Option<PhysAddr> {
         const PAGE: u64 = 4096;

@@ -1,6 +1,7 @@
 // System calls: SYSCALL in, SYSRET out where that is safe, IRET where it is not.
 //
-// SYSCALL saves rip in rcx and rflags in r11, clears the flags in SFMASK (IF, DF, TF, AC, NT among them), and leaves rsp to us.
+// SYSCALL saves rip in rcx and rflags in r11, clears the flags in SFMASK (IF, DF, TF, AC, NT among them), and leaves
+// rsp to us.
 
 .section .text.entry, "ax", @progbits
 .balign 16

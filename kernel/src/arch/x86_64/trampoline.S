@@ -1,5 +1,6 @@
-// The way of every other CPU from reset to Rust. A STARTUP message puts it in real mode at the first byte of a page below
-// 1 MiB, where smp.rs has copied the bytes between trampoline_start and trampoline_end. They run wherever they are, once:
+// The way of every other CPU from reset to Rust. A STARTUP message puts it in real mode at the first byte of a page
+// below 1 MiB, where smp.rs has copied the bytes between trampoline_start and trampoline_end. They run wherever they
+// are, once:
 //
 //     real mode, CS:0 = the page         its segment gives the page's address; three pointers are computed from it
 //     protected mode, flat               boot page tables, which map the page and the kernel's image

@@ -1,8 +1,8 @@
 //! From the entries in assembly to the kernel's hooks.
 //!
-//! Each function here is called by one entry, with a frame that the entry built on a stack that it chose (see the table in
-//! `mod.rs`). They add what every kernel would have to: CR2 survives an NMI, and a return to user mode is made only to a
-//! place that user mode could have come from.
+//! Each function here is called by one entry, with a frame that the entry built on a stack that it chose (see the table
+//! in `mod.rs`). They add what every kernel would have to: CR2 survives an NMI, and a return to user mode is made only
+//! to a place that user mode could have come from.
 
 use core::arch::{asm, global_asm};
 use core::mem::{offset_of, size_of};
@@ -110,16 +110,15 @@ extern "C" fn debug(frame: &mut TrapFrame) {
 
 /// The NMI may have come between a page fault and its handler's reading CR2: a fault in the hook must not show through.
 ///
-/// NMIs that the entry dropped meanwhile count as one that comes after, as they do in the hardware.
+/// NMIs that the entry dropped meanwhile make one more call, as one that the hardware holds back would. Not more than
+/// one: whoever sends them without end must not keep this CPU here for ever.
 extern "C" fn nmi(frame: &mut TrapFrame) {
     let cr2 = cpu::read_cr2();
     let dropped = || gdt::ist_nested(percpu::this_cpu(), Ist::Nmi);
-    loop {
-        let before = dropped();
+    let before = dropped();
+    hooks::nmi(frame);
+    if dropped() != before {
         hooks::nmi(frame);
-        if dropped() == before {
-            break;
-        }
     }
     if cpu::read_cr2() != cr2 {
         cpu::write_cr2(cr2);
@@ -158,16 +157,17 @@ fn is_returnable(frame: &TrapFrame) -> bool {
     selectors && frame.rip < USER_END.get() as u64
 }
 
-/// Enters user mode with the registers of `frame`, for good: the way back into the kernel is a trap, on the kernel stack that
-/// `gdt::set_kernel_stack` named.
+/// Enters user mode with the registers of `frame`, for good: the way back into the kernel is a trap, on the kernel
+/// stack that `gdt::set_kernel_stack` named.
 ///
 /// # Safety
 ///
 /// 1. `frame` is of user mode: made by `TrapFrame::user`, or a copy of one that a hook was given.
-/// 2. Nothing of the current stack is needed any more; locks are released, and the preemption count is what it should be.
+/// 2. Nothing of the current stack is needed any more; locks are released, and the preemption count is what it should
+///    be.
 /// 3. The address space of the task is current, and so are its FPU state and its FS and GS bases.
-/// 4. `frame` lies in memory that this CPU may write to below it, a page at most, should the return fault: on the task's own
-///    stack.
+/// 4. `frame` lies in memory that this CPU may write to below it, a page at most, should the return fault: on the
+///    task's own stack.
 pub(crate) unsafe fn enter_user(frame: &mut TrapFrame) -> ! {
     make_returnable(frame);
     // SAFETY: the caller's promises; the registers that IRET judges were checked just now.
@@ -207,8 +207,8 @@ pub(crate) unsafe fn abandon_nmi() -> ! {
 ///
 /// # Safety
 ///
-/// `top` is the end of a mapped stack, aligned to 16 bytes, that nobody uses; `run` wants `argument`; nothing of the current
-/// stack is needed any more.
+/// `top` is the end of a mapped stack, aligned to 16 bytes, that nobody uses; `run` wants `argument`; nothing of the
+/// current stack is needed any more.
 pub(crate) unsafe fn run_on_stack(top: VirtAddr, run: extern "C" fn(usize) -> !, argument: usize) -> ! {
     // SAFETY: the caller's promises. rbp is cleared: the chain of frame pointers begins anew.
     unsafe {

@@ -1,0 +1,74 @@
+//! Virtually mapped stacks in Linux user space: the hosted port of vmstack.
+//!
+//! The parts of a kernel that the library needs are all there in a Linux process, and they are real:
+//!
+//! | in a kernel | here |
+//! | --- | --- |
+//! | physical memory | a memfd (`memory`) |
+//! | the direct map | one shared mapping of all of it |
+//! | page tables of the stack area | a reserved range, and `mmap(MAP_FIXED)` of one frame at a time (`space`) |
+//! | CPUs | threads ([`Cpu`]) |
+//! | interrupts off | nothing to turn off: tasks of one CPU are run by one thread and yield ([`yield_now`]) |
+//! | the fault handler on its emergency stack | a SIGSEGV handler on an alternate stack (`signal`) |
+//! | the context switch | the same one, `vmstack_arch::switch` |
+//!
+//! So an overflow here is an overflow: the MMU catches it, a handler on a stack of its own judges it, the task is killed
+//! and the other tasks go on. The logic of the library is tested and measured here, at native speed, without an emulator.
+//!
+//! ```
+//! use vmstack_hosted::{Config, Machine, Outcome, yield_now};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let machine = Machine::new(&Config::new(8, 64 << 10))?;
+//!     let cpu = machine.cpu()?;
+//!     // SAFETY: nothing outside the task points into its stack.
+//!     unsafe { cpu.spawn("worker", || (0..3).for_each(|_| yield_now())) }?;
+//!     let ended = cpu.run();
+//!     assert!(matches!(ended[0].outcome, Outcome::Finished));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What the port adds to a process
+//!
+//! A handler for SIGSEGV and SIGBUS, installed with the first [`Machine`] and kept. It acts on faults in the stack areas of
+//! living machines, and passes every other one to the handler that was there before. An alternate signal stack for every
+//! thread that is a [`Cpu`], for as long as it is one.
+//!
+//! # What it cannot do
+//!
+//! A task that is killed in the middle of `malloc` or of a print leaves the lock held that it took there: it is lost with
+//! the frames (INV-ALONE). The port's own sections, where that would end all tasks, begin with a check that there is
+//! headroom, so that an overflow comes before them. Linux shows no dirty bits cheaply, so a reused stack is cleared whole.
+//!
+//! In the order of the story: `sys` (system calls), `limit`, `frames`, `memory`, `space`, `names`, `platform`, `thread`,
+//! `machine`, `task`, `cpu`; then the fault path: `arch`, `trace`, `registry`, `chain`,
+//! `alternate`, `signal`; then [`story`].
+
+mod alternate;
+mod arch;
+mod chain;
+mod cpu;
+mod frames;
+mod limit;
+mod machine;
+mod memory;
+mod names;
+mod platform;
+mod registry;
+mod signal;
+mod space;
+pub mod story;
+mod sys;
+mod task;
+mod thread;
+mod trace;
+
+pub use cpu::{Cpu, CpuError, SpawnError, yield_now};
+pub use frames::{FrameCount, Frames};
+pub use limit::max_mappings;
+pub use machine::{Config, Fragmentation, Machine, MachineError, SlotState};
+pub use platform::{Guard, Hosted, HostedError};
+pub use sys::Errno;
+pub use task::{Death, Ended, Outcome, TaskId};
+pub use trace::{Run, Trace};

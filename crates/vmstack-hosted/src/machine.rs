@@ -1,0 +1,365 @@
+//! [`Machine`]: memory, an address range and a stack area, in one value.
+//!
+//! Several machines live side by side in a process, each with stacks of its own kind. Everything that a machine took from
+//! the process goes back when it is dropped; only the signal handler stays, and passes on what it gets.
+//!
+//! Contexts: task; counting walks tables, so its time grows with the machine.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use std::sync::Arc;
+
+use vmstack::{
+    AreaConfig, Cpu as CpuNumber, GeometryError, InitError, MAX_CPUS, MAX_SLOTS, Phase, Platform, StackArea, StackFault,
+    StackKind, VirtAddr, VirtRange,
+};
+
+use crate::arch::PAGE_SIZE;
+use crate::cpu::{Cpu, CpuError};
+use crate::frames::{FrameCount, Frames};
+use crate::limit;
+use crate::memory::Memory;
+use crate::names::Names;
+use crate::platform::{Hosted, HostedError};
+use crate::registry::{MACHINES, Registration};
+use crate::signal;
+use crate::space::Space;
+use crate::sys::{Errno, page_size};
+use crate::task::TaskId;
+
+/// What is asked of a machine. Sizes in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    slots: usize,
+    stack_size: usize,
+    cpus: usize,
+    frames: Option<usize>,
+    leading: usize,
+    trailing: usize,
+    stride: Option<usize>,
+    kind: StackKind,
+    measure: bool,
+}
+
+impl Config {
+    /// A machine of one CPU with `slots` stacks of `stack_size` bytes, and frames for all of them.
+    #[must_use]
+    pub const fn new(slots: usize, stack_size: usize) -> Self {
+        Self {
+            slots,
+            stack_size,
+            cpus: 1,
+            frames: None,
+            leading: PAGE_SIZE,
+            trailing: PAGE_SIZE,
+            stride: None,
+            kind: StackKind::Task,
+            measure: false,
+        }
+    }
+
+    /// How many threads can be CPUs at a time.
+    #[must_use]
+    pub const fn cpus(self, cpus: usize) -> Self {
+        Self { cpus, ..self }
+    }
+
+    /// How many frames its memory has. The area's own records take a few.
+    #[must_use]
+    pub const fn frames(self, frames: usize) -> Self {
+        Self { frames: Some(frames), ..self }
+    }
+
+    /// How many bytes below each stack must stay unmapped: whole pages, at least one.
+    #[must_use]
+    pub const fn leading_guard(self, bytes: usize) -> Self {
+        Self { leading: bytes, ..self }
+    }
+
+    /// How many bytes above each stack must stay unmapped: whole pages, at least one.
+    #[must_use]
+    pub const fn trailing_guard(self, bytes: usize) -> Self {
+        Self { trailing: bytes, ..self }
+    }
+
+    /// The distance in bytes from one stack to the next: a power of two. Twice the stack size unless guards need more.
+    #[must_use]
+    pub const fn stride(self, bytes: usize) -> Self {
+        Self { stride: Some(bytes), ..self }
+    }
+
+    /// What the stacks are for. [`StackKind::Task`] unless said otherwise.
+    #[must_use]
+    pub const fn kind(self, kind: StackKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Measures how deep each task used its stack when it ends. It reads the unused part of the stack.
+    #[must_use]
+    pub const fn measure(self) -> Self {
+        Self { measure: true, ..self }
+    }
+
+    /// The bytes of address space for the area, its records included: at least what it needs, or none if it has no end.
+    fn range_bytes(&self) -> Option<usize> {
+        let guard = self.leading.max(self.trailing);
+        let least = self.stack_size.checked_add(guard)?.max(self.stack_size.checked_mul(2)?);
+        let stride = self.stride.map_or_else(|| least.checked_next_power_of_two(), Some)?;
+        // One stride more to start on a multiple of it, and the guard behind the last.
+        let slots = self.slots.checked_add(1)?.checked_mul(stride)?.checked_add(self.trailing)?;
+        slots.checked_add(self.record_pages().checked_mul(PAGE_SIZE)?)?.checked_next_multiple_of(PAGE_SIZE)
+    }
+
+    /// Enough pages for the area's records: up to 64 bytes a slot, a page a CPU, and the directory.
+    const fn record_pages(&self) -> usize {
+        let pages = self.slots / (PAGE_SIZE / 64) + self.cpus;
+        pages + pages / PAGE_SIZE + 4
+    }
+
+    fn frame_count(&self) -> Option<u32> {
+        let for_stacks = self.slots.checked_mul(self.stack_size / PAGE_SIZE)?;
+        let frames = self.frames.map_or_else(|| for_stacks.checked_add(self.record_pages()), Some)?;
+        u32::try_from(frames).ok().filter(|&frames| frames != 0 && frames < u32::MAX)
+    }
+}
+
+/// Why a machine could not be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum MachineError {
+    /// The page size of this system, in bytes, is not the one that the port was compiled for.
+    PageSize {
+        /// The system's.
+        page: usize,
+    },
+    /// The number of frames is zero, or above what a frame number can count.
+    Frames,
+    /// No address space has room for so many stacks of this size.
+    TooLarge,
+    /// A system call failed.
+    System {
+        /// What it was for.
+        what: &'static str,
+        /// What it said.
+        errno: Errno,
+    },
+    /// The area could not be initialised.
+    Area(InitError<HostedError>),
+    /// The process has as many machines as the fault handler can tell apart.
+    TooManyMachines {
+        /// How many that is.
+        max: usize,
+    },
+}
+
+impl fmt::Display for MachineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PageSize { page } => write!(f, "the system's pages are {page} bytes, and the port's {PAGE_SIZE}"),
+            Self::Frames => write!(f, "a machine has between 1 and {} frames", u32::MAX - 1),
+            Self::TooLarge => write!(f, "no address space has room for so many stacks of this size"),
+            Self::System { what, errno } => write!(f, "no {what}: {errno}"),
+            Self::Area(error) => fmt::Display::fmt(error, f),
+            Self::TooManyMachines { max } => write!(f, "there are {max} machines already, as many as can be told apart"),
+        }
+    }
+}
+
+impl core::error::Error for MachineError {}
+
+/// A slot, for showing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SlotState {
+    /// Its number.
+    pub index: u32,
+    /// The phase of its life.
+    pub phase: Phase,
+    /// Who has the stack, or had it last.
+    pub owner: String,
+    /// The deepest use that was measured in any life, in bytes.
+    pub used: usize,
+}
+
+/// A machine in a process: memory, a stack area, CPUs that come and go.
+#[derive(Debug)]
+pub struct Machine {
+    /// First, so that the fault handler forgets the area before it goes.
+    _registration: Registration,
+    area: Arc<StackArea<Hosted>>,
+    config: Config,
+    /// Which CPU numbers are taken.
+    online: Box<[AtomicBool]>,
+    tasks: AtomicU64,
+}
+
+static MACHINES_MADE: AtomicU64 = AtomicU64::new(0);
+
+impl Machine {
+    /// Makes a machine as `config` says.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError`]; then nothing is kept, but for the signal handler.
+    pub fn new(config: &Config) -> Result<Self, MachineError> {
+        check(config)?;
+        let platform = build_platform(config)?;
+        let range = platform.space.range();
+        let area = StackArea::new(platform);
+        let shape = area_config(config, range);
+        // SAFETY: the range was reserved for this area, and goes back when the area is dropped.
+        unsafe { area.init(&shape) }.map_err(MachineError::Area)?;
+        let area = Arc::new(area);
+        let too_many = MachineError::TooManyMachines { max: MACHINES };
+        let registration = Registration::new(range, Arc::clone(&area)).ok_or(too_many)?;
+        signal::install().map_err(system("signal handler"))?;
+        let online = (0..config.cpus).map(|_| AtomicBool::new(false)).collect();
+        Ok(Self { _registration: registration, area, config: *config, online, tasks: AtomicU64::new(0) })
+    }
+
+    /// Makes this thread a CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError`]; then nothing is kept.
+    pub fn cpu(&self) -> Result<Cpu<'_>, CpuError> {
+        Cpu::new(self)
+    }
+
+    /// The stack area, to use the library by hand. Allocating and freeing wants a thread that is a CPU.
+    #[must_use]
+    pub fn area(&self) -> &StackArea<Hosted> {
+        &self.area
+    }
+
+    pub(crate) fn platform(&self) -> &Hosted {
+        self.area.platform()
+    }
+
+    pub(crate) const fn cpus(&self) -> usize {
+        self.config.cpus
+    }
+
+    pub(crate) const fn stack_size(&self) -> usize {
+        self.config.stack_size
+    }
+
+    pub(crate) const fn measures(&self) -> bool {
+        self.config.measure
+    }
+
+    pub(crate) fn next_task(&self) -> TaskId {
+        TaskId::new(self.tasks.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Takes the lowest free CPU number.
+    pub(crate) fn take_number(&self) -> Option<CpuNumber> {
+        // Acquire: the last thread of that number has left its per-CPU block as the next one finds it.
+        let number = self.online.iter().position(|taken| !taken.swap(true, Ordering::Acquire))?;
+        Some(CpuNumber::new(number as u32))
+    }
+
+    pub(crate) fn give_number(&self, number: CpuNumber) {
+        if let Some(taken) = self.online.get(number.index()) {
+            taken.store(false, Ordering::Release);
+        }
+    }
+
+    /// The text of a fault in this machine's stacks.
+    #[must_use]
+    pub fn report(&self, fault: &StackFault) -> String {
+        self.area.report(fault).to_string()
+    }
+
+    /// Counts the frames, by looking at each.
+    #[must_use]
+    pub fn frames(&self) -> FrameCount {
+        self.platform().memory.recount()
+    }
+
+    /// Takes every free frame with an even number, until the value is dropped: the worst that fragmentation can do to who
+    /// wants two in a row.
+    #[must_use]
+    pub fn fragment(&self) -> Fragmentation<'_> {
+        Fragmentation { machine: self, frames: Some(self.platform().memory.frames.take_every_other()) }
+    }
+
+    /// The pages between the stacks that this process could access, as the kernel's list of mappings tells. It should be
+    /// none (INV-GUARD). `None` if the list cannot be read.
+    #[must_use]
+    pub fn open_guard_pages(&self) -> Option<usize> {
+        let geometry = self.area.geometry()?;
+        let (range, stride) = (geometry.slot_range(), geometry.stride());
+        let in_guard = |addr: &VirtAddr| {
+            let offset = addr.distance(range.start());
+            offset % stride < geometry.guard() || offset / stride >= geometry.slots()
+        };
+        Some(limit::accessible_pages(range, PAGE_SIZE)?.iter().filter(|addr| in_guard(addr)).count())
+    }
+
+    /// The slots that were ever used.
+    #[must_use]
+    pub fn slots(&self) -> Vec<SlotState> {
+        let mut slots = Vec::new();
+        self.area.for_each_slot(|slot, phase, owner, used| {
+            let mut name = String::new();
+            if owner != 0 && self.platform().write_owner(owner, &mut name).is_err() {
+                name.clear();
+            }
+            slots.push(SlotState { index: slot.get(), phase, owner: name, used });
+        });
+        slots
+    }
+}
+
+/// Memory of a machine in which no two free frames lie side by side, until this is dropped.
+#[derive(Debug)]
+pub struct Fragmentation<'m> {
+    machine: &'m Machine,
+    frames: Option<Frames>,
+}
+
+impl Drop for Fragmentation<'_> {
+    fn drop(&mut self) {
+        self.frames.take().into_iter().for_each(|frames| self.machine.platform().memory.frames.give(frames));
+    }
+}
+
+/// What must be known before tables are made by these numbers.
+fn check(config: &Config) -> Result<(), MachineError> {
+    let wrong = |error| Err(MachineError::Area(InitError::Geometry(error)));
+    let (slots, cpus) = (config.slots, config.cpus);
+    match page_size() {
+        PAGE_SIZE => {}
+        page => return Err(MachineError::PageSize { page }),
+    }
+    if slots > MAX_SLOTS {
+        return wrong(GeometryError::TooManySlots { slots, max: MAX_SLOTS });
+    }
+    if cpus > MAX_CPUS {
+        return wrong(GeometryError::TooManyCpus { cpus, max: MAX_CPUS });
+    }
+    Ok(())
+}
+
+fn build_platform(config: &Config) -> Result<Hosted, MachineError> {
+    let bytes = config.range_bytes().ok_or(MachineError::TooLarge)?;
+    let frames = config.frame_count().ok_or(MachineError::Frames)?;
+    let id = MACHINES_MADE.fetch_add(1, Ordering::Relaxed);
+    let memory = Memory::new(frames, id).map_err(system("memory"))?;
+    let space = Space::new(bytes).map_err(system("address space"))?;
+    Ok(Hosted::new(id, memory, space, Names::new(config.slots)))
+}
+
+fn area_config(config: &Config, range: VirtRange) -> AreaConfig {
+    let area = AreaConfig::new(range, config.slots, config.stack_size, config.cpus)
+        .leading_guard(config.leading)
+        .trailing_guard(config.trailing)
+        .kind(config.kind);
+    config.stride.map_or(area, |stride| area.stride(stride))
+}
+
+fn system(what: &'static str) -> impl FnOnce(Errno) -> MachineError {
+    move |errno| MachineError::System { what, errno }
+}

@@ -1,0 +1,67 @@
+//! Physical memory: a memfd, and one shared mapping of all of it, the direct map.
+//!
+//! ```text
+//!   memfd        | frame 0 | frame 1 | frame 2 | frame 3 | ...      offset = physical address
+//!   direct map   | frame 0 | frame 1 | frame 2 | frame 3 | ...      readable and writable, always
+//!   stack area          ... | frame 3 | frame 0 | ...               the same frames again, where `space` puts them
+//! ```
+//!
+//! A frame that comes from here reads as zero: Linux gives a file's pages zeroed, and a frame that was used before is
+//! cleared through the direct map (INV-ZERO). Contexts: task, under a guard.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use core::ptr;
+
+use crate::arch::PAGE_SIZE;
+use crate::frames::{FrameCount, FrameTable, Frames};
+use crate::platform::HostedError;
+use crate::sys::{Errno, Region, memory_file};
+
+#[derive(Debug)]
+pub(crate) struct Memory {
+    file: OwnedFd,
+    direct_map: Region,
+    pub(crate) frames: FrameTable,
+}
+
+impl Memory {
+    pub(crate) fn new(frames: u32, id: u64) -> Result<Self, Errno> {
+        let bytes = frames as usize * PAGE_SIZE;
+        let file = memory_file(bytes as u64)?;
+        let direct_map = Region::share(file.as_fd(), bytes)?;
+        Ok(Self { file, direct_map, frames: FrameTable::new(frames, id) })
+    }
+
+    /// The memory as a file, to map frames from.
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The physical address of `frame`: its offset in the file.
+    pub(crate) const fn physical(frame: u32) -> u64 {
+        frame as u64 * PAGE_SIZE as u64
+    }
+
+    /// Takes `count` frames that read as zero. All of them or none.
+    pub(crate) fn take(&self, count: usize) -> Result<Frames, HostedError> {
+        // SAFETY: `take` names frames that were free until now and are nobody else's yet.
+        self.frames.take(count, |frame| unsafe { self.clear(frame) })
+    }
+
+    pub(crate) fn recount(&self) -> FrameCount {
+        self.frames.recount()
+    }
+
+    /// Makes `frame` read as zero.
+    ///
+    /// # Safety
+    ///
+    /// `frame` is one of this memory's, and nobody uses it.
+    pub(crate) unsafe fn clear(&self, frame: u32) {
+        let at = self.direct_map.start().wrapping_add(frame as usize * PAGE_SIZE).as_mut_ptr::<u8>();
+        // SAFETY: (1) the direct map holds the frame, readable and writable, for as long as `self` lives; (2) the caller
+        // vouches that nobody uses it.
+        unsafe { ptr::write_bytes(at, 0, PAGE_SIZE) };
+    }
+}

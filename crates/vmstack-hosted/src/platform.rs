@@ -1,0 +1,194 @@
+//! [`Hosted`]: the library's seam, implemented on Linux user space.
+//!
+//! | the library asks | the port does |
+//! | --- | --- |
+//! | `take_frames`, `give_frames` | a list of frames of the memfd (`frames`, `memory`) |
+//! | `map` | one `mmap(MAP_FIXED, MAP_SHARED)` a page, at the frame's offset |
+//! | `unmap` | one `mmap(MAP_FIXED, PROT_NONE)` over all the pages |
+//! | `shootdown`, `flushed` | nothing: Linux has flushed every TLB when `mmap` returns, so the ticket is `()` |
+//! | `translate` | a table beside the page tables (`space`) |
+//! | `cpu`, `enter` | which thread this is, and that it is inside (`thread`) |
+//!
+//! `dirty` is the default, all pages: Linux tells which pages were written only by system calls that cost more than
+//! clearing does (soft-dirty bits in /proc/self/pagemap, which `clear_refs` must reset for the whole process).
+//!
+//! # Headroom
+//!
+//! A task that overflows while it holds the allocator's lock cannot be killed: everybody else would wait for ever. So
+//! [`enter`](Platform::enter) first touches [`HEADROOM`] bytes of stack below itself: a task without them overflows at
+//! that door, and is killed, before it has taken anything. A fault that comes inside all the same stops the process.
+
+use core::fmt;
+use core::hint::black_box;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+
+use vmstack::{Cpu, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
+
+use crate::arch::PAGE_SIZE;
+use crate::frames::Frames;
+use crate::limit;
+use crate::memory::Memory;
+use crate::names::Names;
+use crate::space::Space;
+use crate::sys::Errno;
+use crate::thread;
+
+/// The bytes of stack that code needs to enter the library.
+pub(crate) const HEADROOM: usize = 8 << 10;
+
+/// Why frames or mappings could not be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum HostedError {
+    /// The machine's memory has too few free frames.
+    NoFrames {
+        /// How many were asked for.
+        asked: usize,
+        /// How many there were.
+        free: usize,
+    },
+    /// The process has as many mappings as Linux allows it.
+    MapLimit {
+        /// The limit: `vm.max_map_count`.
+        limit: usize,
+        /// How many mappings there were when the call failed.
+        mappings: usize,
+    },
+    /// `mmap` failed, and not for the number of mappings.
+    Mmap {
+        /// What it said.
+        errno: Errno,
+    },
+}
+
+impl fmt::Display for HostedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoFrames { asked, free } => write!(f, "{asked} frames were asked for and {free} are free"),
+            Self::MapLimit { limit, mappings } => write!(
+                f,
+                "the process has {mappings} mappings and Linux allows {limit}: raise it with sysctl vm.max_map_count"
+            ),
+            Self::Mmap { errno } => write!(f, "mmap: {errno}"),
+        }
+    }
+}
+
+impl core::error::Error for HostedError {}
+
+/// What a failed call that maps means: a look at /proc tells the limit from other shortages.
+fn why(errno: Errno) -> HostedError {
+    let reached = if errno.is_out_of_memory() { limit::reached() } else { None };
+    reached.map_or(HostedError::Mmap { errno }, |(limit, mappings)| HostedError::MapLimit { limit, mappings })
+}
+
+/// The platform of one [`Machine`](crate::Machine): its memory, its address space and its names.
+#[derive(Debug)]
+pub struct Hosted {
+    /// Tells machines apart for ever, unlike an address.
+    id: u64,
+    pub(crate) memory: Memory,
+    pub(crate) space: Space,
+    pub(crate) names: Names,
+}
+
+impl Hosted {
+    pub(crate) const fn new(id: u64, memory: Memory, space: Space, names: Names) -> Self {
+        Self { id, memory, space, names }
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// Proof that this thread is inside the library: its task is neither switched nor killed until this is dropped.
+#[derive(Debug)]
+pub struct Guard {
+    /// Not `Send`: what it proves holds on one thread.
+    thread: PhantomData<*const ()>,
+}
+
+impl Guard {
+    fn new() -> Self {
+        thread::note_entered();
+        Self { thread: PhantomData }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        thread::note_left();
+    }
+}
+
+/// Touches `HEADROOM` bytes of the running stack, page by page downwards, by having a frame of that size: the
+/// compiler's stack probes do it.
+#[inline(never)]
+fn check_headroom() {
+    black_box(&mut [MaybeUninit::<u8>::uninit(); HEADROOM]);
+}
+
+// SAFETY: by condition: (1) `map` maps exactly the pages, not executable, and the region is the area's alone; a process
+// has one address space; (2) frames are mapped in the direct map only, and cleared if they were used before; (3) when
+// mmap returns, Linux has flushed what it replaced from every CPU of the process, so `true` holds at once; (4) a number
+// is held by one thread at a time and is below the machine's number of CPUs; a thread without one says so with a number
+// that the library refuses; (5) tasks of a thread switch only where they yield, which nothing does under a guard, and
+// the signal handler never enters; (6) `zero` clears through the direct map; (7) no method panics; (8) nor calls an area.
+unsafe impl Platform for Hosted {
+    const PAGE_SIZE: usize = PAGE_SIZE;
+    type Frames = Frames;
+    type Ticket = ();
+    type Guard = Guard;
+    type Error = HostedError;
+
+    fn take_frames(&self, count: usize) -> Result<Frames, HostedError> {
+        self.memory.take(count)
+    }
+
+    fn give_frames(&self, frames: Frames) {
+        self.memory.frames.give(frames);
+    }
+
+    unsafe fn map(&self, pages: Pages, frames: Frames) -> Result<(), NotMapped<Self>> {
+        let mapped = self.space.map(pages, frames, &self.memory);
+        mapped.map_err(|(frames, errno)| NotMapped { frames, reason: why(errno) })
+    }
+
+    unsafe fn unmap(&self, pages: Pages) -> Unmapped<Self> {
+        Unmapped::new(pages, self.space.unmap(pages, &self.memory))
+    }
+
+    fn shootdown(&self, _batch: &[Unmapped<Self>]) {}
+
+    fn flushed(&self, _ticket: &()) -> bool {
+        true
+    }
+
+    fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
+        self.space.translate(addr)
+    }
+
+    fn cpu(&self) -> Cpu {
+        thread::number_in(self.id)
+    }
+
+    fn enter(&self) -> Guard {
+        if thread::runs_tasks() && !thread::is_inside() {
+            check_headroom();
+        }
+        Guard::new()
+    }
+
+    unsafe fn zero(&self, page: VirtAddr) {
+        if let Some(frame) = self.space.frame(page) {
+            // SAFETY: the caller names a page of the area that nobody uses, so nobody uses its frame.
+            unsafe { self.memory.clear(frame) };
+        }
+    }
+
+    fn write_owner(&self, owner: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.names.write(owner, out)
+    }
+}

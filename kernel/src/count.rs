@@ -1,0 +1,85 @@
+//! What a stack costs, in instructions.
+//!
+//! Runs in a boot of its own: one CPU, no timer, an emulator that counts instructions in the time-stamp counter. A loop of known
+//! length calibrates it; the host refuses the figures if that is off.
+//!
+//! Each round allocates a stack, touches its top page as any task does, and frees it. The first rounds warm the caches up.
+
+use core::arch::asm;
+
+use vmstack::VirtAddr;
+
+use crate::arch::cpu::{self, InterruptsOff};
+use crate::arch::layout::PAGE_SIZE;
+use crate::control::DirectStack;
+use crate::fact;
+use crate::mm::frames;
+use crate::stacks::{TASK_STACK, TASKS};
+
+const ROUNDS: usize = 501;
+const WARM_UP: usize = 32;
+
+/// Counts everything.
+pub(crate) fn count() {
+    let _interrupts = InterruptsOff::new();
+    let empty = median(|| ());
+    calibrate(empty);
+    let apart = |cost: u64| cost.saturating_sub(empty);
+    let page = frames::take(0).map(|frame| {
+        let clear = apart(median(|| frames::clear(frame)));
+        frames::give(frame, 0);
+        clear
+    });
+    let page = page.unwrap_or(0);
+    fact!("cost.page.clear", "{page}");
+    let touch = apart(median_of_stacks(|_| ()));
+    fact!("cost.virtual.p50", "{}", apart(median(|| drop(TASKS.alloc(1).map(|stack| write_top(stack.top()))))));
+    fact!("cost.virtual.clear", "{page}");
+    fact!("cost.virtual.untouched.p50", "{touch}");
+    fact!("cost.virtual.cold.p50", "{}", apart(cold()));
+    fact!("cost.direct.p50", "{}", apart(median(|| drop(DirectStack::new().map(|stack| write_top(stack.top()))))));
+    fact!("cost.direct.clear", "{}", page * (TASK_STACK / PAGE_SIZE) as u64);
+}
+
+/// The loop of known length: two instructions a turn.
+fn calibrate(empty: u64) {
+    const TURNS: u64 = 10_000;
+    let measured = median(|| {
+        // SAFETY: counts a register down.
+        unsafe {
+            asm!("2:", "dec {turns}", "jnz 2b", turns = inout(reg) TURNS => _, options(nomem, nostack));
+        }
+    });
+    fact!("cost.calibration", "{} {}", 2 * TURNS, measured.saturating_sub(empty));
+}
+
+/// The cost of a stack that is built from frames and unmapped again: everything but the cache.
+fn cold() -> u64 {
+    median(|| {
+        drop(TASKS.alloc(1));
+        TASKS.drain();
+    })
+}
+
+fn median_of_stacks(use_it: impl Fn(VirtAddr)) -> u64 {
+    median(|| drop(TASKS.alloc(1).map(|stack| use_it(stack.top()))))
+}
+
+/// Writes the topmost word of a stack: what every task does first.
+fn write_top(top: VirtAddr) {
+    // SAFETY: the topmost word of a stack that the caller owns and that nobody runs on.
+    unsafe { top.wrapping_sub(8).as_mut_ptr::<u64>().write_volatile(1) };
+}
+
+/// The median of what `work` takes, by the time-stamp counter, reading it included.
+fn median(mut work: impl FnMut()) -> u64 {
+    let mut samples = [0_u64; ROUNDS];
+    (0..WARM_UP).for_each(|_| work());
+    for sample in &mut samples {
+        let start = cpu::cycles();
+        work();
+        *sample = cpu::cycles() - start;
+    }
+    samples.sort_unstable();
+    samples[ROUNDS / 2]
+}

@@ -1,0 +1,77 @@
+//! The command line, parsed: `docs/console.md` says what the words mean.
+
+use alloc::vec::Vec;
+
+use crate::process::exec::Strings;
+
+/// What this boot is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    Probe,
+    Story,
+    Control,
+    Count,
+    Program,
+}
+
+impl Mode {
+    /// The word on the command line and in the end marker.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Story => "story",
+            Self::Control => "control",
+            Self::Count => "count",
+            Self::Program => "program",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Probe, Self::Story, Self::Control, Self::Count, Self::Program].into_iter().find(|mode| mode.name() == word)
+    }
+}
+
+/// The command line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    line: &'static str,
+    pub(crate) mode: Mode,
+    /// Task stacks are contiguous, in the direct map.
+    pub(crate) direct: bool,
+}
+
+/// A word of the command line that the kernel does not understand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BadWord(pub(crate) &'static str);
+
+impl Options {
+    /// The options in `line`. Without a mode it is a probe.
+    pub(crate) fn parse(line: &'static str) -> Result<Self, BadWord> {
+        let mut options = Self { line, mode: Mode::Probe, direct: false };
+        for word in line.split_ascii_whitespace() {
+            match word.split_once('=') {
+                Some(("mode", mode)) => options.mode = Mode::parse(mode).ok_or(BadWord(word))?,
+                Some(("stacks", "virtual")) => options.direct = false,
+                Some(("stacks", "direct")) => options.direct = true,
+                // What `control` does with mapped stacks is all that this word is for.
+                Some(("thread_info", "off" | "bottom")) | Some(("argv" | "env", _)) => {}
+                _ => return Err(BadWord(word)),
+            }
+        }
+        Ok(options)
+    }
+
+    /// The program's arguments and environment.
+    pub(crate) fn strings(&self) -> Strings {
+        Strings { arguments: self.decode("argv="), environment: self.decode("env=") }
+    }
+
+    fn decode(&self, prefix: &str) -> Vec<Vec<u8>> {
+        let words = self.line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(prefix));
+        words.map(|digits| digits.as_bytes().chunks_exact(2).filter_map(byte).collect()).collect()
+    }
+}
+
+fn byte(digits: &[u8]) -> Option<u8> {
+    u8::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
+}

@@ -1,0 +1,136 @@
+//! Open files: the console, files of the archive, and the device that provokes crashes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::archive::Entry;
+use crate::arch::serial::{self, Port};
+use crate::console;
+use crate::crash;
+use crate::syscall::Errno;
+use crate::task::sched;
+
+/// How many files a process can have open.
+const MAX_FILES: usize = 64;
+/// Where a program provokes a crash, as on a Linux with LKDTM.
+pub(crate) const PROVOKE: &[u8] = b"/sys/kernel/debug/provoke-crash/DIRECT";
+
+/// Where the kernel shows its task stacks.
+pub(crate) const TASK_STACKS: &[u8] = b"/sys/kernel/debug/vmstack/tasks";
+
+/// An open file.
+#[derive(Clone, Debug)]
+pub(crate) enum File {
+    /// The console, COM1.
+    Console,
+    /// Takes everything and gives nothing.
+    Null,
+    /// A file of the archive, and how far it was read.
+    Data { data: &'static [u8], at: usize },
+    /// A text that was made when the file was opened, and how far it was read.
+    Text { text: Arc<str>, at: usize },
+    /// Writing the name of a crash provokes it.
+    Provoke,
+}
+
+impl File {
+    /// The file of the archive that `entry` is.
+    pub(crate) const fn of(entry: Entry) -> Self {
+        Self::Data { data: entry.data, at: 0 }
+    }
+
+    /// Reads into `bytes`, waiting for the console if there is nothing yet.
+    pub(crate) fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Console => Ok(read_console(bytes)),
+            Self::Null => Ok(0),
+            Self::Data { data, at } => Ok(copy_rest(data, at, bytes)),
+            Self::Text { text, at } => Ok(copy_rest(text.as_bytes(), at, bytes)),
+            Self::Provoke => Err(Errno::INVAL),
+        }
+    }
+
+    /// Writes `bytes`.
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Console => console::program_output(bytes),
+            Self::Null => {}
+            Self::Data { .. } | Self::Text { .. } => return Err(Errno::BADF),
+            Self::Provoke => crash::provoke(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    /// The size of the file, in bytes, if it is one with a size.
+    pub(crate) fn size(&self) -> Option<usize> {
+        match self {
+            Self::Data { data, .. } => Some(data.len()),
+            Self::Text { text, .. } => Some(text.len()),
+            _ => None,
+        }
+    }
+}
+
+/// Copies what comes after `at` to `bytes`, as much as fits, and moves `at`.
+fn copy_rest(data: &[u8], at: &mut usize, bytes: &mut [u8]) -> usize {
+    let rest = data.get(*at..).unwrap_or(&[]);
+    let length = rest.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&rest[..length]);
+    *at += length;
+    length
+}
+
+/// The byte that says that the console's other end has nothing more to say.
+const END_OF_TRANSMISSION: u8 = 4;
+
+/// Waits for at least one byte, and takes what there is.
+fn read_console(bytes: &mut [u8]) -> usize {
+    let mut count = 0;
+    while count < bytes.len() {
+        match serial::read_byte(Port::Com1) {
+            Some(END_OF_TRANSMISSION) => break,
+            Some(byte) => {
+                bytes[count] = byte;
+                count += 1;
+                if byte == b'\n' {
+                    break;
+                }
+            }
+            None if count > 0 => break,
+            None => sched::sleep_until(sched::ticks() + 1),
+        }
+    }
+    count
+}
+
+/// A process's open files, by descriptor.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Files(Vec<Option<File>>);
+
+impl Files {
+    /// Standard input, output and error on the console.
+    pub(crate) fn standard() -> Self {
+        Self([File::Console, File::Console, File::Console].map(Some).into())
+    }
+
+    pub(crate) fn get(&mut self, descriptor: usize) -> Result<&mut File, Errno> {
+        self.0.get_mut(descriptor).and_then(Option::as_mut).ok_or(Errno::BADF)
+    }
+
+    /// Opens `file` at the lowest free descriptor.
+    pub(crate) fn open(&mut self, file: File) -> Result<usize, Errno> {
+        let free = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
+        if free >= MAX_FILES {
+            return Err(Errno::MFILE);
+        }
+        if free == self.0.len() {
+            self.0.push(None);
+        }
+        self.0[free] = Some(file);
+        Ok(free)
+    }
+
+    pub(crate) fn close(&mut self, descriptor: usize) -> Result<(), Errno> {
+        self.0.get_mut(descriptor).and_then(Option::take).map(drop).ok_or(Errno::BADF)
+    }
+}

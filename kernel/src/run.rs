@@ -1,0 +1,51 @@
+//! What a boot does: one task runs it, prints the end marker, and ends the emulator.
+
+use crate::arch::cpu;
+use crate::console;
+use crate::options::{Mode, Options};
+use crate::process::{End, fork};
+use crate::sync::SpinLock;
+use crate::task::{self, sched};
+use crate::{control, count, println, story};
+
+static OPTIONS: SpinLock<Option<Options>> = SpinLock::new(None);
+
+/// Queues the task that does what `options` ask.
+pub(crate) fn spawn(options: Options) {
+    *OPTIONS.lock() = Some(options);
+    if let Err(error) = task::spawn_kernel("main", main, 0) {
+        println!("Kernel panic: no first task: {error}");
+        cpu::exit(17);
+    }
+}
+
+extern "C" fn main(_: usize) -> ! {
+    sched::begin();
+    let Some(options) = OPTIONS.lock().take() else { sched::exit() };
+    match options.mode {
+        Mode::Probe => {}
+        Mode::Story => story::tell(),
+        Mode::Control if options.direct => control::direct(),
+        Mode::Control => control::mapped(),
+        Mode::Count => count::count(),
+        Mode::Program => run_program(&options),
+    }
+    println!("marker end-of-{}", options.mode.name());
+    cpu::exit(16)
+}
+
+/// Runs the program that the command line names, and says on the side channel how it ended.
+fn run_program(options: &Options) {
+    let strings = options.strings();
+    let path = strings.arguments.first().cloned().unwrap_or_default();
+    match fork::start(&path, &strings) {
+        Ok(process) => match process.wait_for_end(&process) {
+            End::Exited(status) => console::side_channel(format_args!("exit {status}")),
+            End::Killed(signal) => console::side_channel(format_args!("signal {signal}")),
+        },
+        Err(error) => {
+            println!("the program cannot be started: {error:?}");
+            console::side_channel(format_args!("exit 126"));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The story: processes overflow and survive, memory is fragmented, and everything is counted again.
+//!
+//! Facts only: what they mean is judged by the host. The part about processes is `programs/story`, an ordinary program.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write;
+use core::ops::ControlFlow;
+
+use vmstack::{Phase, PhysAddr, VirtRange};
+
+use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
+use crate::control::DirectStack;
+use crate::mm::{frames, tables};
+use crate::process::exec::Strings;
+use crate::process::fork;
+use crate::stacks::{AREAS, TASK_STACK, TASKS};
+use crate::task::{names, sched};
+use crate::{fact, println};
+
+/// The program that is the story's first process.
+const PROGRAM: &[u8] = b"/bin/story";
+/// How many stacks are made at once to warm up, and to see what page tables they take.
+const MANY: usize = 64;
+
+/// Tells it.
+pub(crate) fn tell() {
+    warm_up();
+    sched::settle();
+    let before = Balance::take();
+    let strings = Strings { arguments: [PROGRAM.to_vec()].into(), ..Strings::default() };
+    match fork::start(PROGRAM, &strings) {
+        Ok(process) => {
+            process.wait_for_end(&process);
+        }
+        Err(error) => println!("the story's program cannot be started: {error:?}"),
+    }
+    sched::settle();
+    fragmentation();
+    fact!("guard.frames", "{}", guard_frames());
+    let after = Balance::take();
+    fact!("balance.frames", "{} {}", before.frames, after.frames);
+    fact!("balance.tables", "{} {}", before.tables, after.tables);
+    fact!("balance.slots", "{}", after.slots_without_task);
+}
+
+/// Uses as many stacks at once as the story will, so that tables and records which are kept for good are there.
+fn warm_up() {
+    let tables_before = area_tables();
+    let stacks: alloc::vec::Vec<_> = (0..MANY).filter_map(|_| TASKS.alloc(0).ok()).collect();
+    let tables = area_tables() - tables_before;
+    fact!("cost.page_table_bytes", "{} {}", stacks.len(), tables * PAGE_SIZE);
+}
+
+/// What is there, found by looking at every frame, table and record (INV-COUNT).
+struct Balance {
+    /// Free frames and frames mapped or parked in the stack areas.
+    frames: usize,
+    /// Page tables of the stack areas.
+    tables: usize,
+    /// Stacks that are handed out, less the tasks that there are.
+    slots_without_task: usize,
+}
+
+impl Balance {
+    fn take() -> Self {
+        let census = areas().map(|range| tables::kernel().census(range));
+        let (in_areas, tables) = census.fold((0, 0), |(frames, tables), census| {
+            (frames + census.leaves + census.parked, tables + census.tables)
+        });
+        let slots = TASKS.recount();
+        let held = slots.live + slots.dead + slots.leaked;
+        Self {
+            frames: frames::recount() + in_areas + tables,
+            tables,
+            slots_without_task: held.saturating_sub(sched::tasks_alive()),
+        }
+    }
+}
+
+fn areas() -> impl Iterator<Item = VirtRange> {
+    AREAS.iter().filter_map(|area| area.geometry()).map(|geometry| geometry.slot_range())
+}
+
+fn area_tables() -> usize {
+    areas().map(|range| tables::kernel().census(range).tables).sum()
+}
+
+/// Frames that are mapped where a guard should be: every leaf in the slots of an area that is not in a stack.
+fn guard_frames() -> usize {
+    AREAS.iter().filter_map(|area| area.geometry()).map(|geometry| {
+        let mut found = 0;
+        let walked: ControlFlow<()> = tables::kernel().for_each_leaf(geometry.slot_range(), |leaf| {
+            let offset = leaf.at.distance(geometry.slot_range().start()) & (geometry.stride() - 1);
+            found += usize::from(offset < geometry.guard());
+            ControlFlow::Continue(())
+        });
+        debug_assert!(walked.is_continue());
+        found
+    })
+    .sum()
+}
+
+/// With every other frame taken, asks for a contiguous stack and for a mapped one.
+fn fragmentation() {
+    TASKS.drain();
+    let taken = Taken::all_but_every_other();
+    let free = frames::free() * PAGE_SIZE;
+    let direct = DirectStack::new();
+    let mapped = TASKS.alloc(0);
+    fact!("fragmentation.free", "{free}");
+    fact!("fragmentation.direct.got", "{}", usize::from(direct.is_some()));
+    fact!("fragmentation.virtual.got", "{}", usize::from(mapped.is_ok()));
+    drop((direct, mapped));
+    taken.give();
+}
+
+/// Frames that the experiment holds, linked through themselves.
+struct Taken(PhysAddr);
+
+impl Taken {
+    const END: PhysAddr = PhysAddr::new(0);
+
+    /// Takes every frame there is, and gives back those with odd numbers.
+    fn all_but_every_other() -> Self {
+        let (mut even, mut odd) = (Self(Self::END), Self(Self::END));
+        while let Some(frame) = frames::take(0) {
+            let list = if (frame.get() as usize / PAGE_SIZE).is_multiple_of(2) { &mut even } else { &mut odd };
+            list.push(frame);
+        }
+        odd.give();
+        even
+    }
+
+    fn push(&mut self, frame: PhysAddr) {
+        // SAFETY: the frame was taken, and the direct map shows it.
+        unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().write(self.0) };
+        self.0 = frame;
+    }
+
+    fn give(mut self) {
+        while self.0 != Self::END {
+            let frame = self.0;
+            // SAFETY: the frame is on the list, so `push` wrote the link.
+            self.0 = unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().read() };
+            frames::give(frame, 0);
+        }
+    }
+}
+
+/// The slots of the task area as facts, a line each, for the drawing: index, state, deepest use, size, owner.
+pub(crate) fn slots() -> String {
+    let mut text = String::new();
+    TASKS.for_each_slot(|slot, phase, owner, used| {
+        let state = match phase {
+            Phase::Free => return,
+            Phase::Ready => "ready",
+            Phase::Live => "live",
+            Phase::Dead => "dead",
+            Phase::Retiring => "retiring",
+            _ => "leaked",
+        };
+        let owner = if phase == Phase::Live { format!(" {owner} {}", names::of(owner)) } else { String::new() };
+        // Writing to a string cannot fail.
+        writeln!(text, "fact area.slot {} {state} {used} {TASK_STACK}{owner}", slot.get()).ok();
+    });
+    text
+}

@@ -1,0 +1,138 @@
+//! Calls about files.
+
+use alloc::vec::Vec;
+
+use super::{Errno, user};
+use crate::boot;
+use crate::process::files::{PROVOKE, TASK_STACKS};
+use crate::process::{self, File};
+use crate::story;
+
+const MAX_PATH: usize = 4096;
+/// How many bytes one call moves at most; the program is told, and asks again.
+const MAX_TRANSFER: usize = 64 << 10;
+/// Open for writing, in `open`'s flags.
+const WRITE_FLAGS: usize = 3;
+/// Kinds of files, in `stat`'s mode.
+const CHARACTER_DEVICE: u32 = 0o020_666;
+const REGULAR_FILE: u32 = 0o100_555;
+
+pub(super) fn read(descriptor: usize, buffer: usize, count: usize) -> Result<usize, Errno> {
+    let process = process::current().ok_or(Errno::BADF)?;
+    let mut file = process.files().get(descriptor)?.clone();
+    let mut bytes = alloc::vec![0; count.min(MAX_TRANSFER)];
+    // The lock is not held: the console may have to be waited for.
+    let length = file.read(&mut bytes)?;
+    user::write(buffer, &bytes[..length])?;
+    *process.files().get(descriptor)? = file;
+    Ok(length)
+}
+
+pub(super) fn write(descriptor: usize, buffer: usize, count: usize) -> Result<usize, Errno> {
+    let process = process::current().ok_or(Errno::BADF)?;
+    let file = process.files().get(descriptor)?.clone();
+    file.write(&user::bytes(buffer, count.min(MAX_TRANSFER))?)
+}
+
+pub(super) fn writev(descriptor: usize, vector: usize, count: usize) -> Result<usize, Errno> {
+    if count > 1024 {
+        return Err(Errno::INVAL);
+    }
+    let mut bytes: Vec<u8> = Vec::new();
+    for index in 0..count {
+        let entry = vector.checked_add(index * 16).ok_or(Errno::FAULT)?;
+        let (base, length) = (user::word(entry)?, user::word(entry + 8)?);
+        let room = MAX_TRANSFER - bytes.len();
+        bytes.extend(user::bytes(base, length.min(room))?);
+    }
+    let process = process::current().ok_or(Errno::BADF)?;
+    let file = process.files().get(descriptor)?.clone();
+    file.write(&bytes)
+}
+
+pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {
+    let path = user::string(path, MAX_PATH)?;
+    let file = match path.as_slice() {
+        b"/dev/null" => File::Null,
+        b"/dev/console" | b"/dev/tty" => File::Console,
+        PROVOKE => File::Provoke,
+        TASK_STACKS => File::Text { text: story::slots().into(), at: 0 },
+        path => {
+            let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
+            if flags & WRITE_FLAGS != 0 {
+                return Err(Errno::ROFS);
+            }
+            File::of(entry)
+        }
+    };
+    process::current().ok_or(Errno::BADF)?.files().open(file)
+}
+
+pub(super) fn close(descriptor: usize) -> Result<usize, Errno> {
+    process::current().ok_or(Errno::BADF)?.files().close(descriptor).map(|()| 0)
+}
+
+pub(super) fn fstat(descriptor: usize, buffer: usize) -> Result<usize, Errno> {
+    let process = process::current().ok_or(Errno::BADF)?;
+    let size = process.files().get(descriptor)?.size();
+    write_stat(buffer, size)
+}
+
+pub(super) fn newfstatat(descriptor: usize, path: usize, buffer: usize, _flags: usize) -> Result<usize, Errno> {
+    let path = user::string(path, MAX_PATH)?;
+    if path.is_empty() {
+        return fstat(descriptor, buffer);
+    }
+    let entry = boot::archive().find(&path).ok_or(Errno::NOENT)?;
+    write_stat(buffer, Some(entry.data.len()))
+}
+
+/// A `struct stat`: a regular file of `size` bytes, or a character device.
+fn write_stat(buffer: usize, size: Option<usize>) -> Result<usize, Errno> {
+    let mut stat = [0_u8; 144];
+    let mode = if size.is_some() { REGULAR_FILE } else { CHARACTER_DEVICE };
+    let mut put = |at: usize, bytes: &[u8]| stat[at..at + bytes.len()].copy_from_slice(bytes);
+    put(16, &1_u64.to_le_bytes());
+    put(24, &mode.to_le_bytes());
+    put(48, &(size.unwrap_or(0) as u64).to_le_bytes());
+    put(56, &4096_u64.to_le_bytes());
+    user::write(buffer, &stat)?;
+    Ok(0)
+}
+
+/// Everything that is open is ready.
+pub(super) fn poll(entries: usize, count: usize) -> Result<usize, Errno> {
+    let process = process::current().ok_or(Errno::BADF)?;
+    let mut ready = 0;
+    for index in 0..count.min(64) {
+        let entry = entries.checked_add(index * 8).ok_or(Errno::FAULT)?;
+        let word = user::word(entry)?;
+        let (descriptor, wanted) = (word & 0xffff_ffff, (word >> 32) as u16);
+        const INVALID: u16 = 0x20;
+        const READABLE_OR_WRITABLE: u16 = 5;
+        let open = process.files().get(descriptor).is_ok();
+        let found = if open { wanted & READABLE_OR_WRITABLE } else { INVALID };
+        user::write(entry + 6, &found.to_le_bytes())?;
+        ready += usize::from(found != 0);
+    }
+    Ok(ready)
+}
+
+/// No file is a terminal.
+pub(super) fn ioctl(descriptor: usize) -> Result<usize, Errno> {
+    process::current().ok_or(Errno::BADF)?.files().get(descriptor)?;
+    Err(Errno::NOTTY)
+}
+
+pub(super) fn fcntl(descriptor: usize, command: usize) -> Result<usize, Errno> {
+    const GET_FLAGS: usize = 3;
+    const READ_WRITE: usize = 2;
+    process::current().ok_or(Errno::BADF)?.files().get(descriptor)?;
+    Ok(if command == GET_FLAGS { READ_WRITE } else { 0 })
+}
+
+/// There are no links.
+pub(super) fn readlink(path: usize, _buffer: usize, _count: usize) -> Result<usize, Errno> {
+    let path = user::string(path, MAX_PATH)?;
+    Err(if boot::archive().find(&path).is_some() { Errno::INVAL } else { Errno::NOENT })
+}

@@ -1,0 +1,103 @@
+//! Calls about memory.
+
+use vmstack::{VirtAddr, VirtRange};
+use vmstack_paging::Access;
+
+use super::{Errno, user};
+use crate::arch::cpu;
+use crate::arch::layout::PAGE_SIZE;
+use crate::mm::space::pages_around;
+use crate::process::{self, Memory};
+
+const PROT_WRITE: usize = 2;
+const PROT_EXEC: usize = 4;
+const MAP_FIXED: usize = 0x10;
+const MAP_ANONYMOUS: usize = 0x20;
+/// The most that one call maps, in bytes.
+const MAX_MAPPING: usize = 1 << 30;
+
+fn with_memory<T>(use_it: impl FnOnce(&mut Memory) -> Result<T, Errno>) -> Result<T, Errno> {
+    let process = process::current().ok_or(Errno::NOMEM)?;
+    let mut memory = process.memory();
+    use_it(memory.as_mut().ok_or(Errno::NOMEM)?)
+}
+
+fn access(protection: usize) -> Result<Access, Errno> {
+    Access::from_flags(protection & PROT_WRITE != 0, protection & PROT_EXEC != 0).map_err(|_| Errno::INVAL)
+}
+
+pub(super) fn mmap([addr, length, protection, flags, ..]: [usize; 6]) -> Result<usize, Errno> {
+    if flags & MAP_ANONYMOUS == 0 || length == 0 || length > MAX_MAPPING {
+        return Err(Errno::INVAL);
+    }
+    let access = access(protection)?;
+    with_memory(|memory| {
+        let fixed = flags & MAP_FIXED != 0;
+        let start = if fixed { VirtAddr::new(addr) } else { memory.layout.next_mapping };
+        if !start.is_aligned(PAGE_SIZE) {
+            return Err(Errno::INVAL);
+        }
+        let range = pages_around(start, length)?;
+        if fixed {
+            memory.space.unmap(range)?;
+        } else {
+            // A page apart, so that running over the end of one is noticed.
+            memory.layout.next_mapping = range.end().wrapping_add(PAGE_SIZE);
+        }
+        memory.space.map(range, access)?;
+        Ok(range.start().get())
+    })
+}
+
+pub(super) fn munmap(addr: usize, length: usize) -> Result<usize, Errno> {
+    let range = pages_around(VirtAddr::new(addr), length)?;
+    with_memory(|memory| Ok(memory.space.unmap(range).map(|()| 0)?))
+}
+
+pub(super) fn mprotect(addr: usize, length: usize, protection: usize) -> Result<usize, Errno> {
+    let access = access(protection)?;
+    let range = pages_around(VirtAddr::new(addr), length)?;
+    with_memory(|memory| Ok(memory.space.protect(range, access).map(|()| 0)?))
+}
+
+/// Moves the end of the heap, and answers where it is.
+pub(super) fn brk(end: usize) -> Result<usize, Errno> {
+    with_memory(|memory| {
+        let end = VirtAddr::new(end);
+        let layout = memory.layout;
+        if end < layout.heap_start || move_heap_end(memory, end).is_err() {
+            return Ok(layout.heap_end.get());
+        }
+        memory.layout.heap_end = end;
+        Ok(end.get())
+    })
+}
+
+fn move_heap_end(memory: &mut Memory, end: VirtAddr) -> Result<(), Errno> {
+    let start = memory.layout.heap_start;
+    let bytes = |end: VirtAddr| end.distance(start).next_multiple_of(PAGE_SIZE);
+    let (old, new) = (bytes(memory.layout.heap_end), bytes(end));
+    if new > MAX_MAPPING {
+        return Err(Errno::NOMEM);
+    }
+    let between = |from: usize, to: usize| VirtRange::new(start.wrapping_add(from), to - from).ok_or(Errno::NOMEM);
+    if new > old {
+        memory.space.map(between(old, new)?, Access::ReadWrite)?;
+    } else if new < old {
+        memory.space.unmap(between(new, old)?)?;
+    }
+    Ok(())
+}
+
+/// Bytes that look random. The kernel has no source of secrets, and says so in its limits.
+pub(super) fn getrandom(buffer: usize, count: usize) -> Result<usize, Errno> {
+    let count = count.min(256);
+    let mut word = cpu::cycles() | 1;
+    for index in 0..count {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        user::write(buffer.checked_add(index).ok_or(Errno::FAULT)?, &[word as u8])?;
+    }
+    Ok(count)
+}

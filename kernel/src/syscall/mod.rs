@@ -1,0 +1,223 @@
+//! System calls, by Linux's numbers and with Linux's errors.
+//!
+//! | call | program that needs it |
+//! | --- | --- |
+//! | write, exit_group, brk, mmap, munmap, mprotect, arch_prctl, set_tid_address, prlimit64, readlink, getrandom | any static glibc program |
+//! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
+//! | fork, vfork, clone (as fork), wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
+//! | execve | programs/story, sh |
+//! | rt_sigaction, rt_sigprocmask, sigaltstack, poll, sched_getaffinity | Rust's standard library at start |
+//!
+//! Everything else is `ENOSYS`, and counted. A call gets its arguments as words, checks all of them, and answers with a word or
+//! an error; no argument can make the kernel fault.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::arch::frame::TrapFrame;
+use crate::mm::space::SpaceError;
+use crate::process::elf::ElfError;
+
+mod file;
+mod memory;
+mod process;
+mod time;
+
+/// An error, by Linux's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Errno(u16);
+
+impl Errno {
+    pub(crate) const NOENT: Self = Self(2);
+    pub(crate) const SRCH: Self = Self(3);
+    pub(crate) const TOOBIG: Self = Self(7);
+    pub(crate) const NOEXEC: Self = Self(8);
+    pub(crate) const BADF: Self = Self(9);
+    pub(crate) const CHILD: Self = Self(10);
+    pub(crate) const NOMEM: Self = Self(12);
+    pub(crate) const FAULT: Self = Self(14);
+    pub(crate) const INVAL: Self = Self(22);
+    pub(crate) const MFILE: Self = Self(24);
+    pub(crate) const NOTTY: Self = Self(25);
+    pub(crate) const ROFS: Self = Self(30);
+    pub(crate) const NOSYS: Self = Self(38);
+
+    /// The word that the program gets.
+    fn word(self) -> u64 {
+        (-i64::from(self.0)).cast_unsigned()
+    }
+}
+
+impl From<SpaceError> for Errno {
+    fn from(error: SpaceError) -> Self {
+        match error {
+            SpaceError::OutOfMemory => Self::NOMEM,
+            SpaceError::BadRange => Self::INVAL,
+            SpaceError::Fault(_) => Self::FAULT,
+        }
+    }
+}
+
+impl From<ElfError> for Errno {
+    fn from(error: ElfError) -> Self {
+        match error {
+            ElfError::NotExecutable | ElfError::Dynamic => Self::NOEXEC,
+            ElfError::Memory(error) => error.into(),
+        }
+    }
+}
+
+/// A call's arguments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arguments([usize; 6]);
+
+impl Arguments {
+    fn of(frame: &TrapFrame) -> Self {
+        Self([frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9].map(|word| word as usize))
+    }
+}
+
+/// How often each call below this number was made and answered with `ENOSYS`.
+const COUNTED: usize = 512;
+static UNKNOWN: [AtomicU32; COUNTED] = [const { AtomicU32::new(0) }; COUNTED];
+
+/// Carries out the system call in `frame` and puts the answer there.
+pub(crate) fn handle(frame: &mut TrapFrame) {
+    let number = frame.rax as usize;
+    let answer = dispatch(number, Arguments::of(frame), frame);
+    frame.rax = match answer {
+        Ok(word) => word as u64,
+        Err(error) => error.word(),
+    };
+}
+
+/// The calls that were answered with `ENOSYS`, and how often.
+pub(crate) fn unknown_calls() -> impl Iterator<Item = (usize, u32)> {
+    UNKNOWN.iter().map(|count| count.load(Ordering::Relaxed)).enumerate().filter(|&(_, count)| count != 0)
+}
+
+fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Result<usize, Errno> {
+    let [a, b, c, d, _, f] = arguments.0;
+    match number {
+        0 => file::read(a, b, c),
+        1 => file::write(a, b, c),
+        2 => file::open(a, b),
+        3 => file::close(a),
+        5 => file::fstat(a, b),
+        7 => file::poll(a, b),
+        9 => memory::mmap(arguments.0),
+        10 => memory::mprotect(a, b, c),
+        11 => memory::munmap(a, b),
+        12 => memory::brk(a),
+        13 | 14 | 131 => Ok(0),
+        16 => file::ioctl(a),
+        20 => file::writev(a, b, c),
+        24 => time::sched_yield(),
+        35 => time::nanosleep(a, false),
+        39 | 186 => process::getpid(),
+        56 | 57 | 58 => process::fork(number, a, frame),
+        59 => process::execve(a, b, c, frame),
+        60 | 231 => process::exit(a),
+        61 => process::wait4(a, b, c),
+        62 => process::kill(a, b),
+        63 => process::uname(a),
+        72 => file::fcntl(a, b),
+        79 => process::getcwd(a, b),
+        89 => file::readlink(a, b, c),
+        102 | 104 | 107 | 108 => Ok(0),
+        110 => process::getppid(),
+        157 => Err(Errno::INVAL),
+        158 => process::arch_prctl(a, b),
+        204 => process::sched_getaffinity(b, c),
+        218 => process::set_tid_address(a),
+        228 => time::clock_gettime(a, b),
+        230 => time::nanosleep(c, b & 1 != 0),
+        257 => file::open(b, c),
+        262 => file::newfstatat(a, b, c, d),
+        267 => file::readlink(b, c, d),
+        302 => process::prlimit(d),
+        318 => memory::getrandom(a, b),
+        _ => {
+            let _ = f;
+            if let Some(count) = UNKNOWN.get(number) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(Errno::NOSYS)
+        }
+    }
+}
+
+/// User memory of the current process, for the calls.
+mod user {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use vmstack::VirtAddr;
+
+    use super::Errno;
+    use crate::process;
+
+    /// Copies user memory at `addr` into `bytes`.
+    pub(super) fn read(addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
+        let process = process::current().ok_or(Errno::FAULT)?;
+        let memory = process.memory();
+        Ok(memory.as_ref().ok_or(Errno::FAULT)?.space.read(VirtAddr::new(addr), bytes)?)
+    }
+
+    /// Copies `bytes` to user memory at `addr`.
+    pub(super) fn write(addr: usize, bytes: &[u8]) -> Result<(), Errno> {
+        let process = process::current().ok_or(Errno::FAULT)?;
+        let memory = process.memory();
+        Ok(memory.as_ref().ok_or(Errno::FAULT)?.space.write(VirtAddr::new(addr), bytes)?)
+    }
+
+    /// A word of user memory.
+    pub(super) fn word(addr: usize) -> Result<usize, Errno> {
+        let mut bytes = [0; 8];
+        read(addr, &mut bytes)?;
+        Ok(usize::from_le_bytes(bytes))
+    }
+
+    /// `count` bytes of user memory.
+    pub(super) fn bytes(addr: usize, count: usize) -> Result<Vec<u8>, Errno> {
+        let mut bytes = vec![0; count];
+        read(addr, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A string that ends with a zero, of at most `max` bytes.
+    pub(super) fn string(addr: usize, max: usize) -> Result<Vec<u8>, Errno> {
+        let mut string = Vec::new();
+        loop {
+            let mut byte = [0];
+            read(addr.checked_add(string.len()).ok_or(Errno::FAULT)?, &mut byte)?;
+            if byte[0] == 0 {
+                return Ok(string);
+            }
+            if string.len() >= max {
+                return Err(Errno::TOOBIG);
+            }
+            string.push(byte[0]);
+        }
+    }
+
+    /// An array of pointers to strings, ended by a null pointer; all together at most `max` bytes.
+    pub(super) fn strings(addr: usize, max: usize) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut strings = Vec::new();
+        let mut total = 0;
+        if addr == 0 {
+            return Ok(strings);
+        }
+        loop {
+            let pointer = word(addr.checked_add(strings.len() * 8).ok_or(Errno::FAULT)?)?;
+            if pointer == 0 {
+                return Ok(strings);
+            }
+            let string = string(pointer, max)?;
+            total += string.len() + 9;
+            if total > max {
+                return Err(Errno::TOOBIG);
+            }
+            strings.push(string);
+        }
+    }
+}

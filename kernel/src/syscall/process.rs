@@ -1,0 +1,132 @@
+//! Calls about processes.
+
+use core::sync::atomic::Ordering;
+
+use vmstack::VirtAddr;
+
+use super::{Errno, user};
+use crate::arch::features;
+use crate::arch::frame::TrapFrame;
+use crate::boot;
+use crate::process::exec::{self, MAX_STRINGS, Program, Strings};
+use crate::process::{self, End, fork};
+use crate::task::sched;
+
+const MAX_PATH: usize = 4096;
+
+pub(super) fn getpid() -> Result<usize, Errno> {
+    Ok(process::current().ok_or(Errno::SRCH)?.id())
+}
+
+pub(super) fn getppid() -> Result<usize, Errno> {
+    Ok(process::current().ok_or(Errno::SRCH)?.parent_id())
+}
+
+/// `fork`, `vfork` (which may be a fork), and `clone` without anything shared.
+pub(super) fn fork(number: usize, flags: usize, frame: &TrapFrame) -> Result<usize, Errno> {
+    const CLONE: usize = 56;
+    const SHARED: usize = 0x0001_0f00;
+    if number == CLONE && flags & SHARED != 0 {
+        return Err(Errno::NOSYS);
+    }
+    fork::fork(frame)
+}
+
+pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &mut TrapFrame) -> Result<usize, Errno> {
+    let path = user::string(path, MAX_PATH)?;
+    let strings = Strings {
+        arguments: user::strings(arguments, MAX_STRINGS)?,
+        environment: user::strings(environment, MAX_STRINGS)?,
+    };
+    let file = boot::archive().find(&path).ok_or(Errno::NOENT)?;
+    let Program { memory, entry, stack } = exec::build(&path, file.data, &strings)?;
+    let process = process::current().ok_or(Errno::SRCH)?;
+    drop(process.replace_memory(memory));
+    process::rename_current(fork::base_name(&path));
+    features::set_user_fs_base(VirtAddr::default());
+    features::set_user_gs_base(VirtAddr::default());
+    *frame = TrapFrame::user(entry, stack);
+    Ok(0)
+}
+
+pub(super) fn exit(status: usize) -> ! {
+    process::exit_current(End::Exited(status as u8))
+}
+
+pub(super) fn wait4(id: usize, status: usize, options: usize) -> Result<usize, Errno> {
+    const NO_HANG: usize = 1;
+    let process = process::current().ok_or(Errno::CHILD)?;
+    let wanted = id as i32;
+    let found = process.wait(|child| wanted <= 0 || child == id, options & NO_HANG == 0).map_err(|_| Errno::CHILD)?;
+    let Some((child, end)) = found else { return Ok(0) };
+    if status != 0 {
+        user::write(status, &end.wait_status().to_le_bytes())?;
+    }
+    Ok(child)
+}
+
+/// Only asks whether a process lives: signal 0.
+pub(super) fn kill(id: usize, signal: usize) -> Result<usize, Errno> {
+    if signal != 0 {
+        return Err(Errno::NOSYS);
+    }
+    let process = process::current().ok_or(Errno::SRCH)?;
+    if process.sees_alive(id) { Ok(0) } else { Err(Errno::SRCH) }
+}
+
+pub(super) fn uname(buffer: usize) -> Result<usize, Errno> {
+    const FIELD: usize = 65;
+    let mut name = [0_u8; 6 * FIELD];
+    for (index, text) in ["Linux", "vmstack", "6.1.0-vmstack", "#1", "x86_64", ""].iter().enumerate() {
+        name[index * FIELD..index * FIELD + text.len()].copy_from_slice(text.as_bytes());
+    }
+    user::write(buffer, &name)?;
+    Ok(0)
+}
+
+pub(super) fn getcwd(buffer: usize, size: usize) -> Result<usize, Errno> {
+    if size < 2 {
+        return Err(Errno::INVAL);
+    }
+    user::write(buffer, b"/\0")?;
+    Ok(2)
+}
+
+pub(super) fn arch_prctl(code: usize, addr: usize) -> Result<usize, Errno> {
+    const SET_GS: usize = 0x1001;
+    const SET_FS: usize = 0x1002;
+    const GET_FS: usize = 0x1003;
+    let base = VirtAddr::new(addr);
+    let set = match code {
+        SET_FS => features::set_user_fs_base(base),
+        SET_GS => features::set_user_gs_base(base),
+        GET_FS => {
+            user::write(addr, &features::user_fs_base().get().to_le_bytes())?;
+            true
+        }
+        _ => false,
+    };
+    if set { Ok(0) } else { Err(Errno::INVAL) }
+}
+
+pub(super) fn set_tid_address(addr: usize) -> Result<usize, Errno> {
+    process::current().ok_or(Errno::SRCH)?.clear_tid.store(addr, Ordering::Relaxed);
+    Ok(sched::current().id())
+}
+
+pub(super) fn sched_getaffinity(size: usize, buffer: usize) -> Result<usize, Errno> {
+    if size < 8 {
+        return Err(Errno::INVAL);
+    }
+    let mask = u64::MAX >> (64 - boot::cpus().clamp(1, 64));
+    user::write(buffer, &mask.to_le_bytes())?;
+    Ok(8)
+}
+
+/// No limits: both words of the old limit are infinity.
+pub(super) fn prlimit(old: usize) -> Result<usize, Errno> {
+    if old != 0 {
+        user::write(old, &[0xff; 16])?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,79 @@
+//! What the programs share: processes, through the C library, with their errors.
+//!
+//! Everything here is ordinary Linux: each program can be started on any Linux machine too.
+
+use std::fs;
+use std::io;
+
+/// Where a kernel crash is provoked by name: LKDTM's file on Linux, the same on the reference kernel.
+pub const PROVOKE: &str = "/sys/kernel/debug/provoke-crash/DIRECT";
+/// Where the reference kernel shows its task stacks.
+pub const AREAS: &str = "/sys/kernel/debug/vmstack/tasks";
+
+/// A process number.
+pub type Pid = libc::pid_t;
+
+/// How a child ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Which child.
+    pub pid: Pid,
+    /// The status word, as `wait4` gives it.
+    pub status: i32,
+}
+
+impl Ended {
+    /// Whether the child exited with status 0.
+    #[must_use]
+    pub const fn well(self) -> bool {
+        self.status == 0
+    }
+}
+
+/// Starts a child that runs `work` and exits with what it returns.
+///
+/// # Errors
+///
+/// The system's, if there can be no more processes.
+pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: the programs have one thread, so the child finds all locks free.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let status = work();
+            // SAFETY: ends the child at once, without what the parent registered to run at its own end.
+            unsafe { libc::_exit(status) }
+        }
+        pid => Ok(pid),
+    }
+}
+
+/// Waits for `pid` to end; for any child if it is -1.
+///
+/// # Errors
+///
+/// The system's, if there is no such child.
+pub fn wait(pid: Pid) -> io::Result<Ended> {
+    let mut status = 0;
+    // SAFETY: `status` can be written to.
+    match unsafe { libc::waitpid(pid, &raw mut status, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Ended { pid, status }),
+    }
+}
+
+/// Whether process `pid` is there and has not ended.
+#[must_use]
+pub fn is_alive(pid: Pid) -> bool {
+    // SAFETY: signal 0 only asks.
+    unsafe { libc::kill(pid, 0) == 0 }
+}
+
+/// Provokes the kernel crash called `name`, in this process.
+///
+/// # Errors
+///
+/// The system's, if the kernel has no such file or crash. If the crash works, nothing is returned.
+pub fn provoke(name: &str) -> io::Result<()> {
+    fs::write(PROVOKE, name)
+}
