@@ -16,9 +16,9 @@ use std::rc::Rc;
 
 use vmstack::{AllocError, Cpu as CpuNumber, Platform};
 
+use crate::alternate::AlternateStack;
 use crate::machine::Machine;
 use crate::platform::{HEADROOM, HostedError};
-use crate::alternate::AlternateStack;
 use crate::sys::Errno;
 use crate::task::{Body, Death, Ended, Task, TaskId};
 use crate::thread::{self, CpuState};

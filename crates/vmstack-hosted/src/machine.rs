@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use vmstack::{
-    AreaConfig, Cpu as CpuNumber, GeometryError, InitError, MAX_CPUS, MAX_SLOTS, Phase, Platform, StackArea, StackFault,
-    StackKind, VirtAddr, VirtRange,
+    AreaConfig, Cpu as CpuNumber, GeometryError, InitError, MAX_CPUS, MAX_SLOTS, Phase, Platform, StackArea,
+    StackFault, StackKind, VirtAddr, VirtRange,
 };
 
 use crate::arch::PAGE_SIZE;
@@ -161,7 +161,9 @@ impl fmt::Display for MachineError {
             Self::TooLarge => write!(f, "no address space has room for so many stacks of this size"),
             Self::System { what, errno } => write!(f, "no {what}: {errno}"),
             Self::Area(error) => fmt::Display::fmt(error, f),
-            Self::TooManyMachines { max } => write!(f, "there are {max} machines already, as many as can be told apart"),
+            Self::TooManyMachines { max } => {
+                write!(f, "there are {max} machines already, as many as can be told apart")
+            }
         }
     }
 }

@@ -150,9 +150,11 @@ fn start<'m>(cpu: &Cpu<'m>, machine: &'m Machine, seen: &'m Seen) -> Result<(), 
     for i in 0..WORKERS {
         if i == WORKERS / 2 {
             // SAFETY: nothing outside points into a stack that only calls itself.
-            unsafe { cpu.spawn(GUILTY, || {
-                black_box(recurse(1));
-            }) }?;
+            unsafe {
+                cpu.spawn(GUILTY, || {
+                    black_box(recurse(1));
+                })
+            }?;
         }
         // SAFETY: a worker keeps a number on its stack, and nobody knows where.
         unsafe { cpu.spawn(&format!("worker {i}"), move || work(machine, seen)) }?;

@@ -146,7 +146,10 @@ impl CpuState {
 }
 
 /// The states from `first` on, along `link`.
-fn list(first: *const CpuState, link: fn(&CpuState) -> &Cell<*const CpuState>) -> impl Iterator<Item = &'static CpuState> {
+fn list(
+    first: *const CpuState,
+    link: fn(&CpuState) -> &Cell<*const CpuState>,
+) -> impl Iterator<Item = &'static CpuState> {
     // SAFETY: a state is on a list only while it stays where it is (`join`), and no reference outlives a call on this thread.
     let at = |state: *const CpuState| unsafe { state.as_ref() };
     core::iter::successors(at(first), move |state| at(link(state).get()))

@@ -210,7 +210,8 @@ fn a_stack_dropped_by_who_stands_on_it_is_leaked_and_counted_never_freed() {
     let stack = machine.area().alloc(0).unwrap();
     let top = stack.top();
     extern "C" fn drop_it(stack: usize) -> usize {
-        let slot = core::ptr::with_exposed_provenance_mut::<Option<vmstack::KernelStack<'_, vmstack_hosted::Hosted>>>(stack);
+        let slot =
+            core::ptr::with_exposed_provenance_mut::<Option<vmstack::KernelStack<'_, vmstack_hosted::Hosted>>>(stack);
         drop(unsafe { (*slot).take() });
         7
     }

@@ -9,6 +9,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 const ENTRIES: usize = 1024;
+/// The number in an entry that was never set, or is being set.
+const NOBODY: usize = usize::MAX;
 /// How many bytes of a name are kept.
 pub(crate) const NAME_BYTES: usize = 16;
 
@@ -18,14 +20,14 @@ struct Entry {
 }
 
 static NAMES: [Entry; ENTRIES] =
-    [const { Entry { id: AtomicUsize::new(0), name: [const { AtomicU64::new(0) }; NAME_BYTES / 8] } }; ENTRIES];
+    [const { Entry { id: AtomicUsize::new(NOBODY), name: [const { AtomicU64::new(0) }; NAME_BYTES / 8] } }; ENTRIES];
 
 /// Notes that task `id` is called `name`.
 pub(crate) fn set(id: usize, name: &str) {
     let entry = &NAMES[id % ENTRIES];
     let mut bytes = [0; NAME_BYTES];
     name.bytes().zip(&mut bytes).for_each(|(byte, place)| *place = byte);
-    entry.id.store(0, Relaxed);
+    entry.id.store(NOBODY, Relaxed);
     for (word, bytes) in entry.name.iter().zip(bytes.chunks_exact(8)) {
         word.store(bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)), Relaxed);
     }
