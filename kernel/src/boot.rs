@@ -100,16 +100,19 @@ pub(crate) fn start(start_info: PhysAddr) -> ! {
 /// Called once, on the boot tables.
 unsafe fn set_up_memory(info: &StartInfo) {
     let usable = info.regions().filter(|region| region.is_usable());
-    let memory: Ranges = usable.map(|region| FrameRange::inside(region.range.start, region.range.bytes)).take(32).collect();
+    let memory: Ranges =
+        usable.map(|region| FrameRange::inside(region.range.start, region.range.bytes)).take(32).collect();
     let (image, bytes) = Image::linked().physical();
-    let mut reserved: Ranges = info.in_use().map(|range| FrameRange::around(range.start, range.bytes)).take(32).collect();
+    let mut reserved: Ranges =
+        info.in_use().map(|range| FrameRange::around(range.start, range.bytes)).take(32).collect();
     reserved.push(FrameRange::around(image, bytes));
     // The first MiB is for starting CPUs and for what firmware left there.
     reserved.push(FrameRange::around(PhysAddr::new(0), 1 << 20));
     // SAFETY: RAM by the loader's word, less what is in use.
     unsafe { frames::init(&memory, &reserved) };
     // SAFETY: the boot CPU, on the boot tables, with frames.
-    unsafe { tables::init(&memory) }.unwrap_or_else(|error| fail(format_args!("too little memory for page tables: {error}")));
+    unsafe { tables::init(&memory) }
+        .unwrap_or_else(|error| fail(format_args!("too little memory for page tables: {error}")));
     let heap = heap::init();
     println!("vmstack: {} MiB free, heap {} MiB", frames::free() >> 8, heap >> 20);
     if heap == 0 {

@@ -69,7 +69,8 @@ impl DirectStack {
 
     /// Leaves the stack of a dying task to the next one on this CPU.
     pub(crate) fn hand_over(self) {
-        let earlier = DEAD[percpu::cpu_number().index()].swap(self.block.get() | u64::from(self.order), Ordering::Relaxed);
+        let earlier =
+            DEAD[percpu::cpu_number().index()].swap(self.block.get() | u64::from(self.order), Ordering::Relaxed);
         core::mem::forget(self);
         give(earlier);
     }
@@ -182,15 +183,15 @@ pub(crate) fn direct() {
     let flags = bottom.wrapping_add(8);
     STOP_AT.store(bottom.wrapping_sub(160).get(), Ordering::Relaxed);
     // SAFETY: words of the two stacks.
-    let before = unsafe { (word(hit), word(flags)) };
+    let before = [hit, flags].map(|addr| unsafe { word(addr) });
     task::spawn_on(task::next_id(), "victim", TaskStack::Direct(upper), victim, 0);
     wait_for_victim();
     // SAFETY: as above; the direct map shows them even if the stack was given back.
-    let after = unsafe { (word(hit), word(flags)) };
+    let after = [hit, flags].map(|addr| unsafe { word(addr) });
     fact!("control.victim.range", "{:#x} {:#x}", bottom, top);
     fact!("control.neighbour.owner", "{}", sleeper.id());
-    fact!("control.neighbour.word", "{:#x} {:#x} {:#x}", hit, before.0, after.0);
-    fact!("control.thread_info.word", "{:#x} {:#x} {:#x}", flags, before.1, after.1);
+    fact!("control.neighbour.word", "{:#x} {:#x} {:#x}", hit, before[0], after[0]);
+    fact!("control.thread_info.word", "{:#x} {:#x} {:#x}", flags, before[1], after[1]);
     fact!("control.faults", "{}", oops::count());
 }
 

@@ -18,7 +18,7 @@ use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use vmstack::{FaultContext, StackFault, VirtAddr, VirtRange, Verdict};
+use vmstack::{FaultContext, StackFault, Verdict, VirtAddr, VirtRange};
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::gdt::{self, Ist};

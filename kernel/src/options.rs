@@ -27,7 +27,9 @@ impl Mode {
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Probe, Self::Story, Self::Control, Self::Count, Self::Program].into_iter().find(|mode| mode.name() == word)
+        [Self::Probe, Self::Story, Self::Control, Self::Count, Self::Program]
+            .into_iter()
+            .find(|mode| mode.name() == word)
     }
 }
 

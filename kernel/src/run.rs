@@ -6,7 +6,7 @@ use crate::options::{Mode, Options};
 use crate::process::{End, fork};
 use crate::sync::SpinLock;
 use crate::task::{self, sched};
-use crate::{control, count, println, story};
+use crate::{control, count, println, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new(None);
 
@@ -39,10 +39,16 @@ fn run_program(options: &Options) {
     let strings = options.strings();
     let path = strings.arguments.first().cloned().unwrap_or_default();
     match fork::start(&path, &strings) {
-        Ok(process) => match process.wait_for_end(&process) {
-            End::Exited(status) => console::side_channel(format_args!("exit {status}")),
-            End::Killed(signal) => console::side_channel(format_args!("signal {signal}")),
-        },
+        Ok(process) => {
+            let end = process.wait_for_end(&process);
+            for (number, count) in syscall::unknown_calls() {
+                println!("system call {number} is not there: asked for {count} times");
+            }
+            match end {
+                End::Exited(status) => console::side_channel(format_args!("exit {status}")),
+                End::Killed(signal) => console::side_channel(format_args!("signal {signal}")),
+            }
+        }
         Err(error) => {
             println!("the program cannot be started: {error:?}");
             console::side_channel(format_args!("exit 126"));

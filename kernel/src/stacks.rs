@@ -20,8 +20,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::{
-    AreaConfig, Cpu, InitError, KernelStack, NotMapped, Pages, PhysAddr, Platform, StackArea, StackKind, Unmapped,
-    VirtAddr, VirtRange, MAX_STACK_SIZE,
+    AreaConfig, Cpu, InitError, KernelStack, MAX_STACK_SIZE, NotMapped, Pages, PhysAddr, Platform, StackArea,
+    StackKind, Unmapped, VirtAddr, VirtRange,
 };
 use vmstack_paging::{Access, Attributes, MapError};
 

@@ -7,7 +7,7 @@ use alloc::string::String;
 use core::fmt::Write;
 use core::ops::ControlFlow;
 
-use vmstack::{Phase, PhysAddr, VirtRange};
+use vmstack::{Geometry, Phase, PhysAddr, VirtRange};
 
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::control::DirectStack;
@@ -54,7 +54,7 @@ fn warm_up() {
 
 /// What is there, found by looking at every frame, table and record (INV-COUNT).
 struct Balance {
-    /// Free frames and frames mapped or parked in the stack areas.
+    /// Free frames, and the areas' own: mapped, parked, or page tables.
     frames: usize,
     /// Page tables of the stack areas.
     tables: usize,
@@ -65,9 +65,8 @@ struct Balance {
 impl Balance {
     fn take() -> Self {
         let census = areas().map(|range| tables::kernel().census(range));
-        let (in_areas, tables) = census.fold((0, 0), |(frames, tables), census| {
-            (frames + census.leaves + census.parked, tables + census.tables)
-        });
+        let (in_areas, tables) = census
+            .fold((0, 0), |(frames, tables), census| (frames + census.leaves + census.parked, tables + census.tables));
         let slots = TASKS.recount();
         let held = slots.live + slots.dead + slots.leaked;
         Self {
@@ -78,8 +77,9 @@ impl Balance {
     }
 }
 
+/// All of each area: records, per-CPU blocks, slots.
 fn areas() -> impl Iterator<Item = VirtRange> {
-    AREAS.iter().filter_map(|area| area.geometry()).map(|geometry| geometry.slot_range())
+    AREAS.iter().filter_map(|area| area.geometry()).map(|geometry: &Geometry| geometry.whole_range())
 }
 
 fn area_tables() -> usize {
@@ -88,17 +88,20 @@ fn area_tables() -> usize {
 
 /// Frames that are mapped where a guard should be: every leaf in the slots of an area that is not in a stack.
 fn guard_frames() -> usize {
-    AREAS.iter().filter_map(|area| area.geometry()).map(|geometry| {
-        let mut found = 0;
-        let walked: ControlFlow<()> = tables::kernel().for_each_leaf(geometry.slot_range(), |leaf| {
-            let offset = leaf.at.distance(geometry.slot_range().start()) & (geometry.stride() - 1);
-            found += usize::from(offset < geometry.guard());
-            ControlFlow::Continue(())
-        });
-        debug_assert!(walked.is_continue());
-        found
-    })
-    .sum()
+    AREAS
+        .iter()
+        .filter_map(|area| area.geometry())
+        .map(|geometry| {
+            let mut found = 0;
+            let walked: ControlFlow<()> = tables::kernel().for_each_leaf(geometry.slot_range(), |leaf| {
+                let offset = leaf.at.distance(geometry.slot_range().start()) & (geometry.stride() - 1);
+                found += usize::from(offset < geometry.guard());
+                ControlFlow::Continue(())
+            });
+            debug_assert!(walked.is_continue());
+            found
+        })
+        .sum()
 }
 
 /// With every other frame taken, asks for a contiguous stack and for a mapped one.

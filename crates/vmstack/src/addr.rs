@@ -228,7 +228,7 @@ impl Pages {
     }
 
     /// The addresses of the pages, lowest first, for pages of `page_size` bytes.
-    #[must_use] 
+    #[must_use]
     pub fn addresses(self, page_size: usize) -> impl DoubleEndedIterator<Item = VirtAddr> + ExactSizeIterator {
         (0..self.count).map(move |i| self.start.wrapping_add(i.wrapping_mul(page_size)))
     }

@@ -477,7 +477,8 @@ impl Geometry {
     }
 
     /// All addresses of the area, its records included.
-    pub(crate) const fn whole_range(&self) -> VirtRange {
+    #[must_use]
+    pub const fn whole_range(&self) -> VirtRange {
         let bytes = self.slot_range().end().get() - self.metadata.get();
         match VirtRange::new(self.metadata, bytes) {
             Some(range) => range,

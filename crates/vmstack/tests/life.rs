@@ -5,10 +5,10 @@
 
 mod fake;
 
+use core::sync::atomic::Ordering;
 use fake::{Fake, FakeError, Flush};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::Config;
-use core::sync::atomic::Ordering;
 use vmstack::{
     AllocError, InitError, KernelStack, Phase, Pin, PinError, Platform, RawStack, StackArea, StackId, VirtAddr,
 };

@@ -13,7 +13,6 @@ use vmstack_paging::{Access, Attributes, MapError, Mapper};
 
 use super::frames;
 use super::tables::{self, Format, Tables};
-use crate::arch::cpu;
 use crate::arch::layout::{PAGE_SIZE, USER_END, phys_to_virt};
 
 /// Why user memory could not be had or used.
@@ -107,7 +106,7 @@ impl AddressSpace {
     /// Takes away what is mapped in `range`.
     pub(crate) fn unmap(&mut self, range: VirtRange) -> Result<(), SpaceError> {
         let unmap = |leaf: vmstack_paging::Leaf| {
-            cpu::invalidate_page(leaf.at);
+            forget(leaf.at);
             frames::give(leaf.frame, 0);
         };
         // SAFETY: (1) the user has given the range up; (2) the space is borrowed exclusively; (3) this CPU is the only one
@@ -120,7 +119,7 @@ impl AddressSpace {
         let pages = Pages::new(range.start(), range.bytes() / PAGE_SIZE);
         // SAFETY: the space is borrowed exclusively, and the memory stays the user's.
         unsafe { self.mapper().protect(pages, access) }.map_err(|_| SpaceError::Fault(range.start()))?;
-        pages.addresses(PAGE_SIZE).for_each(cpu::invalidate_page);
+        pages.addresses(PAGE_SIZE).for_each(forget);
         Ok(())
     }
 
@@ -199,6 +198,12 @@ impl AddressSpace {
         }
         Ok(())
     }
+}
+
+/// Makes this CPU forget its translation of `page`.
+fn forget(page: VirtAddr) {
+    // SAFETY: the kernel runs in ring 0.
+    unsafe { vmstack_arch::tlb::flush_page(page) };
 }
 
 /// Copies a frame.

@@ -63,12 +63,18 @@ pub(crate) fn load(file: &[u8], space: &mut AddressSpace) -> Result<Loaded, ElfE
     let headers = segments.iter().find(|segment| segment.p_type == PT_PHDR).map(|segment| segment.p_vaddr);
     let first = segments.iter().find(|segment| segment.p_type == PT_LOAD && segment.p_offset == 0);
     let headers = headers.or_else(|| Some(first?.p_vaddr + header.e_phoff)).unwrap_or(0) as usize;
-    let headers = (VirtAddr::new(base.wrapping_add(headers)), usize::from(header.e_phnum), usize::from(header.e_phentsize));
+    let headers =
+        (VirtAddr::new(base.wrapping_add(headers)), usize::from(header.e_phnum), usize::from(header.e_phentsize));
     Ok(Loaded { entry, headers, end })
 }
 
 /// Maps one segment and returns the first page above it.
-fn load_segment(file: &[u8], segment: &ProgramHeader, base: usize, space: &mut AddressSpace) -> Result<VirtAddr, ElfError> {
+fn load_segment(
+    file: &[u8],
+    segment: &ProgramHeader,
+    base: usize,
+    space: &mut AddressSpace,
+) -> Result<VirtAddr, ElfError> {
     let start = (segment.p_vaddr as usize).checked_add(base).ok_or(ElfError::NotExecutable)?;
     let from = segment.p_offset as usize;
     let bytes = from.checked_add(segment.p_filesz as usize).and_then(|end| file.get(from..end));

@@ -85,17 +85,8 @@ pub(crate) struct Process {
     pub(crate) clear_tid: AtomicUsize,
 }
 
-/// Processes that have not ended.
-static ALIVE: AtomicUsize = AtomicUsize::new(0);
-
-/// How many processes have not ended.
-pub(crate) fn alive() -> usize {
-    ALIVE.load(Ordering::Relaxed)
-}
-
 impl Process {
     pub(crate) fn new(id: usize, parent: Weak<Self>, memory: Memory, files: Files) -> Arc<Self> {
-        ALIVE.fetch_add(1, Ordering::Relaxed);
         let root = AtomicU64::new(memory.space.root().get());
         Arc::new(Self {
             id,
@@ -187,7 +178,6 @@ impl Process {
     pub(crate) fn abandon(&self, parent: &Self) {
         parent.children.lock().retain(|child| child.id != self.id);
         drop(self.memory.lock().take());
-        ALIVE.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Ends the process: gives back all that it owns, and tells its parent. The current task is its task.
@@ -200,7 +190,6 @@ impl Process {
         let orphans = core::mem::take(&mut *self.children.lock());
         drop((memory, files, orphans));
         *self.end.lock() = Some(end);
-        ALIVE.fetch_sub(1, Ordering::Relaxed);
         match self.parent.lock().upgrade() {
             Some(parent) => parent.child_ended.wake_all(),
             None => self.child_ended.wake_all(),

@@ -114,7 +114,7 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         24 => time::sched_yield(),
         35 => time::nanosleep(a, false),
         39 | 186 => process::getpid(),
-        56 | 57 | 58 => process::fork(number, a, frame),
+        56..=58 => process::fork(number, a, frame),
         59 => process::execve(a, b, c, frame),
         60 | 231 => process::exit(a),
         61 => process::wait4(a, b, c),

@@ -43,8 +43,8 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
     let process = process::current().ok_or(Errno::SRCH)?;
     drop(process.replace_memory(memory));
     process::rename_current(fork::base_name(&path));
-    features::set_user_fs_base(VirtAddr::default());
-    features::set_user_gs_base(VirtAddr::default());
+    let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
+    debug_assert!(cleared, "zero is canonical");
     *frame = TrapFrame::user(entry, stack);
     Ok(0)
 }

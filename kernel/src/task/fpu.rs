@@ -1,6 +1,7 @@
 //! The vector registers of a task's user mode, saved off the stack.
 
-use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::alloc::{alloc_zeroed, dealloc};
+use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
 use core::slice;

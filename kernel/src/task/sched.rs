@@ -32,7 +32,8 @@ pub(crate) const TICKS_PER_SECOND: u64 = 100;
 /// Ticks that a task may run before another gets its turn.
 const SLICE: u64 = 2;
 
-static QUEUE: SpinLock<RunQueue> = SpinLock::new(RunQueue { ready: VecDeque::new(), sleepers: VecDeque::new(), tasks: 0 });
+static QUEUE: SpinLock<RunQueue> =
+    SpinLock::new(RunQueue { ready: VecDeque::new(), sleepers: VecDeque::new(), tasks: 0 });
 static TICKS: AtomicU64 = AtomicU64::new(0);
 /// The task that each CPU switched away from, until the next one has let go of it.
 static PREVIOUS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
@@ -150,7 +151,7 @@ pub(crate) fn tick() {
         return;
     }
     let now = TICKS.fetch_add(1, Ordering::Relaxed) + 1;
-    if now % SLICE == 0 {
+    if now.is_multiple_of(SLICE) {
         percpu::this_cpu().set_need_resched(true);
     }
     wake_sleepers(now);
@@ -220,7 +221,9 @@ fn leave_cpu(decide: impl FnOnce(&mut super::Scheduling) -> bool) {
     let next = match queue.ready.pop_front() {
         Some(next) => Arc::into_raw(next),
         None if scheduling.state == State::Running => return,
-        None => VirtAddr::new(IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed)).as_mut_ptr::<Task>().cast_const(),
+        None => {
+            VirtAddr::new(IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed)).as_mut_ptr::<Task>().cast_const()
+        }
     };
     if scheduling.state == State::Running && !task.is_idle() {
         scheduling.state = State::Queued;
@@ -296,8 +299,9 @@ fn enter_user_state(task: &Task) {
     if task.process().is_some() {
         // SAFETY: the task does not run yet, and the lock is held.
         unsafe { task.fpu() }.restore();
-        features::set_user_fs_base(task.fs_base());
-        features::set_user_gs_base(task.gs_base());
+        // They were read from the registers, or accepted by `arch_prctl`: they are valid.
+        let valid = features::set_user_fs_base(task.fs_base()) && features::set_user_gs_base(task.gs_base());
+        debug_assert!(valid, "a task's segment bases are not canonical");
     }
 }
 

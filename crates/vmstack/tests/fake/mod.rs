@@ -10,10 +10,10 @@
 #![allow(clippy::unwrap_used, clippy::undocumented_unsafe_blocks, reason = "a test says what it does by failing")]
 #![allow(clippy::allow_attributes, reason = "an expectation would fail in the programs that use all of it")]
 
+use core::sync::atomic::{AtomicIsize, AtomicU32, Ordering};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use core::sync::atomic::{AtomicIsize, AtomicU32, Ordering};
 
 use vmstack::{AreaConfig, Cpu, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
 

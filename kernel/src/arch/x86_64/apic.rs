@@ -296,9 +296,3 @@ pub(crate) fn start_timer(hertz: u32) -> Result<(), ApicError> {
     write(TIMER_INITIAL, initial);
     Ok(())
 }
-
-/// Stops this CPU's timer. An interrupt that is requested already still comes.
-pub(crate) fn stop_timer() {
-    write(LVT_TIMER, MASKED | u32::from(VECTOR_TIMER));
-    write(TIMER_INITIAL, 0);
-}

@@ -121,12 +121,6 @@ impl InterruptsOff {
         disable_interrupts();
         Self { were_on, not_send: PhantomData }
     }
-
-    /// Whether interrupts were on before.
-    #[must_use]
-    pub(crate) fn were_on(&self) -> bool {
-        self.were_on
-    }
 }
 
 impl Drop for InterruptsOff {
@@ -180,36 +174,4 @@ pub(crate) fn read_cr3() -> PhysAddr {
 pub(crate) unsafe fn write_cr3(root: PhysAddr) {
     // SAFETY: the caller's promise. Not `nomem`: what memory is changes.
     unsafe { asm!("mov cr3, {}", in(reg) root.get(), options(nostack, preserves_flags)) };
-}
-
-/// Flushes this CPU's translation of the page at `addr`, a global one too.
-pub(crate) fn invalidate_page(addr: VirtAddr) {
-    // SAFETY: forgetting a translation changes nothing but time. Not `nomem`: later accesses stay later.
-    unsafe { asm!("invlpg [{}]", in(reg) addr.get(), options(nostack, preserves_flags)) };
-}
-
-/// The frame pointer of the function that calls this: where a walk of frame pointers begins.
-#[must_use]
-#[inline(always)]
-pub(crate) fn frame_pointer() -> VirtAddr {
-    let value: usize;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, rbp", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    VirtAddr::new(value)
-}
-
-/// The stack pointer, here and now.
-#[must_use]
-#[inline(always)]
-pub(crate) fn stack_pointer() -> VirtAddr {
-    let value: usize;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, rsp", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    VirtAddr::new(value)
-}
-
-/// Executes `int3`: a round trip through the exception entry.
-pub(crate) fn breakpoint() {
-    // SAFETY: the handler returns behind the instruction, every register restored.
-    unsafe { asm!("int3", options(nostack)) };
 }

@@ -192,33 +192,6 @@ fn read_cr4() -> u64 {
     value
 }
 
-/// Having a `UserAccess` means that the kernel may read and write pages that belong to user mode, on this CPU, until it
-/// is dropped. Traps in between are taken without that right, and give it back when they return. Do not switch tasks
-/// under it.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct UserAccess(());
-
-impl UserAccess {
-    /// Opens user memory to the kernel.
-    pub(crate) fn open() -> Self {
-        if SMAP_ON.load(Relaxed) {
-            // SAFETY: the instruction exists where SMAP does. Not `nomem`: accesses stay inside.
-            unsafe { asm!("stac", options(nostack)) };
-        }
-        Self(())
-    }
-}
-
-impl Drop for UserAccess {
-    fn drop(&mut self) {
-        if SMAP_ON.load(Relaxed) {
-            // SAFETY: the instruction exists where SMAP does. Not `nomem`: accesses stay inside.
-            unsafe { asm!("clac", options(nostack)) };
-        }
-    }
-}
-
 /// The FS base of the current task: what its user mode set, where it can set it.
 #[must_use]
 pub(crate) fn user_fs_base() -> VirtAddr {

@@ -36,7 +36,6 @@ unsafe extern "C" {
     static __data_end: u8;
     static __bss_start: u8;
     static __bss_end: u8;
-    static boot_pml4: u8;
 }
 
 /// The four parts of the image, by the rights that they need.
@@ -94,19 +93,6 @@ pub(crate) const fn direct_map_to_phys(addr: VirtAddr) -> PhysAddr {
 #[must_use]
 pub(crate) const fn image_to_phys(addr: VirtAddr) -> PhysAddr {
     PhysAddr::new(addr.wrapping_sub(KERNEL_BASE.get()).get() as u64)
-}
-
-/// The root of the boot page tables. It stays as it is: every AP starts on it.
-#[must_use]
-pub(crate) fn boot_page_table() -> PhysAddr {
-    image_to_phys(VirtAddr::of(&raw const boot_pml4))
-}
-
-/// Whether `addr` is canonical for page tables of four levels.
-#[must_use]
-pub(crate) const fn is_canonical(addr: u64) -> bool {
-    let top = addr >> 47;
-    top == 0 || top == 0x1_ffff
 }
 
 /// `bytes` bytes of physical memory from `addr`, if the boot page tables map all of them.

@@ -51,15 +51,6 @@ impl Port {
         }
     }
 
-    /// The line on which the port would interrupt, as the legacy PIC numbers it.
-    #[must_use]
-    pub(crate) const fn irq_line(self) -> u8 {
-        match self {
-            Self::Com1 => 4,
-            Self::Com2 => 3,
-        }
-    }
-
     fn read(self, register: u16) -> u8 {
         // SAFETY: the registers of a 16550, or of nothing (all ones); reading takes a received byte at most.
         unsafe { in8(self.base() + register) }
@@ -119,9 +110,4 @@ pub(crate) fn read_byte(port: Port) -> Option<u8> {
     let status = port.read(LINE_STATUS);
     // All ones: there is no such port.
     (status != 0xff && status & RECEIVED != 0).then(|| port.read(DATA))
-}
-
-/// Lets `port` interrupt when it has received something, or forbids it.
-pub(crate) fn interrupt_on_input(port: Port, wanted: bool) {
-    port.write(INTERRUPT_ENABLE, u8::from(wanted));
 }
