@@ -129,6 +129,10 @@ impl<'a> Boots<'a> {
         })?;
         refused(&ended, silent && ended.side_channel.is_empty())?;
         let exit = Exit::reported(&ended.side_channel);
+        // A program that ended by itself has said what it had to say; of a death the kernel knows more.
+        if !matches!(exit, Some(Exit::Status(_))) {
+            program::kernel_words(&ended.side_channel).for_each(|line| eprintln!("{line}"));
+        }
         Ok(program::judge(Outcome::of(ended.end, exit.is_some()), exit))
     }
 

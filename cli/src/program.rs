@@ -58,6 +58,12 @@ impl Exit {
     }
 }
 
+/// What the kernel said while the program ran, without how the program ended and what every boot says.
+pub fn kernel_words(side_channel: &str) -> impl Iterator<Item = &str> {
+    const OF_EVERY_BOOT: [&str; 4] = ["vmstack:", "marker ", "exit ", "signal "];
+    side_channel.lines().filter(|line| !OF_EVERY_BOOT.iter().any(|start| line.starts_with(start)))
+}
+
 impl Program {
     /// Takes `words`, a file and its arguments; `file` is where the file's bytes are, if not there.
     ///
@@ -157,7 +163,7 @@ pub fn check(judged: &Result<Exit, String>, path: &OsStr) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::{Exit, Program, absolute, judge};
+    use super::{Exit, Program, absolute, judge, kernel_words};
     use crate::args::Stacks;
     use crate::outcome::Outcome;
     use std::path::{Path, PathBuf};
@@ -167,6 +173,12 @@ mod tests {
         assert_eq!(Exit::reported("boot\nexit 3\n"), Some(Exit::Status(3)));
         assert_eq!(Exit::reported("exit 1\nsignal 11\r\n").map(Exit::code), Some(139));
         assert_eq!(Exit::reported("exit 300\nexit\nexited 0\n"), None);
+    }
+
+    #[test]
+    fn the_kernels_words_are_its_reports() {
+        let channel = "vmstack: 1 CPUs\nBUG: TASK stack\nOops\nsignal 11\nmarker end-of-program\n";
+        assert_eq!(kernel_words(channel).collect::<Vec<_>>(), ["BUG: TASK stack", "Oops"]);
     }
 
     #[test]

@@ -110,6 +110,13 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// The refusal that [`provision`] will end with, as far as that can be seen before anything is tried.
+    #[must_use]
+    pub fn foreseen(machine: &dyn Machine, build: bool) -> Option<Self> {
+        let plan = Plan::of(machine, build);
+        plan.obstacle.map(|obstacle| refusal(machine, &plan.packages, obstacle))
+    }
+
     /// The exact command that installs what is missing.
     #[must_use]
     pub fn command(&self) -> String {

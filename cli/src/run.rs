@@ -60,31 +60,51 @@ fn check_machine(run: &args::Run) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the story: hosted first, then boot by boot.
+/// Runs the story: hosted first, before anything is installed, then boot by boot.
 fn tell(request: Request<'_>, sink: Sink) -> Result<ExitCode, Failure> {
     let Request { run, interrupts, .. } = request;
     let mut screen = Screen::standard(sink.takes_standard_output());
-    let ready = match run.on {
-        Some(Target::Hosted) => None,
-        on => match provision(&mut ThisMachine::new(interrupts), Guest::folder_given().is_none()) {
-            Ok(ready) => Some(Ok(ready)),
-            Err(refusal) if on.is_some() => return Err(Failure::cannot(refusal.to_string())),
-            Err(refusal) => Some(Err(refusal)),
-        },
-    };
-    interrupts.check()?;
-    let notice = ready.as_ref().and_then(|ready| ready.as_ref().err()).map(notice);
-    announce(&mut screen, &sink, notice.as_deref());
-    let mut checks = tell_hosted(&mut screen);
-    match ready {
-        Some(Ok(ready)) => checks.extend(Boots::set_up(ready, request)?.tell(&mut screen)?),
-        Some(Err(_)) => checks.extend(SCENES.iter().flat_map(|scene| scene.skip("no emulator could be had"))),
-        None => {}
+    if run.on == Some(Target::Hosted) {
+        let checks = hosted::tell(&mut screen);
+        return conclude(&checks, &mut screen, sink);
     }
-    report::table(&mut screen, &checks);
-    announce(&mut screen, &sink, notice.as_deref());
-    sink.write(&checks)?;
-    Ok(ExitCode::from(u8::from(!all_hold(&checks))))
+    let build = Guest::folder_given().is_none();
+    let mut machine = ThisMachine::new(interrupts);
+    let refused = |refusal: Refusal| Failure::cannot(refusal.to_string());
+    if run.on.is_some() {
+        let ready = provision(&mut machine, build).map_err(refused)?;
+        let checks = Boots::set_up(ready, request)?.tell(&mut screen)?;
+        return conclude(&checks, &mut screen, sink);
+    }
+    let foreseen = Refusal::foreseen(&machine, build);
+    if let Some(refusal) = &foreseen {
+        announce(&mut screen, &sink, &notice(refusal));
+    }
+    let mut checks = hosted::beside_kernel(hosted::tell(&mut screen));
+    interrupts.check()?;
+    match foreseen.map_or_else(|| provision(&mut machine, build), Err) {
+        Ok(ready) => {
+            checks.extend(Boots::set_up(ready, request)?.tell(&mut screen)?);
+            conclude(&checks, &mut screen, sink)
+        }
+        Err(refusal) => {
+            checks.extend(SCENES.iter().flat_map(|scene| scene.skip("no emulator could be had")));
+            report::table(&mut screen, &checks);
+            announce(&mut screen, &sink, &notice(&refusal));
+            close(&checks, sink)
+        }
+    }
+}
+
+/// Shows the table, writes the JSON, and gives the exit status.
+fn conclude(checks: &[Check], screen: &mut Screen, sink: Sink) -> Result<ExitCode, Failure> {
+    report::table(screen, checks);
+    close(checks, sink)
+}
+
+fn close(checks: &[Check], sink: Sink) -> Result<ExitCode, Failure> {
+    sink.write(checks)?;
+    Ok(ExitCode::from(u8::from(!all_hold(checks))))
 }
 
 /// The line that is the first and the last where no emulator can be had.
@@ -92,20 +112,12 @@ fn notice(refusal: &Refusal) -> String {
     format!("Only the hosted story runs: {refusal}")
 }
 
-fn announce(screen: &mut Screen, sink: &Sink, notice: Option<&str>) {
-    match notice {
-        Some(notice) if sink.takes_standard_output() => eprintln!("{notice}"),
-        Some(notice) => screen.line(notice),
-        None => {}
+fn announce(screen: &mut Screen, sink: &Sink, notice: &str) {
+    if sink.takes_standard_output() {
+        eprintln!("{notice}");
+    } else {
+        screen.line(notice);
     }
-}
-
-fn tell_hosted(screen: &mut Screen) -> Vec<Check> {
-    let told = hosted::story();
-    for line in &told.text {
-        screen.line(line);
-    }
-    told.checks
 }
 
 /// Runs one program in the guest.

@@ -22,7 +22,7 @@ use crate::words::Words;
 
 mod control;
 mod cost;
-mod drawing;
+pub(crate) mod drawing;
 mod memory;
 mod overflow;
 

@@ -45,7 +45,16 @@ pub fn table(kernel: &[u8]) -> Result<Vec<u8>, NoSymbols> {
     symbols.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
     // Functions that the linker folded into one keep the first of their names.
     symbols.dedup_by_key(|symbol| symbol.address);
+    fill_sizes(&mut symbols);
     Ok(encode(&symbols))
+}
+
+/// Gives assembly without a size everything up to the next symbol.
+fn fill_sizes(symbols: &mut [Symbol]) {
+    let starts: Vec<u64> = symbols.iter().skip(1).map(|symbol| symbol.address).collect();
+    for (symbol, next) in symbols.iter_mut().zip(starts).filter(|(symbol, _)| symbol.size == 0) {
+        symbol.size = u32::try_from(next - symbol.address).unwrap_or(u32::MAX);
+    }
 }
 
 fn function<'data>(symbol: &impl ObjectSymbol<'data>) -> Option<Symbol> {

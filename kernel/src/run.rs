@@ -22,6 +22,9 @@ pub(crate) fn spawn(options: Options) {
 extern "C" fn main(_: usize) -> ! {
     sched::begin();
     let Some(options) = OPTIONS.lock().take() else { sched::exit() };
+    if options.direct {
+        task::use_direct_stacks();
+    }
     match options.mode {
         Mode::Probe => {}
         Mode::Story => story::tell(),

@@ -5,7 +5,7 @@
 //!      0  ░░░░░│                      ▐█████████   6.0 of 16 KiB   2 init
 //! ```
 //!
-//! Facts: `area.slot INDEX STATE USED SIZE OWNER...`, sizes in bytes. Free slots are counted, not drawn.
+//! Facts: `area.slot INDEX STATE USED SIZE OWNER...`, sizes in bytes. Slots that nobody uses are counted, not drawn.
 
 use std::collections::BTreeMap;
 
@@ -17,18 +17,25 @@ const WIDTH: usize = 32;
 const ROWS: usize = 16;
 const GUARD: &str = "░░░░";
 
-struct Slot<'a> {
-    index: u64,
-    state: &'a str,
-    used: u64,
-    size: u64,
-    owner: String,
+/// One slot, as it is drawn. Sizes in bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot<'a> {
+    pub(crate) index: u64,
+    pub(crate) state: &'a str,
+    pub(crate) used: u64,
+    pub(crate) size: u64,
+    pub(crate) owner: String,
 }
 
 /// The lines of the drawing, at most `columns` wide; none when the guest said nothing of its slots.
 pub(super) fn area(facts: &Transcript, columns: usize) -> Vec<String> {
     let slots: Vec<Slot<'_>> = facts.all("area.slot").iter().filter_map(|words| slot(words)).collect();
-    let (drawn, rest): (Vec<&Slot<'_>>, Vec<&Slot<'_>>) = slots.iter().partition(|slot| slot.state != "free");
+    draw(&slots, columns)
+}
+
+/// The lines of the drawing of `slots`, at most `columns` wide.
+pub(crate) fn draw(slots: &[Slot<'_>], columns: usize) -> Vec<String> {
+    let (drawn, rest): (Vec<&Slot<'_>>, Vec<&Slot<'_>>) = slots.iter().partition(|slot| slot.state == "live");
     if slots.is_empty() {
         return Vec::new();
     }

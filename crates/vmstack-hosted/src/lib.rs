@@ -41,13 +41,14 @@
 //! the frames (INV-ALONE). The port's own sections, where that would end all tasks, begin with a check that there is
 //! headroom, so that an overflow comes before them. Linux shows no dirty bits cheaply, so a reused stack is cleared whole.
 //!
-//! In the order of the story: `sys` (system calls), `limit`, `frames`, `memory`, `space`, `names`, `platform`, `thread`,
+//! In the order of the story: `sys` (system calls), `limit`, `frames`, `memory`, `space`, `names`, `platform`, `thread`, `config`,
 //! `machine`, `task`, `cpu`; then the fault path: `arch`, `trace`, `registry`, `chain`,
 //! `alternate`, `signal`; then [`story`].
 
 mod alternate;
 mod arch;
 mod chain;
+mod config;
 mod cpu;
 mod frames;
 mod limit;
@@ -64,10 +65,11 @@ mod task;
 mod thread;
 mod trace;
 
+pub use config::Config;
 pub use cpu::{Cpu, CpuError, SpawnError, yield_now};
 pub use frames::{FrameCount, Frames};
 pub use limit::max_mappings;
-pub use machine::{Config, Fragmentation, Machine, MachineError, SlotState};
+pub use machine::{Fragmentation, Machine, MachineError, SlotState};
 pub use platform::{Guard, Hosted, HostedError};
 pub use sys::Errno;
 pub use task::{Death, Ended, Outcome, TaskId};

@@ -10,8 +10,9 @@ use core::cell::{Cell, RefCell};
 use core::error::Error;
 use core::hint::black_box;
 
+use crate::config::Config;
 use crate::cpu::{Cpu, yield_now};
-use crate::machine::{Config, Machine, SlotState};
+use crate::machine::{Machine, SlotState};
 use crate::task::{Death, Ended, Outcome};
 
 /// The size of a stack in the story, in bytes.

@@ -105,25 +105,6 @@ fn a_frame_larger_than_stack_and_guard_does_not_jump_over_it() {
 }
 
 #[test]
-fn ten_thousand_overflows_in_the_same_slot_leak_nothing() {
-    let machine = Machine::new(&Config::new(4, SIZE)).unwrap();
-    let cpu = machine.cpu().unwrap();
-    let mut first = None;
-    for i in 0..10_000_u64 {
-        unsafe { cpu.spawn("again", overflow) }.unwrap();
-        let ended = cpu.run();
-        let fault = killed(&ended[0]).fault;
-        assert_eq!((fault.finding, fault.sequence), (Finding::OverflowWalked, i + 1));
-        assert_eq!(*first.get_or_insert(fault.stack.slot), fault.stack.slot, "the same slot");
-        assert_eq!(u64::from(fault.stack.generation), i + 1);
-    }
-    drop(cpu);
-    let counters = machine.area().counters();
-    assert_eq!((counters.allocated, counters.released, counters.populated), (10_000, 10_000, 1));
-    assert_balanced(&machine);
-}
-
-#[test]
 fn two_threads_overflow_at_the_same_moment_and_each_loses_its_own_task() {
     let machine = Machine::new(&Config::new(16, SIZE).cpus(2)).unwrap();
     let barrier = Barrier::new(2);
@@ -188,6 +169,37 @@ fn a_task_that_runs_another_machine_is_killed_with_what_it_ran() {
     assert_eq!(killed(&ended[0]).fault.stack.top.offset_from(killed(&ended[0]).fault.stack.bottom), Some(64 << 10));
     unsafe { cpu.spawn("next", yield_now) }.unwrap();
     assert_eq!(finished(&cpu.run()), 1);
+}
+
+#[test]
+fn an_overflow_in_the_executor_of_an_inner_machine_kills_the_outer_task_that_runs_it() {
+    fn run_deep(cpu: &vmstack_hosted::Cpu<'_>, depth: usize) -> usize {
+        let frame = black_box([0_u8; 128]);
+        let ended = if depth == 0 { cpu.run().len() } else { run_deep(cpu, depth - 1) };
+        black_box(&frame);
+        ended
+    }
+    let outer = Machine::new(&Config::new(4, 32 << 10)).unwrap();
+    let (mut through, mut dead) = (0, 0);
+    for depth in 0..300 {
+        let inner = Machine::new(&Config::new(4, SIZE)).unwrap();
+        let cpu = outer.cpu().unwrap();
+        let body = || {
+            let inner_cpu = inner.cpu().unwrap();
+            unsafe { inner_cpu.spawn("inner", yield_now) }.unwrap();
+            assert_eq!(run_deep(&inner_cpu, depth), 1);
+        };
+        unsafe { cpu.spawn("outer", body) }.unwrap();
+        unsafe { cpu.spawn("other", || (0..3).for_each(|_| yield_now())) }.unwrap();
+        let ended = cpu.run();
+        let killed = ended.iter().filter(|ended| matches!(ended.outcome, Outcome::Killed(_))).count();
+        assert_eq!(killed + finished(&ended), 2, "{ended:?}");
+        through += 1 - killed;
+        dead += killed;
+        yield_now();
+    }
+    assert!(through > 20 && dead > 20, "{through} {dead}");
+    assert_balanced(&outer);
 }
 
 #[test]
@@ -297,6 +309,39 @@ fn a_task_without_headroom_is_killed_at_the_door_of_the_library_and_not_inside()
     assert_eq!(spawned + dead, 150);
     assert!(spawned > 20 && dead > 20, "{spawned} {dead}");
     assert_balanced(&machine);
+}
+
+#[test]
+fn a_stack_reads_as_zero_warm_and_cold_whoever_had_its_frames_before() {
+    // Frames for two stacks, so that a cold one gets frames that were written before.
+    let machine = Machine::new(&Config::new(4, SIZE).frames(16)).unwrap();
+    let _cpu = machine.cpu().unwrap();
+    for round in 0..4 {
+        let stacks = [machine.area().alloc(0).unwrap(), machine.area().alloc(0).unwrap()];
+        for stack in &stacks {
+            let bytes = unsafe { core::slice::from_raw_parts_mut(stack.bottom().as_mut_ptr::<u8>(), SIZE) };
+            assert!(bytes.iter().all(|&byte| byte == 0), "round {round}");
+            bytes.fill(0xa5);
+        }
+        drop(stacks);
+        if round % 2 == 1 {
+            machine.area().drain();
+        }
+    }
+    let counters = machine.area().counters();
+    assert_eq!((counters.hits, counters.populated), (4, 4));
+}
+
+#[test]
+fn a_guard_that_is_open_is_found_and_counted() {
+    let machine = Machine::new(&Config::new(4, SIZE)).unwrap();
+    let _cpu = machine.cpu().unwrap();
+    let stack = machine.area().alloc(0).unwrap();
+    assert_eq!(machine.open_guard_pages(), Some(0));
+    let guard = stack.bottom().wrapping_sub(4096).as_mut_ptr();
+    // A break of every rule, to see that it is seen.
+    assert_eq!(unsafe { libc::mprotect(guard, 4096, libc::PROT_READ) }, 0);
+    assert_eq!(machine.open_guard_pages(), Some(1));
 }
 
 #[test]

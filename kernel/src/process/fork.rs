@@ -10,7 +10,6 @@ use super::{Memory, Process};
 use crate::arch::frame::TrapFrame;
 use crate::arch::trap;
 use crate::boot;
-use crate::stacks;
 use crate::syscall::Errno;
 use crate::task::{self, FpuState, NewTask, Task, TaskStack, sched};
 
@@ -71,7 +70,7 @@ fn spawn(
     like: Option<&Task>,
 ) -> Result<(), Errno> {
     let id = process.id();
-    let stack = TaskStack::Mapped(stacks::TASKS.alloc_waiting(id).map_err(|_| Errno::NOMEM)?);
+    let stack = TaskStack::new(id).ok_or(Errno::NOMEM)?;
     let place = stack.top().wrapping_sub(size_of::<TrapFrame>());
     // SAFETY: the stack is new; its top is aligned, and a frame fits.
     unsafe { place.as_mut_ptr::<TrapFrame>().write(*frame) };

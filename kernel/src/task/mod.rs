@@ -37,7 +37,23 @@ pub(crate) enum TaskStack {
     Gone,
 }
 
+/// Whether new tasks of processes stand on direct stacks: what `stacks=direct` asks.
+static DIRECT_STACKS: AtomicBool = AtomicBool::new(false);
+
+/// Makes the stacks of processes contiguous and unguarded from here on.
+pub(crate) fn use_direct_stacks() {
+    DIRECT_STACKS.store(true, Ordering::Relaxed);
+}
+
 impl TaskStack {
+    /// A stack for task `id`, of the kind that this boot is for; `None` if there is no memory.
+    pub(crate) fn new(id: usize) -> Option<Self> {
+        if DIRECT_STACKS.load(Ordering::Relaxed) {
+            return DirectStack::new().map(Self::Direct);
+        }
+        stacks::TASKS.alloc_waiting(id).ok().map(Self::Mapped)
+    }
+
     pub(crate) fn top(&self) -> VirtAddr {
         match self {
             Self::Mapped(stack) => stack.top(),

@@ -5,6 +5,7 @@
 .section .text.entry, "ax", @progbits
 .balign 16
 .globl trap_stubs
+.type trap_stubs, @function
 trap_stubs:
 .set VECTOR, 0
 .rept 256                               // stack: [error,] rip, cs, rflags, rsp, ss
@@ -29,6 +30,7 @@ trap_stubs:
 //              the handler's own frames
 
 .balign 16
+.type exception_entry, @function
 exception_entry:
     PUSH_REGISTERS                      // stack: TrapFrame
     CLEAN_FLAGS                         // DF and AC
@@ -56,6 +58,7 @@ exception_entry:
 //     lower    link  <- %rbp, CPU_IRQ_LINK  <--------- lower    saved %rbp: so the chain crosses over
 
 .balign 16
+.type interrupt_entry, @function
 interrupt_entry:
     PUSH_REGISTERS                      // stack: TrapFrame
     CLEAN_FLAGS                         // DF and AC
@@ -75,6 +78,7 @@ interrupt_entry:
     movq %gs:CPU_IRQ_STACK, %rsp        // and go there
 3:  callq {interrupt}                   // runs with interrupts off unless it turns them on
 
+.type interrupt_done, @function
 interrupt_done:                         // from above, or from a handler that was abandoned; %rbp: the link
     cli                                 // the handler may have turned interrupts on
     movq %rbp, %rsp                     // back on the interrupted stack: link, TrapFrame
@@ -82,6 +86,7 @@ interrupt_done:                         // from above, or from a handler that wa
 
 // ---- the way out, common to exceptions, interrupts and system calls that cannot use SYSRET --------------------------
 
+.type trap_done, @function
 trap_done:                              // %rbp: the link
     cli                                 // a handler may have turned interrupts on
     movq %rbp, %rsp                     // stack: link, TrapFrame
@@ -89,6 +94,7 @@ trap_done:                              // %rbp: the link
     callq {before_return}               // may switch tasks; comes back with interrupts off
     addq $LINK_BYTES, %rsp              // stack: TrapFrame
 
+.type restore_frame, @function
 restore_frame:                          // %rsp: a TrapFrame
     testb $3, FRAME_CS(%rsp)            // to user mode?
     jnz return_to_user                  // yes
@@ -96,16 +102,19 @@ restore_frame:                          // %rsp: a TrapFrame
     addq $16, %rsp                      // stack: rip, cs, rflags, rsp, ss
     iretq                               // back into the kernel
 
+.type return_to_user, @function
 return_to_user:                         // %rsp: a TrapFrame of user mode; interrupts are off
     swapgs                              // from here on GS is the user's: no access to the per-CPU block
     POP_REGISTERS                       // stack: vector, error, rip, cs, rflags, rsp, ss
     addq $16, %rsp                      // stack: rip, cs, rflags, rsp, ss
+.type iret_to_user, @function
 iret_to_user:                           // exception_entry knows this address
     iretq                               // faults here, in the kernel, if the frame is bad
 
 // ---- enter_user(frame) -> !: the way out alone ----------------------------------------------------------------------
 
 .globl enter_user_frame
+.type enter_user_frame, @function
 enter_user_frame:                       // %rdi: a TrapFrame of user mode
     cli                                 // until the iretq turns them on
     movq %rdi, %rsp                     // stack: TrapFrame, wherever it lies
@@ -114,6 +123,7 @@ enter_user_frame:                       // %rdi: a TrapFrame of user mode
 // ---- abandon_interrupt() -> !: the way out of a handler that will not go on -----------------------------------------
 
 .globl abandon_interrupt_handlers
+.type abandon_interrupt_handlers, @function
 abandon_interrupt_handlers:
     cli                                 // nothing may nest from here on
     movl $1, %gs:CPU_IRQ_DEPTH          // whatever was nested is gone too

@@ -39,6 +39,7 @@
 .section .text.entry, "ax", @progbits
 .balign 16
 .globl double_fault_entry
+.type double_fault_entry, @function
 double_fault_entry:                     // stack: error, rip, cs, rflags, rsp, ss, header (at 48)
     btsq $0, 48+IST_BUSY(%rsp)          // in use? now it is
     jc double_fault_nested              // it was: the handler's own frames are below, do not push
@@ -66,6 +67,7 @@ double_fault_entry:                     // stack: error, rip, cs, rflags, rsp, s
 
 .balign 16
 .globl nmi_entry
+.type nmi_entry, @function
 nmi_entry:                              // stack: rip, cs, rflags, rsp, ss, header (at 40)
     cmpq $nmi_leaving, (%rsp)           // has an NMI's handler been interrupted at its last two instructions?
     jb 1f                               // no: before them
@@ -90,19 +92,23 @@ nmi_entry:                              // stack: rip, cs, rflags, rsp, ss, head
     callq {nmi}                         // must not sleep, must not switch tasks
     leaq LINK_BYTES(%rbp), %rdi         // the frame
 
+.type nmi_return, @function
 nmi_return:                             // %rdi: the frame of an NMI
     movq %rdi, %rsp                     // stack: TrapFrame
     LEAVE_GS FRAME_BYTES+48             // GS as it was
     POP_REGISTERS                       // stack: vector, error, rip, cs, rflags, rsp, ss
     addq $16, %rsp                      // stack: rip, cs, rflags, rsp, ss, alignment, landing place, header (at 88)
+.type nmi_leaving, @function
 nmi_leaving:
     movq $0, 40+48+IST_BUSY(%rsp)       // free
     iretq                               // and NMIs are let in
+.type nmi_left, @function
 nmi_left:
 
 // abandon_nmi(frame) -> !: the way out of an NMI's handler that will not go on
 
 .globl abandon_nmi_handler
+.type abandon_nmi_handler, @function
 abandon_nmi_handler:                    // %rdi: the frame of an NMI
     cli                                 // until the iretq
     movq %rdi, %rsp                     // off the stack that we came on,
@@ -110,6 +116,7 @@ abandon_nmi_handler:                    // %rdi: the frame of an NMI
     movq $0, IST_BUSY(%rax)             // is free
     jmp nmi_return                      // as if the handler had returned
 
+.type nmi_nested, @function
 nmi_nested:                             // stack: rip, cs, rflags, rsp, ss, header (at 40)
     incq 40+IST_NESTED(%rsp)            // counted,
     iretq                               // and dropped: back into the first one's handler
@@ -190,6 +197,7 @@ NESTED double_fault_nested, 8, 8
 NESTED machine_check_entry_nested, 18, 0
 NESTED debug_entry_nested, 1, 0
 
+.type last_resort_entry, @function
 last_resort_entry:                      // stack: vector, error, rip, cs, rflags, rsp, ss
     PUSH_REGISTERS                      // stack: TrapFrame
     CLEAN_FLAGS                         // DF and AC
@@ -201,6 +209,7 @@ last_resort_entry:                      // stack: vector, error, rip, cs, rflags
     movq %rsp, %rbp                     // the link is our frame pointer
     leaq LINK_BYTES(%rsp), %rdi         // first argument: the frame
     callq {last_resort}                 // stops the machine
+.type stop_here, @function
 stop_here:
     cli                                 // nothing wakes this CPU but an NMI,
     hlt                                 // whose handler comes back here

@@ -6,6 +6,7 @@
 .section .text.entry, "ax", @progbits
 .balign 16
 .globl syscall_entry
+.type syscall_entry, @function
 syscall_entry:                          // interrupts are off; rsp and GS are the user's
     swapgs                              // GS: the per-CPU block
     movq %rsp, %gs:CPU_USER_RSP         // keep the user's stack pointer,

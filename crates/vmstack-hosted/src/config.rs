@@ -1,0 +1,114 @@
+//! [`Config`]: what is asked of a machine, and how much address space and memory that takes.
+//!
+//! The library checks the shape of the area; here it is only made sure that the range is large enough for it. Context:
+//! arithmetic, any.
+
+use vmstack::{AreaConfig, StackKind, VirtRange};
+
+use crate::arch::PAGE_SIZE;
+
+/// What is asked of a machine. Sizes in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    pub(crate) slots: usize,
+    pub(crate) stack_size: usize,
+    pub(crate) cpus: usize,
+    frames: Option<usize>,
+    leading: usize,
+    trailing: usize,
+    stride: Option<usize>,
+    kind: StackKind,
+    pub(crate) measure: bool,
+}
+
+impl Config {
+    /// A machine of one CPU with `slots` stacks of `stack_size` bytes, and frames for all of them.
+    #[must_use]
+    pub const fn new(slots: usize, stack_size: usize) -> Self {
+        Self {
+            slots,
+            stack_size,
+            cpus: 1,
+            frames: None,
+            leading: PAGE_SIZE,
+            trailing: PAGE_SIZE,
+            stride: None,
+            kind: StackKind::Task,
+            measure: false,
+        }
+    }
+
+    /// How many threads can be CPUs at a time.
+    #[must_use]
+    pub const fn cpus(self, cpus: usize) -> Self {
+        Self { cpus, ..self }
+    }
+
+    /// How many frames its memory has. The area's own records take a few.
+    #[must_use]
+    pub const fn frames(self, frames: usize) -> Self {
+        Self { frames: Some(frames), ..self }
+    }
+
+    /// How many bytes below each stack must stay unmapped: whole pages, at least one.
+    #[must_use]
+    pub const fn leading_guard(self, bytes: usize) -> Self {
+        Self { leading: bytes, ..self }
+    }
+
+    /// How many bytes above each stack must stay unmapped: whole pages, at least one.
+    #[must_use]
+    pub const fn trailing_guard(self, bytes: usize) -> Self {
+        Self { trailing: bytes, ..self }
+    }
+
+    /// The distance in bytes from one stack to the next: a power of two. Twice the stack size unless guards need more.
+    #[must_use]
+    pub const fn stride(self, bytes: usize) -> Self {
+        Self { stride: Some(bytes), ..self }
+    }
+
+    /// What the stacks are for. [`StackKind::Task`] unless said otherwise.
+    #[must_use]
+    pub const fn kind(self, kind: StackKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Measures how deep each task used its stack when it ends. It reads the unused part of the stack.
+    #[must_use]
+    pub const fn measure(self) -> Self {
+        Self { measure: true, ..self }
+    }
+
+    /// The bytes of address space for the area, its records included: at least what it needs, or none if it has no end.
+    pub(crate) fn range_bytes(&self) -> Option<usize> {
+        let guard = self.leading.max(self.trailing);
+        let least = self.stack_size.checked_add(guard)?.max(self.stack_size.checked_mul(2)?);
+        let stride = self.stride.map_or_else(|| least.checked_next_power_of_two(), Some)?;
+        // One stride more to start on a multiple of it, and the guard behind the last.
+        let slots = self.slots.checked_add(1)?.checked_mul(stride)?.checked_add(self.trailing)?;
+        slots.checked_add(self.record_pages().checked_mul(PAGE_SIZE)?)?.checked_next_multiple_of(PAGE_SIZE)
+    }
+
+    /// Enough pages for the area's records: up to 64 bytes a slot, a page a CPU, and the directory.
+    const fn record_pages(&self) -> usize {
+        let pages = self.slots / (PAGE_SIZE / 64) + self.cpus;
+        pages + pages / PAGE_SIZE + 4
+    }
+
+    /// How many frames the memory has, if a frame number can count them.
+    pub(crate) fn frame_count(&self) -> Option<u32> {
+        let for_stacks = self.slots.checked_mul(self.stack_size / PAGE_SIZE)?;
+        let frames = self.frames.map_or_else(|| for_stacks.checked_add(self.record_pages()), Some)?;
+        u32::try_from(frames).ok().filter(|&frames| frames != 0 && frames < u32::MAX)
+    }
+
+    /// The same as the library wants it, in `range`.
+    pub(crate) fn area(&self, range: VirtRange) -> AreaConfig {
+        let area = AreaConfig::new(range, self.slots, self.stack_size, self.cpus)
+            .leading_guard(self.leading)
+            .trailing_guard(self.trailing)
+            .kind(self.kind);
+        self.stride.map_or(area, |stride| area.stride(stride))
+    }
+}
