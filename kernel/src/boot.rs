@@ -197,7 +197,8 @@ fn become_idle(raw: usize) {
 }
 
 fn start_timer() {
-    apic::calibrate_timer().unwrap_or_else(|error| fail(format_args!("{error}")));
+    let hertz = apic::calibrate_timer().unwrap_or_else(|error| fail(format_args!("{error}")));
+    println!("vmstack: the timer counts at {hertz} Hz");
     apic::start_timer(TICKS_PER_SECOND as u32).unwrap_or_else(|error| fail(format_args!("{error}")));
 }
 

@@ -69,7 +69,7 @@ const DIVIDE_BY_16: u32 = 0b0011;
 /// How often the command register is read before a message is taken for lost.
 const PATIENCE: u32 = 1_000_000;
 /// How long the timer is measured for, in microseconds.
-const CALIBRATION: u64 = 20_000;
+const CALIBRATION: u64 = 10_000;
 
 /// Where the registers are, as a virtual address; zero until `init`.
 static REGISTERS: AtomicU64 = AtomicU64::new(0);

@@ -1,0 +1,214 @@
+//! The whole command on a real emulator: each name of the story is a test, and so is each way in which a run can go wrong.
+//!
+//! The story runs once for one, two and eight CPUs; its findings are the tests. Where there is no emulator and none can be
+//! installed, the tests are listed as ignored, with the reason, and `VMSTACK_REQUIRE_EMULATOR=1` makes that a failure.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
+
+/// The names that scripts read.
+const NAMES: [&str; 14] = [
+    "control.neighbour_corrupted",
+    "control.thread_info_corrupted",
+    "control.mapped_thread_info_corrupted",
+    "overflow.reported_once",
+    "overflow.task_killed",
+    "overflow.survivors",
+    "fragmentation.direct_fails",
+    "fragmentation.virtual_succeeds",
+    "guard.frames",
+    "balance.frames",
+    "balance.slots",
+    "cost.page_table_bytes_per_stack",
+    "cost.alloc_free_virtual",
+    "cost.alloc_free_direct",
+];
+
+/// Machines on which the story is told: CPUs.
+const MACHINES: [u32; 3] = [1, 2, 8];
+
+fn vmstack(words: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+fn run(words: &[&str]) -> Result<Output, Failed> {
+    vmstack(words).output().map_err(Failed::from)
+}
+
+/// What a run said on its way to failing.
+fn words_of(output: &Output) -> String {
+    format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())
+}
+
+/// The story's findings on one machine, or why there are none.
+type Told = Arc<Result<Vec<Value>, String>>;
+
+fn tell(cpus: u32) -> Told {
+    let told = run(&["run", "--on", "x86_64", "--cpus", &cpus.to_string(), "--json", "-"]);
+    let findings = told.map_err(|failed| format!("{failed:?}")).and_then(|output| {
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("{}, no JSON: {error}", words_of(&output)))
+    });
+    Arc::new(findings)
+}
+
+fn expect_pass(told: &Told, name: &str) -> Result<(), Failed> {
+    let findings = told.as_ref().as_ref().map_err(Failed::from)?;
+    let named: Vec<&Value> = findings.iter().filter(|finding| finding["name"] == name).collect();
+    match named.as_slice() {
+        [finding] if finding["outcome"] == "pass" => Ok(()),
+        [finding] => Err(format!("{finding}").into()),
+        found => Err(format!("{} findings have this name", found.len()).into()),
+    }
+}
+
+fn story_trials() -> Vec<Trial> {
+    let trials = MACHINES.into_iter().flat_map(|cpus| {
+        let told = tell(cpus);
+        NAMES.into_iter().map(move |name| {
+            let told = Arc::clone(&told);
+            Trial::test(format!("on_{cpus}_cpus::{name}"), move || expect_pass(&told, name))
+        })
+    });
+    trials.collect()
+}
+
+fn expect(condition: bool, output: &Output) -> Result<(), Failed> {
+    let standard = String::from_utf8_lossy(&output.stdout);
+    if condition { Ok(()) } else { Err(format!("{}\n{standard}", words_of(output)).into()) }
+}
+
+/// A program of `programs/`, which the story's run has built.
+fn program(name: &str) -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let path = root.with_file_name("target/guest/programs/release").join(name);
+    path.to_string_lossy().into_owned()
+}
+
+fn a_programs_output_and_status_are_the_commands() -> Result<(), Failed> {
+    let output = run(&["run", "--program", "/bin/busybox", "echo", "hello"])?;
+    expect(output.status.code() == Some(0) && output.stdout == b"hello\n", &output)?;
+    let output = run(&["run", "--program", "/bin/busybox", "false"])?;
+    expect(output.status.code() == Some(1) && output.stdout.is_empty(), &output)
+}
+
+fn a_program_reads_what_the_command_is_given() -> Result<(), Failed> {
+    use std::io::Write;
+    let mut command = vmstack(&["run", "--program", "/bin/busybox", "wc", "-l"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(b"one\ntwo\nthree\n")?;
+    }
+    let output = child.wait_with_output()?;
+    expect(output.stdout == b"3\n", &output)
+}
+
+fn a_shell_forks_executes_and_waits() -> Result<(), Failed> {
+    let script = "for i in 1 2 3; do busybox echo $i; done; busybox false; exit $((4 + $?))";
+    let output = run(&["run", "--program", "/bin/busybox", "sh", "-c", script])?;
+    expect(output.status.code() == Some(5) && output.stdout == b"1\n2\n3\n", &output)
+}
+
+fn an_overflow_kills_the_program_and_the_report_is_shown() -> Result<(), Failed> {
+    let output = run(&["run", "--program", &program("crash"), "EXHAUST_STACK"])?;
+    let report = String::from_utf8_lossy(&output.stderr);
+    let reports = report.lines().filter(|line| line.starts_with("BUG: TASK stack guard page was hit at")).count();
+    let resolved = report.contains("recursive_loop+0x") && report.contains("frames, ");
+    expect(output.status.code() == Some(128 + 11) && reports == 1 && resolved, &output)
+}
+
+fn the_control_does_not_survive_what_the_mapped_stack_does() -> Result<(), Failed> {
+    // What an unguarded overflow does is anybody's guess: the machine may panic, reset or hang. It does not go on.
+    let mut command = vmstack(&["run", "--stacks", "direct", "--program", &program("crash"), "EXHAUST_STACK"]);
+    let output = command.env("VMSTACK_TIME_LIMIT", "10").output()?;
+    expect(output.status.code() == Some(1), &output)
+}
+
+/// The emulator that runs a guest for process `parent`: not one that is only asked for its version.
+fn emulator_of(parent: u32) -> Option<i32> {
+    let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(8).any(|part| part == b"\0-kernel"))
+    })
+}
+
+fn an_emulator_that_is_killed_is_a_failure_and_said() -> Result<(), Failed> {
+    let mut command = vmstack(&["run", "--program", "/bin/busybox", "sleep", "60"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let start = Instant::now();
+    let emulator = loop {
+        match emulator_of(child.id()) {
+            Some(pid) => break pid,
+            None if start.elapsed() > Duration::from_secs(60) => return Err("the emulator did not start".into()),
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    thread::sleep(Duration::from_millis(300));
+    Command::new("kill").args(["-9", &emulator.to_string()]).status()?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr).contains("signal 9");
+    expect(output.status.code() == Some(1) && said, &output)
+}
+
+fn program_trials() -> Vec<Trial> {
+    let tests: [(&str, fn() -> Result<(), Failed>); 6] = [
+        ("a_programs_output_and_status_are_the_commands", a_programs_output_and_status_are_the_commands),
+        ("a_program_reads_what_the_command_is_given", a_program_reads_what_the_command_is_given),
+        ("a_shell_forks_executes_and_waits", a_shell_forks_executes_and_waits),
+        (
+            "an_overflow_kills_the_program_and_the_report_is_shown",
+            an_overflow_kills_the_program_and_the_report_is_shown,
+        ),
+        (
+            "the_control_does_not_survive_what_the_mapped_stack_does",
+            the_control_does_not_survive_what_the_mapped_stack_does,
+        ),
+        ("an_emulator_that_is_killed_is_a_failure_and_said", an_emulator_that_is_killed_is_a_failure_and_said),
+    ];
+    tests.into_iter().map(|(name, test)| Trial::test(name, test)).collect()
+}
+
+/// Why nothing can be booted here, if so. Installs what is missing, where that is allowed.
+fn obstacle() -> Option<String> {
+    let probe = run(&["run", "--program", "/bin/busybox", "true"]);
+    match probe {
+        Ok(output) if output.status.code() == Some(2) => Some(words_of(&output)),
+        Ok(_) => None,
+        Err(failed) => Some(format!("{failed:?}")),
+    }
+}
+
+/// The same tests, listed as ignored; or failing, where an emulator is required.
+fn without_emulator(trials: Vec<String>, why: &str) -> Vec<Trial> {
+    let required = std::env::var_os("VMSTACK_REQUIRE_EMULATOR").is_some_and(|value| value == "1");
+    println!("emulator tests need an emulator: {why}");
+    let absent = |name: String| {
+        let why = why.to_owned();
+        Trial::test(name, move || Err(Failed::from(why))).with_ignored_flag(!required)
+    };
+    trials.into_iter().map(absent).collect()
+}
+
+fn names() -> Vec<String> {
+    let story = MACHINES.into_iter().flat_map(|cpus| NAMES.map(|name| format!("on_{cpus}_cpus::{name}")));
+    story.chain(program_trials().iter().map(|trial| trial.name().to_owned())).collect()
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = match (arguments.list, obstacle()) {
+        (_, Some(why)) => without_emulator(names(), &why),
+        (true, None) => names().into_iter().map(|name| Trial::test(name, || Ok(()))).collect(),
+        (false, None) => story_trials().into_iter().chain(program_trials()).collect(),
+    };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
