@@ -197,12 +197,14 @@ fn a_programs_end_is_the_commands() {
 }
 
 #[test]
-fn an_emulator_that_dies_under_a_program_is_status_1_and_a_line() {
+fn an_emulator_that_dies_under_a_program_is_status_1_and_a_line_after_the_kernels_words() {
     let place = Place::new();
-    for boot in ["dies", "killed"] {
+    for (boot, kernel_words) in [("dies", "booting\n"), ("killed", "")] {
         let output = place.run(boot, &["run", "--program", &place.program()]);
-        assert_eq!((output.status.code(), text(&output.stderr).lines().count()), (Some(1), 1));
-        assert!(text(&output.stderr).contains("never reported"));
+        let said = text(&output.stderr);
+        let line = said.strip_prefix(kernel_words).expect(&said);
+        assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{said}");
+        assert!(line.contains("never reported"), "{said}");
     }
     assert_eq!(text(&place.run("dies", &["run", "--program", &place.program()]).stdout), "half a li");
 }

@@ -3,11 +3,12 @@
 //! The story runs once for one, two and eight CPUs; its findings are the tests. Where there is no emulator and none can be
 //! installed, the tests are listed as ignored, with the reason, and `VMSTACK_REQUIRE_EMULATOR=1` makes that a failure.
 
+use core::time::Duration;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
@@ -159,22 +160,20 @@ fn an_emulator_that_is_killed_is_a_failure_and_said() -> Result<(), Failed> {
     expect(output.status.code() == Some(1) && said, &output)
 }
 
+/// A trial of each function, by its name.
+macro_rules! trials {
+    ($($test:ident,)*) => { vec![$(Trial::test(stringify!($test), $test)),*] };
+}
+
 fn program_trials() -> Vec<Trial> {
-    let tests: [(&str, fn() -> Result<(), Failed>); 6] = [
-        ("a_programs_output_and_status_are_the_commands", a_programs_output_and_status_are_the_commands),
-        ("a_program_reads_what_the_command_is_given", a_program_reads_what_the_command_is_given),
-        ("a_shell_forks_executes_and_waits", a_shell_forks_executes_and_waits),
-        (
-            "an_overflow_kills_the_program_and_the_report_is_shown",
-            an_overflow_kills_the_program_and_the_report_is_shown,
-        ),
-        (
-            "the_control_does_not_survive_what_the_mapped_stack_does",
-            the_control_does_not_survive_what_the_mapped_stack_does,
-        ),
-        ("an_emulator_that_is_killed_is_a_failure_and_said", an_emulator_that_is_killed_is_a_failure_and_said),
-    ];
-    tests.into_iter().map(|(name, test)| Trial::test(name, test)).collect()
+    trials![
+        a_programs_output_and_status_are_the_commands,
+        a_program_reads_what_the_command_is_given,
+        a_shell_forks_executes_and_waits,
+        an_overflow_kills_the_program_and_the_report_is_shown,
+        the_control_does_not_survive_what_the_mapped_stack_does,
+        an_emulator_that_is_killed_is_a_failure_and_said,
+    ]
 }
 
 /// Why nothing can be booted here, if so. Installs what is missing, where that is allowed.

@@ -8,9 +8,10 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::arch::cpu::{self, InterruptsOff};
+use crate::arch::cpu;
 use crate::arch::percpu;
 use crate::arch::serial::{self, Port};
+use crate::sync::Section;
 
 /// Zero, or the holder's CPU number plus one.
 static HOLDER: AtomicU32 = AtomicU32::new(0);
@@ -28,23 +29,23 @@ pub(crate) fn leave_to_program() {
 #[derive(Debug)]
 pub(crate) struct Console {
     held: bool,
-    _interrupts: InterruptsOff,
+    _section: Section,
 }
 
 impl Console {
     /// Takes the console, or goes without after a bounded time. Nested on one CPU it prints at once.
     pub(crate) fn take() -> Self {
-        let interrupts = InterruptsOff::new();
+        let section = Section::enter();
         let me = percpu::cpu_number().index() as u32 + 1;
         for _ in 0..PATIENCE {
             // Acquire/Release: one holder's bytes before the next one's.
             match HOLDER.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Self { held: true, _interrupts: interrupts },
-                Err(holder) if holder == me => return Self { held: false, _interrupts: interrupts },
+                Ok(_) => return Self { held: true, _section: section },
+                Err(holder) if holder == me => return Self { held: false, _section: section },
                 Err(_) => cpu::relax(),
             }
         }
-        let mut console = Self { held: false, _interrupts: interrupts };
+        let mut console = Self { held: false, _section: section };
         console.write_str("[the console was held too long; lines may be mixed]\n").ok();
         console
     }
@@ -70,10 +71,11 @@ impl Write for Console {
     }
 }
 
-/// Writes a program's output to the console, whole.
-pub(crate) fn program_output(bytes: &[u8]) {
-    let _console = Console::take();
-    serial::write_bytes(Port::Com1, bytes);
+impl Console {
+    /// Writes a piece of a program's output.
+    pub(crate) fn program_output(&self, bytes: &[u8]) {
+        serial::write_bytes(Port::Com1, bytes);
+    }
 }
 
 /// Writes a line to the side channel.

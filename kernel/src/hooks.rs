@@ -1,11 +1,12 @@
 //! What the architecture layer calls. See the table at the top of `arch/x86_64/mod.rs` for the stack and the context of each.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use vmstack::VirtAddr;
 
-use crate::arch::cpu;
 use crate::arch::frame::{TrapFrame, vector};
+use crate::arch::serial::{self, Port};
+use crate::arch::{cpu, percpu};
 use crate::interrupts;
 use crate::oops;
 use crate::println;
@@ -13,8 +14,8 @@ use crate::process::{self, End, signal};
 use crate::syscall;
 use crate::task::sched;
 
-/// The machine is being stopped: an NMI says so to the other CPUs.
-static STOPPING: AtomicBool = AtomicBool::new(false);
+/// The CPU that stops the machine, plus one; zero while it runs. An NMI makes the other CPUs look.
+static STOPPER: AtomicU32 = AtomicU32::new(0);
 
 /// An exception, on the stack that was current.
 pub(crate) fn exception(frame: &mut TrapFrame) {
@@ -60,7 +61,7 @@ pub(crate) fn system_call(frame: &mut TrapFrame) {
 
 /// The last stop before an entry is left: another task may be due.
 pub(crate) fn before_return(_frame: &mut TrapFrame) {
-    if crate::arch::percpu::this_cpu().need_resched() {
+    if percpu::this_cpu().need_resched() {
         sched::yield_now();
     }
 }
@@ -72,7 +73,8 @@ pub(crate) fn double_fault(frame: &mut TrapFrame, address: VirtAddr) -> ! {
 
 /// A non-maskable interrupt: the machine is being stopped, or nobody knows.
 pub(crate) fn nmi(_frame: &mut TrapFrame) {
-    if STOPPING.load(Ordering::Relaxed) {
+    let stopper = STOPPER.load(Ordering::Relaxed);
+    if stopper != 0 && stopper != percpu::cpu_number().index() as u32 + 1 {
         cpu::halt_forever();
     }
 }
@@ -90,11 +92,20 @@ pub(crate) fn last_resort(frame: &mut TrapFrame, address: VirtAddr) -> ! {
     oops::stop("a fault in a fault handler", frame, address)
 }
 
-/// Stops the other CPUs for good. False if another CPU is doing that already.
-pub(crate) fn stop_machine() -> bool {
-    let first = !STOPPING.swap(true, Ordering::Relaxed);
-    if first {
-        interrupts::stop_others();
+/// Stops the other CPUs for good, and comes back on the first CPU that calls it. Any other CPU ends here.
+///
+/// The same CPU again means that stopping failed: it says so, without a lock, and ends the machine.
+pub(crate) fn stop_machine() {
+    let me = percpu::cpu_number().index() as u32 + 1;
+    match STOPPER.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => interrupts::stop_others(),
+        Err(stopper) if stopper == me => {
+            serial::write_bytes_forced(
+                Port::Com1,
+                b"Kernel panic: another fault while the machine was being stopped\n",
+            );
+            cpu::exit(17)
+        }
+        Err(_) => cpu::halt_forever(),
     }
-    first
 }

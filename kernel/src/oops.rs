@@ -25,6 +25,7 @@ use crate::arch::gdt::{self, Ist};
 use crate::arch::{cpu, percpu, trap};
 use crate::console::Console;
 use crate::hooks;
+use crate::interrupts;
 use crate::process::{self, End, signal};
 use crate::stacks::{AREAS, TASKS};
 use crate::symbols::Code;
@@ -47,8 +48,8 @@ struct Oops {
 
 struct Ring([UnsafeCell<Option<Oops>>; RECORDS]);
 
-// SAFETY: a record belongs to the one who took its number until it is printed; numbers are handed out once, and a lap of the ring
-// is longer than the number of CPUs.
+// SAFETY: a record belongs to the CPU that took its number, which prints it before it turns interrupts on or does anything else;
+// numbers are handed out once, and a lap of the ring is longer than the number of CPUs.
 unsafe impl Sync for Ring {}
 
 static RING: Ring = Ring([const { UnsafeCell::new(None) }; RECORDS]);
@@ -75,11 +76,9 @@ pub(crate) fn double_fault(frame: &TrapFrame, address: VirtAddr) -> ! {
 
 /// Asks each area.
 fn judge(frame: &TrapFrame, address: VirtAddr) -> Verdict {
-    let context = FaultContext {
-        protection: frame.error & PROTECTION != 0,
-        indispensable: !somebody_can_be_killed(),
-        ..FaultContext::new(percpu::cpu_number(), frame.instruction())
-    };
+    let context = FaultContext::new(percpu::cpu_number(), frame.instruction())
+        .protection(frame.error & PROTECTION != 0)
+        .indispensable(!somebody_can_be_killed());
     let verdicts = AREAS.iter().map(|area| area.on_fault(address, frame.stack_pointer(), &context));
     verdicts.into_iter().find(|verdict| *verdict != Verdict::NotOurs).unwrap_or(Verdict::NotOurs)
 }
@@ -87,41 +86,47 @@ fn judge(frame: &TrapFrame, address: VirtAddr) -> Verdict {
 /// Whether the current code is a task's own, with no lock held and nothing that depends on it.
 fn somebody_can_be_killed() -> bool {
     let block = percpu::this_cpu();
-    // SAFETY: used at once.
-    let task = unsafe { sched::current_ref() };
+    let task = sched::current_if_any();
     block.irq_depth() == 0 && block.preempt_count() == 0 && task.is_some_and(|task| !task.is_idle())
 }
 
 /// Records the fault and kills the current task for it.
 fn kill(fault: &StackFault, frame: &TrapFrame) -> ! {
-    let number = record(fault, frame);
-    // SAFETY: used before the task ends.
-    let Some(task) = (unsafe { sched::current_ref() }) else { stop_for(fault, frame) };
-    if !task.start_dying() {
-        // It died before, and overflowed on its way out: what is left to do for it cannot be done.
+    let Some(task) = sched::current_if_any() else { stop_for(fault, frame) };
+    let (bottom, top) = task.stack_bounds();
+    // One that died before and overflowed on its way out, or that has given its stack away, cannot be helped.
+    if bottom == top || !task.start_dying() {
         stop_for(fault, frame);
     }
+    let number = record(fault, frame);
     cpu::write_cr2(VirtAddr::default());
     let block = percpu::this_cpu();
     if gdt::ist_busy(block, Ist::DoubleFault) {
         // SAFETY: this is the #DF handler, which leaves its stack for good in the next line but one, interrupts off until then.
         unsafe { gdt::release_ist(Ist::DoubleFault) };
     }
-    let (_, top) = task.stack_bounds();
     // SAFETY: (1) the top of the task's own stack: it is mapped, and whatever ran on it will not go on; (2) nothing of the
     // current stack is needed.
     unsafe { trap::run_on_stack(top, die, number) }
 }
 
 /// Notes everything about the fault, without a lock.
+///
+/// The trace is of the current task's stack, which is mapped: what the fault was about may not be.
 fn record(fault: &StackFault, frame: &TrapFrame) -> usize {
     let number = TAKEN.fetch_add(1, Ordering::Relaxed);
-    let bounds = VirtRange::new(fault.stack.bottom, fault.stack.top.distance(fault.stack.bottom));
-    let trace = Trace::of(frame, bounds.unwrap_or(VirtRange::EMPTY));
+    let trace = Trace::of(frame, current_stack());
     let record = RING.0[number % RECORDS].get();
     // SAFETY: the number is this CPU's alone (see `Ring`).
     unsafe { *record = Some(Oops { fault: *fault, frame: *frame, trace, number: number + 1 }) };
     number
+}
+
+/// The stack of the current task; nothing if there is none.
+fn current_stack() -> VirtRange {
+    let bounds = sched::current_if_any().map(|task| task.stack_bounds());
+    let range = bounds.and_then(|(bottom, top)| VirtRange::new(bottom, top.distance(bottom)));
+    range.unwrap_or(VirtRange::EMPTY)
 }
 
 fn recorded(number: usize) -> Option<&'static Oops> {
@@ -129,26 +134,30 @@ fn recorded(number: usize) -> Option<&'static Oops> {
     unsafe { (*RING.0[number % RECORDS].get()).as_ref() }
 }
 
-/// The dying task, on the empty stack: reports, and ends its process.
+/// The dying task, on the empty stack, with interrupts off: serves what was lost, reports, and ends its process.
+///
+/// Interrupts stay off until the record was printed: it belongs to this CPU until then.
 extern "C" fn die(number: usize) -> ! {
-    // SAFETY: the kernel was left in the middle of a call that held no lock.
-    unsafe { cpu::enable_interrupts() };
-    let task = sched::current();
+    // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
+    let served = interrupts::serve_undelivered();
+    let id = sched::current().id();
     if let Some(oops) = recorded(number) {
         let mut console = Console::take();
         write!(console, "{oops}").ok();
-        writeln!(console, "note: pid {} is killed; everything else goes on", task.id()).ok();
+        if served != 0 {
+            writeln!(console, "note: {served} interrupts that were being delivered were served").ok();
+        }
+        writeln!(console, "note: pid {id} is killed; everything else goes on").ok();
     }
-    drop(task);
+    // SAFETY: the kernel was left in the middle of a call that held no lock.
+    unsafe { cpu::enable_interrupts() };
     process::exit_current(End::Killed(signal::SEGV))
 }
 
 /// Stops the machine for a fault that nobody can be killed for.
 fn stop_for(fault: &StackFault, frame: &TrapFrame) -> ! {
     let number = record(fault, frame);
-    if !hooks::stop_machine() {
-        cpu::halt_forever();
-    }
+    hooks::stop_machine();
     let mut console = Console::take();
     if let Some(oops) = recorded(number) {
         write!(console, "{oops}").ok();
@@ -159,19 +168,12 @@ fn stop_for(fault: &StackFault, frame: &TrapFrame) -> ! {
 
 /// Stops the machine because of `what`.
 pub(crate) fn stop(what: &str, frame: &TrapFrame, address: VirtAddr) -> ! {
-    if !hooks::stop_machine() {
-        cpu::halt_forever();
-    }
+    hooks::stop_machine();
     let mut console = Console::take();
     let cpu = percpu::cpu_number();
     writeln!(console, "BUG: {what}, cpu {cpu}, address {address}, at {}", Code(frame.instruction())).ok();
     writeln!(console, "{frame:?}").ok();
-    // SAFETY: used before anything else happens.
-    let bounds = unsafe { sched::current_ref() }.and_then(|task| {
-        let (bottom, top) = task.stack_bounds();
-        VirtRange::new(bottom, top.distance(bottom))
-    });
-    write!(console, "{}", Trace::of(frame, bounds.unwrap_or(VirtRange::EMPTY))).ok();
+    write!(console, "{}", Trace::of(frame, current_stack())).ok();
     writeln!(console, "Kernel panic: {what}; the machine stops in order").ok();
     cpu::exit(17)
 }

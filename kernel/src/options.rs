@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use crate::process::exec::Strings;
+use crate::mm::heap::OutOfHeap;
+use crate::process::exec::{StringList, Strings};
 
 /// What this boot is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,13 +65,17 @@ impl Options {
     }
 
     /// The program's arguments and environment.
-    pub(crate) fn strings(&self) -> Strings {
-        Strings { arguments: self.decode("argv="), environment: self.decode("env=") }
+    pub(crate) fn strings(&self) -> Result<Strings, OutOfHeap> {
+        Ok(Strings { arguments: self.decode("argv=")?, environment: self.decode("env=")? })
     }
 
-    fn decode(&self, prefix: &str) -> Vec<Vec<u8>> {
-        let words = self.line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(prefix));
-        words.map(|digits| digits.as_bytes().chunks_exact(2).filter_map(byte).collect()).collect()
+    fn decode(&self, prefix: &str) -> Result<StringList, OutOfHeap> {
+        let mut list = StringList::default();
+        for word in self.line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(prefix)) {
+            let bytes: Vec<u8> = word.as_bytes().chunks_exact(2).filter_map(byte).collect();
+            list.push(&bytes)?;
+        }
+        Ok(list)
     }
 }
 

@@ -2,9 +2,11 @@
 
 use crate::arch::cpu;
 use crate::console;
+use crate::mm::heap;
 use crate::options::{Mode, Options};
 use crate::process::{End, fork};
 use crate::sync::SpinLock;
+use crate::syscall::Errno;
 use crate::task::{self, sched};
 use crate::{control, count, println, story, syscall};
 
@@ -33,15 +35,18 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Count => count::count(),
         Mode::Program => run_program(&options),
     }
+    println!("vmstack: {} bytes of the heap in use", heap::used());
     println!("marker end-of-{}", options.mode.name());
     cpu::exit(16)
 }
 
 /// Runs the program that the command line names, and says on the side channel how it ended.
 fn run_program(options: &Options) {
-    let strings = options.strings();
-    let path = strings.arguments.first().cloned().unwrap_or_default();
-    match fork::start(&path, &strings) {
+    let started = options.strings().map_err(Errno::from).and_then(|strings| {
+        let path = strings.arguments.iter().next().unwrap_or(&[]);
+        fork::start(path, &strings)
+    });
+    match started {
         Ok(process) => {
             let end = process.wait_for_end(&process);
             for (number, count) in syscall::unknown_calls() {

@@ -25,12 +25,12 @@ use vmstack::{
 };
 use vmstack_paging::{Access, Attributes, MapError};
 
-use crate::arch::cpu::InterruptsOff;
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::interrupts;
 use crate::mm::frames::{self, FrameList};
 use crate::mm::tables;
+use crate::sync::Section;
 use crate::task::names;
 
 /// The size of a task's stack, in bytes.
@@ -102,11 +102,12 @@ pub(crate) fn acknowledge_shootdown() {
     ACKNOWLEDGED[percpu::cpu_number().index()].store(generation, Ordering::Release);
 }
 
-/// Counts the CPU that calls it among those that acknowledge shootdowns. It has an empty TLB.
+/// Counts the CPU that calls it among those that acknowledge shootdowns.
+///
+/// Counted first: a shootdown that began before is acknowledged here, and one that begins after sends an interrupt.
 pub(crate) fn cpu_is_up() {
-    let generation = GENERATION.load(Ordering::Acquire);
-    ACKNOWLEDGED[percpu::cpu_number().index()].store(generation, Ordering::Release);
     CPUS_UP.fetch_add(1, Ordering::AcqRel);
+    acknowledge_shootdown();
 }
 
 /// How many CPUs take part in shootdowns.
@@ -124,12 +125,12 @@ const STACK_MEMORY: Attributes = Attributes::kernel(Access::ReadWrite);
 // SAFETY: (1) the kernel's tables are shared by every address space, and only the library maps in the areas' ranges, with
 // `STACK_MEMORY`, which is not executable; (2) frames are the buddy allocator's, cleared by `FrameList`; (3) a ticket is due when
 // all CPUs that are up have flushed since, see above; (4) CPU numbers index the per-CPU blocks; (5) the guard turns interrupts
-// off; (6) dirty bits are the hardware's, and only the library's pages are asked about; (7) panics abort; (8) nothing calls in.
+// and preemption off, and nobody is killed under it; (6) dirty bits are the hardware's, and only the library's pages are asked about; (7) panics abort; (8) nothing calls in.
 unsafe impl Platform for Kernel {
     const PAGE_SIZE: usize = PAGE_SIZE;
     type Frames = Frames;
     type Ticket = u64;
-    type Guard = InterruptsOff;
+    type Guard = Section;
     type Error = StackError;
 
     fn take_frames(&self, count: usize) -> Result<Frames, StackError> {
@@ -206,8 +207,8 @@ unsafe impl Platform for Kernel {
         percpu::cpu_number()
     }
 
-    fn enter(&self) -> InterruptsOff {
-        InterruptsOff::new()
+    fn enter(&self) -> Section {
+        Section::enter()
     }
 
     fn prepare(&self, range: VirtRange) -> Result<(), StackError> {

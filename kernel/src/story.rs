@@ -2,19 +2,20 @@
 //!
 //! Facts only: what they mean is judged by the host. The part about processes is `programs/story`, an ordinary program.
 
-use alloc::format;
-use alloc::string::String;
-use core::fmt::Write;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
 use core::ops::ControlFlow;
 
 use vmstack::{Geometry, Phase, PhysAddr, VirtRange};
 
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::control::DirectStack;
+use crate::mm::heap::{self, OutOfHeap};
 use crate::mm::{frames, tables};
 use crate::process::exec::Strings;
 use crate::process::fork;
 use crate::stacks::{AREAS, TASK_STACK, TASKS};
+use crate::syscall::Errno;
 use crate::task::{names, sched};
 use crate::{fact, println};
 
@@ -28,8 +29,9 @@ pub(crate) fn tell() {
     warm_up();
     sched::settle();
     let before = Balance::take();
-    let strings = Strings { arguments: [PROGRAM.to_vec()].into(), ..Strings::default() };
-    match fork::start(PROGRAM, &strings) {
+    let mut strings = Strings::default();
+    let named = strings.arguments.push(PROGRAM);
+    match named.map_err(Errno::from).and_then(|()| fork::start(PROGRAM, &strings)) {
         Ok(process) => {
             process.wait_for_end(&process);
         }
@@ -47,7 +49,7 @@ pub(crate) fn tell() {
 /// Uses as many stacks at once as the story will, so that tables and records which are kept for good are there.
 fn warm_up() {
     let tables_before = area_tables();
-    let stacks: alloc::vec::Vec<_> = (0..MANY).filter_map(|_| TASKS.alloc(0).ok()).collect();
+    let stacks: Vec<_> = (0..MANY).filter_map(|_| TASKS.alloc(0).ok()).collect();
     let tables = area_tables() - tables_before;
     fact!("cost.page_table_bytes", "{} {}", stacks.len(), tables * PAGE_SIZE);
 }
@@ -151,9 +153,21 @@ impl Taken {
     }
 }
 
+/// A text that grows only while the kernel can spare the memory.
+struct Text(Vec<u8>);
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        heap::reserve(&mut self.0, text.len()).map_err(|_| fmt::Error)?;
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
 /// The slots of the task area as facts, a line each, for the drawing: index, state, deepest use, size, owner.
-pub(crate) fn slots() -> String {
-    let mut text = String::new();
+pub(crate) fn slots() -> Result<Vec<u8>, OutOfHeap> {
+    let mut text = Text(Vec::new());
+    let mut whole = Ok(());
     TASKS.for_each_slot(|slot, phase, owner, used| {
         let state = match phase {
             Phase::Free => return,
@@ -163,9 +177,14 @@ pub(crate) fn slots() -> String {
             Phase::Retiring => "retiring",
             _ => "leaked",
         };
-        let owner = if phase == Phase::Live { format!(" {owner} {}", names::of(owner)) } else { String::new() };
-        // Writing to a string cannot fail.
-        writeln!(text, "fact area.slot {} {state} {used} {TASK_STACK}{owner}", slot.get()).ok();
+        let index = slot.get();
+        let written = match phase {
+            Phase::Live => {
+                writeln!(text, "fact area.slot {index} live {used} {TASK_STACK} {owner} {}", names::Name(owner))
+            }
+            _ => writeln!(text, "fact area.slot {index} {state} {used} {TASK_STACK}"),
+        };
+        whole = whole.and(written);
     });
-    text
+    whole.map(|()| text.0).map_err(|_| OutOfHeap)
 }

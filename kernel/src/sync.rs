@@ -3,14 +3,47 @@
 //! Whoever holds it cannot be interrupted, so it may be taken in task and interrupt context alike; never in NMI or in the
 //! fault path (INV-FAULT). The word says which CPU holds it: taking it twice on one CPU is a bug that is reported at once
 //! instead of hanging.
+//!
+//! A task that overflowed while it holds one could not be killed. So the outermost lock checks at its door that the stack has
+//! room for the section, and the overflow comes before anything is held ([`Section`]).
+//!
+//! [`TaskLock`] is for what a task works on for long: interrupts stay on, and whoever waits lets others run.
 
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu;
+
+/// Having a `Section` means that, until it is dropped:
+///
+/// - interrupts are off on this CPU, and the task is not preempted;
+/// - a fault on this CPU finds `preempt_count` raised, so nobody is killed for it;
+/// - when the outermost one was entered, [`cpu::HEADROOM`] bytes of stack were there.
+#[derive(Debug)]
+pub(crate) struct Section {
+    _interrupts: InterruptsOff,
+}
+
+impl Section {
+    /// Enters a section, after the check at the door if it is the outermost.
+    pub(crate) fn enter() -> Self {
+        if percpu::this_cpu().preempt_count() == 0 {
+            cpu::check_headroom();
+        }
+        let interrupts = InterruptsOff::new();
+        percpu::preempt_disable();
+        Self { _interrupts: interrupts }
+    }
+}
+
+impl Drop for Section {
+    fn drop(&mut self) {
+        percpu::preempt_enable();
+    }
+}
 
 /// A value that one CPU at a time may use.
 pub(crate) struct SpinLock<T> {
@@ -33,14 +66,12 @@ impl<T> SpinLock<T> {
     ///
     /// If this CPU holds it already.
     pub(crate) fn lock(&self) -> SpinGuard<'_, T> {
-        let interrupts = InterruptsOff::new();
-        // A fault from here on finds somebody who holds a lock: nobody can be killed then.
-        percpu::preempt_disable();
+        let section = Section::enter();
         let me = percpu::cpu_number().index() as u32 + 1;
         loop {
             // Acquire: pairs with the Release of the last holder, so that its writes are seen.
             match self.holder.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return SpinGuard { lock: self, _interrupts: interrupts },
+                Ok(_) => return SpinGuard { lock: self, _section: section },
                 Err(holder) => assert!(holder != me, "a lock is taken twice on one CPU"),
             }
             cpu::relax();
@@ -68,8 +99,8 @@ impl<T> fmt::Debug for SpinLock<T> {
 #[derive(Debug)]
 pub(crate) struct SpinGuard<'a, T> {
     lock: &'a SpinLock<T>,
-    /// Dropped after the lock is released.
-    _interrupts: InterruptsOff,
+    /// Left after the lock is released.
+    _section: Section,
 }
 
 impl<T> Deref for SpinGuard<'_, T> {
@@ -92,6 +123,76 @@ impl<T> Drop for SpinGuard<'_, T> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire of the next holder.
         self.lock.holder.store(0, Ordering::Release);
-        percpu::preempt_enable();
+    }
+}
+
+/// A value that one task at a time may use, for as long as it likes.
+///
+/// A task that is killed while it holds one leaves it held: only what dies with the task may be behind it.
+pub(crate) struct TaskLock<T> {
+    held: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock hands the value to one task at a time, so it need only be `Send`.
+unsafe impl<T: Send> Sync for TaskLock<T> {}
+
+impl<T> TaskLock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// Takes the lock; while another task has it, others run.
+    pub(crate) fn lock(&self) -> TaskGuard<'_, T> {
+        // Acquire: pairs with the Release of the last holder.
+        while self.held.swap(true, Ordering::Acquire) {
+            crate::task::sched::yield_now();
+        }
+        TaskGuard { lock: self }
+    }
+
+    /// Takes the lock although a task that was killed may hold it.
+    ///
+    /// # Safety
+    ///
+    /// No task that is alive has or takes this lock any more.
+    pub(crate) unsafe fn lock_of_the_dead(&self) -> TaskGuard<'_, T> {
+        self.held.store(true, Ordering::Relaxed);
+        TaskGuard { lock: self }
+    }
+}
+
+impl<T> fmt::Debug for TaskLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskLock").field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+/// The right to use what a [`TaskLock`] protects.
+#[derive(Debug)]
+pub(crate) struct TaskGuard<'a, T> {
+    lock: &'a TaskLock<T>,
+}
+
+impl<T> Deref for TaskGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the guard proves that this task holds the lock.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for TaskGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard proves that this task holds the lock, and it is borrowed exclusively.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for TaskGuard<'_, T> {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire of the next holder.
+        self.lock.held.store(false, Ordering::Release);
     }
 }

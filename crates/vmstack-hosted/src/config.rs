@@ -1,7 +1,6 @@
-//! [`Config`]: what is asked of a machine, and how much address space and memory that takes.
+//! [`Config`]: what is asked of a machine, and how much memory that takes.
 //!
-//! The library checks the shape of the area; here it is only made sure that the range is large enough for it. Context:
-//! arithmetic, any.
+//! The library checks the shape of the area, and says how much address space that takes. Context: arithmetic, any.
 
 use vmstack::{AreaConfig, StackKind, VirtRange};
 
@@ -78,16 +77,6 @@ impl Config {
     #[must_use]
     pub const fn measure(self) -> Self {
         Self { measure: true, ..self }
-    }
-
-    /// The bytes of address space for the area, its records included: at least what it needs, or none if it has no end.
-    pub(crate) fn range_bytes(&self) -> Option<usize> {
-        let guard = self.leading.max(self.trailing);
-        let least = self.stack_size.checked_add(guard)?.max(self.stack_size.checked_mul(2)?);
-        let stride = self.stride.map_or_else(|| least.checked_next_power_of_two(), Some)?;
-        // One stride more to start on a multiple of it, and the guard behind the last.
-        let slots = self.slots.checked_add(1)?.checked_mul(stride)?.checked_add(self.trailing)?;
-        slots.checked_add(self.record_pages().checked_mul(PAGE_SIZE)?)?.checked_next_multiple_of(PAGE_SIZE)
     }
 
     /// Enough pages for the area's records: up to 64 bytes a slot, a page a CPU, and the directory.

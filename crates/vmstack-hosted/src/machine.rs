@@ -10,9 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use std::sync::Arc;
 
-use vmstack::{
-    Cpu as CpuNumber, GeometryError, InitError, MAX_CPUS, MAX_SLOTS, Phase, Platform, StackArea, StackFault, VirtAddr,
-};
+use vmstack::{Cpu as CpuNumber, InitError, Phase, Platform, StackArea, StackFault, VirtAddr, VirtRange};
 
 use crate::arch::PAGE_SIZE;
 use crate::config::Config;
@@ -39,8 +37,6 @@ pub enum MachineError {
     },
     /// The number of frames is zero, or above what a frame number can count.
     Frames,
-    /// No address space has room for so many stacks of this size.
-    TooLarge,
     /// A system call failed.
     System {
         /// What it was for.
@@ -62,7 +58,6 @@ impl fmt::Display for MachineError {
         match self {
             Self::PageSize { page } => write!(f, "the system's pages are {page} bytes, and the port's {PAGE_SIZE}"),
             Self::Frames => write!(f, "a machine has between 1 and {} frames", u32::MAX - 1),
-            Self::TooLarge => write!(f, "no address space has room for so many stacks of this size"),
             Self::System { what, errno } => write!(f, "no {what}: {errno}"),
             Self::Area(error) => fmt::Display::fmt(error, f),
             Self::TooManyMachines { max } => {
@@ -109,7 +104,7 @@ impl Machine {
     ///
     /// [`MachineError`]; then nothing is kept, but for the signal handler.
     pub fn new(config: &Config) -> Result<Self, MachineError> {
-        check(config)?;
+        check_page_size()?;
         let platform = build_platform(config)?;
         let range = platform.space.range();
         let area = StackArea::new(platform);
@@ -232,25 +227,18 @@ impl Drop for Fragmentation<'_> {
     }
 }
 
-/// What must be known before tables are made by these numbers.
-fn check(config: &Config) -> Result<(), MachineError> {
-    let wrong = |error| Err(MachineError::Area(InitError::Geometry(error)));
-    let (slots, cpus) = (config.slots, config.cpus);
+fn check_page_size() -> Result<(), MachineError> {
     match page_size() {
-        PAGE_SIZE => {}
-        page => return Err(MachineError::PageSize { page }),
+        PAGE_SIZE => Ok(()),
+        page => Err(MachineError::PageSize { page }),
     }
-    if slots > MAX_SLOTS {
-        return wrong(GeometryError::TooManySlots { slots, max: MAX_SLOTS });
-    }
-    if cpus > MAX_CPUS {
-        return wrong(GeometryError::TooManyCpus { cpus, max: MAX_CPUS });
-    }
-    Ok(())
 }
 
 fn build_platform(config: &Config) -> Result<Hosted, MachineError> {
-    let bytes = config.range_bytes().ok_or(MachineError::TooLarge)?;
+    let shape = config.area(VirtRange::EMPTY);
+    // Checks the shape too, before tables are made by these numbers.
+    let bytes =
+        StackArea::<Hosted>::bytes_needed(&shape).map_err(|error| MachineError::Area(InitError::Geometry(error)))?;
     let frames = config.frame_count().ok_or(MachineError::Frames)?;
     let id = MACHINES_MADE.fetch_add(1, Ordering::Relaxed);
     let memory = Memory::new(frames, id).map_err(system("memory"))?;

@@ -133,9 +133,10 @@ fn check_headroom() {
 // SAFETY: by condition: (1) `map` maps exactly the pages, not executable, and the region is the area's alone; a process
 // has one address space; (2) frames are mapped in the direct map only, and cleared if they were used before; (3) when
 // mmap returns, Linux has flushed what it replaced from every CPU of the process, so `true` holds at once; (4) a number
-// is held by one thread at a time and is below the machine's number of CPUs; a thread without one says so with a number
-// that the library refuses; (5) tasks of a thread switch only where they yield, which nothing does under a guard, and
-// the signal handler never enters; (6) `zero` clears through the direct map; (7) no method panics; (8) nor calls an area.
+// is held by one thread at a time; a thread without one says so with a number that the library refuses; (5) tasks of a
+// thread switch only where they yield, which nothing does under a guard, and the signal handler never enters; (6) `zero`
+// clears through the direct map; (7) no method panics; (8) nor calls an area; (9) the signal handler says `indispensable`
+// while the thread is inside.
 unsafe impl Platform for Hosted {
     const PAGE_SIZE: usize = PAGE_SIZE;
     type Frames = Frames;

@@ -70,11 +70,9 @@ fn handle(address: VirtAddr, context: *mut libc::c_void) -> bool {
 }
 
 fn judge(area: &StackArea<Hosted>, address: VirtAddr, interrupted: &mut Interrupted<'_>) -> bool {
-    let context = FaultContext {
-        protection: interrupted.is_protection(),
-        indispensable: thread::is_inside(),
-        ..FaultContext::new(area.platform().cpu(), interrupted.instruction())
-    };
+    let context = FaultContext::new(area.platform().cpu(), interrupted.instruction())
+        .protection(interrupted.is_protection())
+        .indispensable(thread::is_inside());
     match area.on_fault(address, interrupted.stack_pointer(), &context) {
         Verdict::Resume => true,
         Verdict::Kill(fault) => match thread::running_at(interrupted.stack_pointer()) {

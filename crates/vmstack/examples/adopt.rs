@@ -27,7 +27,7 @@ struct Tiny {
 unsafe impl Sync for Tiny {}
 
 // SAFETY: `map` opens the pages named and clears them, `unmap` closes them, and nobody else does either; frames are mapped
-// once; every flush is complete when it returns; there is one CPU and it is not interrupted; no method calls the area.
+// once; every flush is complete when it returns; there is one CPU and it is not interrupted; no method calls the area, and nobody is ever killed.
 unsafe impl Platform for Tiny {
     const PAGE_SIZE: usize = PAGE;
     type Frames = Frames;

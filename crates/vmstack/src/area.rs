@@ -136,6 +136,20 @@ impl<P: Platform> StackArea<P> {
         }
     }
 
+    /// The bytes of address space that are enough for an area as `config` says, its records included, wherever the range
+    /// starts. The range of `config` is not looked at: [`VirtRange::EMPTY`](crate::VirtRange::EMPTY) will do.
+    ///
+    /// # Context
+    ///
+    /// Any: arithmetic.
+    ///
+    /// # Errors
+    ///
+    /// [`GeometryError`] if there can be no such area; `RangeTooSmall` if no address space could hold it.
+    pub fn bytes_needed(config: &AreaConfig) -> Result<usize, GeometryError> {
+        Geometry::bytes_needed(config, P::PAGE_SIZE, metadata::sizes::<P>())
+    }
+
     /// Lays the area out as `config` says and maps its directory.
     ///
     /// # Context

@@ -10,7 +10,7 @@
 //!   a guard            the guard, deeper than a page, or the access
 //!                        far above a pointer that left the stack      OverflowJumped
 //!   a guard            the stack below, within a page                 Underflow
-//!   a guard            another stack of the area                      OtherGuard
+//!   a guard            another stack of the area, or its guard        OtherGuard
 //!   a guard            anything else: healthy and far, or nowhere     WildPointer
 //!   a stack            anything                                       InsideStack
 //!   neither            anything                                       Outside
@@ -70,6 +70,7 @@ impl Finding {
 
 /// What the kernel knows about the moment of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct FaultContext {
     /// The CPU on which it happened.
     pub cpu: Cpu,
@@ -87,6 +88,18 @@ impl FaultContext {
     pub const fn new(cpu: Cpu, instruction: VirtAddr) -> Self {
         Self { cpu, instruction, protection: false, indispensable: false }
     }
+
+    /// Whether the page was there, and what was done to it is forbidden.
+    #[must_use]
+    pub const fn protection(self, protection: bool) -> Self {
+        Self { protection, ..self }
+    }
+
+    /// Whether nobody can be killed here.
+    #[must_use]
+    pub const fn indispensable(self, indispensable: bool) -> Self {
+        Self { indispensable, ..self }
+    }
 }
 
 /// What to do about a fault.
@@ -95,7 +108,8 @@ impl FaultContext {
 pub enum Verdict {
     /// Not about this area's stacks: ask the next area, or the rest of the fault handler.
     NotOurs,
-    /// Whoever ran on that stack must not go on. Report, then kill the task, or abandon the handler.
+    /// Whoever made the fault must not go on. Report, then kill the *current* task, or abandon the handler: never "the
+    /// owner of [`stack`](StackFault::stack)", which may be nobody, or somebody who has nothing to do with it.
     Kill(StackFault),
     /// A mapping that this CPU had not seen yet: try the instruction again.
     Resume,
@@ -142,8 +156,8 @@ pub struct StackView {
 impl StackView {
     /// Whether there is a stack at all.
     #[must_use]
-    pub fn exists(&self) -> bool {
-        self.top != VirtAddr::default()
+    pub const fn exists(&self) -> bool {
+        self.top.get() != 0
     }
 
     /// What the stack is for.
@@ -176,19 +190,29 @@ pub struct StackFault {
     pub stack_pointer: VirtAddr,
     /// The instruction.
     pub instruction: VirtAddr,
-    /// The unmapped bytes under every stack of the area.
+    /// The unmapped bytes under every stack of the area, or around the registered stack.
     pub guard_bytes: usize,
     /// How far the address is past the end of the stack whose guard it is in: bytes below the bottom, or from the top up.
     pub beyond: usize,
-    /// The stack that the stack pointer speaks for, or the one nearest to the address.
+    /// The stack that the stack pointer speaks for; for [`Finding::InsideStack`] the one that the address is in. Empty if
+    /// the stack pointer speaks for no stack.
+    ///
+    /// It says where to look, not whom to kill: that is the current task. Check its [`phase`](StackView::phase) before
+    /// reading the stack's memory: unless it is [`Phase::Live`] or [`Phase::Dead`], there may be none.
     pub stack: StackView,
-    /// The stack on the other side of the guard, or the one whose guard was touched from elsewhere.
+    /// The stack on the other side of the guard, or the one whose guard was touched from elsewhere: if `stack` is empty,
+    /// the one nearest to the address.
     pub neighbour: StackView,
 }
 
 impl StackFault {
     /// The version of the layout.
     pub const VERSION: u16 = 1;
+
+    /// The stack that the fault is about: the one that the stack pointer speaks for, or else the one whose guard was touched.
+    pub(crate) const fn subject(&self) -> &StackView {
+        if self.stack.exists() { &self.stack } else { &self.neighbour }
+    }
 }
 
 /// A classified fault: what, and between which slots.
@@ -228,12 +252,12 @@ impl Geometry {
         match self.speaks_for(sp) {
             Speaker::On(slot) if Some(slot) == above && close => Classified::new(Finding::OverflowWalked, above, below),
             Speaker::On(slot) if Some(slot) == below && close => Classified::new(Finding::Underflow, below, above),
-            Speaker::On(slot) if Some(slot) == above => Classified::new(Finding::WildPointer, above, below),
-            Speaker::On(slot) if Some(slot) == below => Classified::new(Finding::WildPointer, below, above),
-            Speaker::On(slot) => Classified::new(Finding::OtherGuard, Some(slot), above.or(below)),
-            Speaker::Under(slot) if Some(slot) == above => self.overflow(address, sp, slot, below, close),
             Speaker::Over(slot) if Some(slot) == below && close => Classified::new(Finding::Underflow, below, above),
-            _ => Classified::new(Finding::WildPointer, self.nearest(address, below, above), None),
+            Speaker::Under(slot) if Some(slot) == above => self.overflow(address, sp, slot, below, close),
+            Speaker::Nobody => Classified::new(Finding::WildPointer, None, self.nearest(address, below, above)),
+            speaker if speaker.slot() == above => Classified::new(Finding::WildPointer, above, below),
+            speaker if speaker.slot() == below => Classified::new(Finding::WildPointer, below, above),
+            speaker => Classified::new(Finding::OtherGuard, speaker.slot(), above.or(below)),
         }
     }
 
@@ -310,6 +334,16 @@ enum Speaker {
     Nobody,
 }
 
+impl Speaker {
+    /// The stack that it speaks for.
+    const fn slot(self) -> Option<SlotIndex> {
+        match self {
+            Self::On(slot) | Self::Under(slot) | Self::Over(slot) => Some(slot),
+            Self::Nobody => None,
+        }
+    }
+}
+
 impl<P: Platform> StackArea<P> {
     /// What a fault at `address` with the stack pointer `stack_pointer` is. Constant time, any context.
     pub fn classify(&self, address: VirtAddr, stack_pointer: VirtAddr) -> Finding {
@@ -328,7 +362,7 @@ impl<P: Platform> StackArea<P> {
         let Some(geometry) = self.geometry() else { return Verdict::NotOurs };
         let classified = geometry.classify(address, stack_pointer);
         match classified.finding {
-            Finding::Outside => self.on_registered_fault(address, stack_pointer, context),
+            Finding::Outside => self.on_registered_fault(geometry, address, stack_pointer, context),
             Finding::InsideStack if self.is_spurious(address, classified.stack, context) => Verdict::Resume,
             _ => self.verdict(self.record_fault(geometry, &classified, address, stack_pointer, context)),
         }
@@ -355,8 +389,9 @@ impl<P: Platform> StackArea<P> {
         stack_pointer: VirtAddr,
         context: &FaultContext,
     ) -> StackFault {
-        // In another stack's guard, the distance is from that stack.
-        let measured = if classified.finding == Finding::OtherGuard { classified.neighbour } else { classified.stack };
+        // The stack pointer's own stack is none of those whose guard it is: the distance is from the other.
+        let elsewhere = classified.finding == Finding::OtherGuard || classified.stack.is_none();
+        let measured = if elsewhere { classified.neighbour } else { classified.stack };
         let beyond = measured.map_or(0, |slot| geometry.beyond(address, slot));
         StackFault {
             guard_bytes: geometry.guard(),
@@ -486,6 +521,16 @@ impl Registry {
     pub(crate) const fn new() -> Self {
         Self { claimed: AtomicUsize::new(0), entries: [const { RegistryEntry::new() }; REGISTERED] }
     }
+
+    /// The stack in whose guard `address` is, what that means, and how far past its end. Where the page above one stack is
+    /// the guard of the next, it is the one that the stack pointer speaks for.
+    fn touched(&self, address: VirtAddr, sp: VirtAddr) -> Option<(ExternalStack, Finding, usize)> {
+        let touched = || {
+            let stacks = self.entries.iter().filter_map(RegistryEntry::read);
+            stacks.filter_map(|stack| stack.classify(address, sp).map(|(finding, beyond)| (stack, finding, beyond)))
+        };
+        touched().find(|(stack, ..)| stack.holds(sp)).or_else(|| touched().next())
+    }
 }
 
 impl RegistryEntry {
@@ -522,6 +567,12 @@ impl RegistryEntry {
 }
 
 impl ExternalStack {
+    /// Whether a stack pointer is on this stack, or has left it downwards and is in its guard. One equal to the top is that
+    /// of an empty stack.
+    fn holds(&self, sp: VirtAddr) -> bool {
+        self.bottom.wrapping_sub(self.guard_bytes) < sp && sp <= self.top
+    }
+
     /// How `address` and the stack pointer relate to this stack, if the address is in one of its guards.
     fn classify(&self, address: VirtAddr, sp: VirtAddr) -> Option<(Finding, usize)> {
         let close = address.distance(sp) <= FRAME_REACH;
@@ -574,18 +625,24 @@ impl<P: Platform> StackArea<P> {
         Ok(())
     }
 
-    fn on_registered_fault(&self, address: VirtAddr, sp: VirtAddr, context: &FaultContext) -> Verdict {
-        for stack in self.registry.entries.iter().filter_map(RegistryEntry::read) {
-            if let Some((finding, beyond)) = stack.classify(address, sp) {
-                let blank = self.blank_fault(finding, address, sp, context);
-                return self.verdict(StackFault {
-                    guard_bytes: stack.guard_bytes,
-                    beyond,
-                    stack: stack.view(),
-                    ..blank
-                });
+    fn on_registered_fault(
+        &self,
+        geometry: &Geometry,
+        address: VirtAddr,
+        sp: VirtAddr,
+        context: &FaultContext,
+    ) -> Verdict {
+        let Some((touched, finding, beyond)) = self.registry.touched(address, sp) else { return Verdict::NotOurs };
+        let speaker = geometry.speaks_for(sp).slot();
+        let (finding, stack, neighbour) = match speaker {
+            _ if finding != Finding::WildPointer || touched.holds(sp) => {
+                (finding, touched.view(), StackView::default())
             }
-        }
-        Verdict::NotOurs
+            Some(_) => (Finding::OtherGuard, self.view(speaker), touched.view()),
+            None => (finding, StackView::default(), touched.view()),
+        };
+        let guard_bytes = touched.guard_bytes;
+        let blank = self.blank_fault(finding, address, sp, context);
+        self.verdict(StackFault { guard_bytes, beyond, stack, neighbour, ..blank })
     }
 }

@@ -295,9 +295,7 @@ impl fmt::Display for GeometryError {
             Self::RangeTooSmall { needed: Some(needed), have } => {
                 write!(f, "the address range has {have} bytes and the slots need {needed}")
             }
-            Self::RangeTooSmall { needed: None, have } => {
-                write!(f, "the address range has {have} bytes and no address space holds so many slots")
-            }
+            Self::RangeTooSmall { needed: None, .. } => write!(f, "no address space holds so many slots of this size"),
         }
     }
 }
@@ -370,21 +368,42 @@ impl Geometry {
     ///
     /// A [`GeometryError`] of its own for each way in which the configuration can be wrong.
     pub(crate) fn new(config: &AreaConfig, page: usize, sizes: MetadataSizes) -> Result<Self, GeometryError> {
+        let range = config.range;
+        let shape = Self::shape(config, page, sizes)?;
+        if !range.start().is_aligned(page) || !range.end().is_aligned(page) {
+            return Err(GeometryError::RangeNotPages { range, page });
+        }
+        shape.placed_in(range)
+    }
+
+    /// The bytes that are enough for `config` with pages of `page` bytes, wherever its range starts.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), but for those that are about the range.
+    pub(crate) fn bytes_needed(config: &AreaConfig, page: usize, sizes: MetadataSizes) -> Result<usize, GeometryError> {
+        let shape = Self::shape(config, page, sizes)?;
+        // A page boundary is at most this far below a multiple of the stride.
+        let hole = shape.stride() - page;
+        let slots = shape.slots().checked_mul(shape.stride());
+        let bytes =
+            slots.and_then(|slots| (shape.metadata_bytes() + hole).checked_add(slots)?.checked_add(shape.trailing));
+        bytes.ok_or(GeometryError::RangeTooSmall { needed: None, have: config.range.bytes() })
+    }
+
+    /// Checks all of `config` but its range, and takes the sizes from it.
+    fn shape(config: &AreaConfig, page: usize, sizes: MetadataSizes) -> Result<Self, GeometryError> {
         check_page(page)?;
         check_stack(config, page)?;
         let guard = check_guards(config, page)?;
         let stride = check_stride(config, guard)?;
         let (slots, cpus) = check_counts(config)?;
-        let range = config.range;
-        if !range.start().is_aligned(page) || !range.end().is_aligned(page) {
-            return Err(GeometryError::RangeNotPages { range, page });
-        }
         let records_per_page = page / sizes.record;
         let blocks_per_page = page / sizes.cpu_block;
         let record_pages = config.slots.div_ceil(records_per_page);
         let cpu_pages = config.cpus.div_ceil(blocks_per_page);
         let directory_pages = (record_pages + cpu_pages).div_ceil(page);
-        let geometry = Self {
+        Ok(Self {
             page,
             size: config.reserved,
             stride_shift: stride.trailing_zeros(),
@@ -392,30 +411,31 @@ impl Geometry {
             trailing: config.trailing.unwrap_or(page),
             cpus,
             kind: config.kind,
-            metadata: range.start(),
             directory_pages,
             record_pages,
             records_per_page,
             cpu_pages,
             blocks_per_page,
-            base: VirtAddr::new(0),
-        };
-        geometry.placed_in(range)
+            ..Self::EMPTY
+        })
+    }
+
+    const fn metadata_bytes(&self) -> usize {
+        (self.directory_pages + self.record_pages + self.cpu_pages) * self.page
     }
 
     /// Finds the base for the slots, and checks that everything fits in `range`.
     fn placed_in(self, range: VirtRange) -> Result<Self, GeometryError> {
         let have = range.bytes();
         let too_small = GeometryError::RangeTooSmall { needed: None, have };
-        let metadata = (self.directory_pages + self.record_pages + self.cpu_pages) * self.page;
-        let slots_at = range.start().checked_add(metadata).ok_or(too_small)?;
+        let slots_at = range.start().checked_add(self.metadata_bytes()).ok_or(too_small)?;
         let base = slots_at.get().checked_next_multiple_of(self.stride()).ok_or(too_small)?;
         let slots = (self.slots as usize).checked_mul(self.stride()).ok_or(too_small)?;
         let end = base.checked_add(slots).and_then(|end| end.checked_add(self.trailing)).ok_or(too_small)?;
         if end > range.end().get() {
             return Err(GeometryError::RangeTooSmall { needed: end.checked_sub(range.start().get()), have });
         }
-        Ok(Self { base: VirtAddr::new(base), ..self })
+        Ok(Self { metadata: range.start(), base: VirtAddr::new(base), ..self })
     }
 
     /// The page size in bytes.

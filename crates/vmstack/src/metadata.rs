@@ -6,7 +6,6 @@
 //! as such* and not touched (INV-FAULT). A page once made is never unmapped.
 
 use core::mem::size_of;
-use core::ptr::NonNull;
 
 use crate::addr::{Cpu, Pages, VirtAddr};
 use crate::cache::CpuBlock;
@@ -23,7 +22,10 @@ const MADE: u8 = 2;
 pub(crate) const fn sizes<P: Platform>() -> MetadataSizes {
     const {
         assert!(size_of::<SlotRecord>() == 32, "a record is 32 bytes");
-        assert!(size_of::<CpuBlock<P>>() <= P::PAGE_SIZE, "Platform::Frames is too large: a batch must fit in a page");
+        assert!(
+            size_of::<CpuBlock<P>>() <= P::PAGE_SIZE,
+            "Platform::Frames or Platform::Ticket is too large: a CPU's block must fit in a page"
+        );
     }
     MetadataSizes { record: size_of::<SlotRecord>(), cpu_block: size_of::<CpuBlock<P>>() }
 }
@@ -142,7 +144,7 @@ impl<'a, P: Platform> Metadata<'a, P> {
         let block = self.geometry.chunk(chunk).wrapping_add(index * size_of::<CpuBlock<P>>());
         // SAFETY: (1) callers have seen the page made, so it is mapped for ever and `fill_blocks` has run; (2) shared
         // access only: what one CPU owns in it is in a cell that wants a guard.
-        unsafe { NonNull::new_unchecked(block.as_mut_ptr::<CpuBlock<P>>()).as_ref() }
+        unsafe { &*block.as_mut_ptr::<CpuBlock<P>>() }
     }
 
     /// The records of all slots that were ever used, for a recount.

@@ -32,19 +32,28 @@ use crate::addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
 ///    [`StackArea::mark_written`](crate::StackArea::mark_written). (INV-ZERO)
 /// 3. After [`flushed`](Self::flushed) returned `true` for a ticket, no CPU holds a translation of any page in the batch
 ///    that the ticket was given for. (INV-FRAME)
-/// 4. [`cpu`](Self::cpu) is below the number of CPUs that the area was initialised with, and no two CPUs that run at the
-///    same time have the same number.
+/// 4. No two CPUs that run at the same time have the same [`cpu`](Self::cpu) number, as far as it is below the number of
+///    CPUs that the area was initialised with. A number at or above that means that this code runs on no CPU of the area:
+///    the library refuses it ([`AllocError::UnknownCpu`](crate::AllocError::UnknownCpu)), and a stack that is given back
+///    there is leaked and counted.
 /// 5. While a [`Guard`](Self::Guard) lives, the code that entered is not moved to another CPU, and no other code that
 ///    enters runs on this CPU (interrupts off, or a scheduler that does not preempt and handlers that never call in).
 /// 6. Where [`dirty`](Self::dirty) or [`zero`](Self::zero) is provided: a page reported clean reads as zero, and a page
 ///    given to `zero` reads as zero afterwards.
 /// 7. No method unwinds.
 /// 8. No method calls into an area.
+/// 9. Code that holds a guard is not killed by a fault handler, for what it was changing would stay half changed: while a
+///    guard is alive on the faulting CPU the kernel sets
+///    [`FaultContext::indispensable`](crate::FaultContext::indispensable), or [`enter`](Self::enter) makes sure beforehand
+///    that the stack has room, by touching memory well below the stack pointer before it enters.
 pub unsafe trait Platform: Sync + Sized {
     /// The page size in bytes: 4,096, 16,384 or 65,536.
     const PAGE_SIZE: usize;
 
     /// Physical frames, owned. Dropping it leaks them; [`give_frames`](Self::give_frames) returns them.
+    ///
+    /// Its size has a limit, and a type that is too large does not compile: eight of them, each with its run of pages, must
+    /// fit in a page beside the rest of a CPU's block. With pages of 4 KiB that leaves 400 bytes for each and more.
     type Frames: Send;
 
     /// Proof of a shootdown that was started. See [`flushed`](Self::flushed).

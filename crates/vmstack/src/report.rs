@@ -44,14 +44,16 @@ impl<P: Platform> fmt::Display for Report<'_, P> {
 
 impl<P: Platform> Report<'_, P> {
     fn headline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StackFault { address, stack, finding, .. } = *self.fault;
+        let StackFault { address, finding, .. } = *self.fault;
+        let stack = self.fault.subject();
         let kind = stack.stack_kind().name();
         let what = if finding == Finding::InsideStack { "was touched" } else { "guard page was hit" };
         writeln!(f, "BUG: {kind} stack {what} at {address} (stack is {}..{})", stack.bottom, stack.top)
     }
 
     fn finding(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StackFault { finding, beyond, stack, stack_pointer, address, .. } = *self.fault;
+        let StackFault { finding, beyond, stack_pointer, address, .. } = *self.fault;
+        let stack = self.fault.subject();
         write!(f, "{}: ", finding.name())?;
         match finding {
             Finding::InsideStack => f.write_str("in ")?,
@@ -59,12 +61,14 @@ impl<P: Platform> Report<'_, P> {
             _ if address < stack.bottom => write!(f, "{beyond} bytes below the bottom of ")?,
             _ => write!(f, "{beyond} bytes above the top of ")?,
         }
-        self.owned(&stack, f)?;
-        writeln!(f, "; stack pointer {stack_pointer}")
+        self.owned(stack, f)?;
+        let nowhere = if self.fault.stack.exists() { "" } else { ", on no stack of the area" };
+        writeln!(f, "; stack pointer {stack_pointer}{nowhere}")
     }
 
     fn place(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StackFault { cpu, instruction, stack, guard_bytes, .. } = *self.fault;
+        let StackFault { cpu, instruction, guard_bytes, .. } = *self.fault;
+        let stack = self.fault.subject();
         write!(f, "cpu {cpu}, instruction {instruction}, ")?;
         if stack.slot == u32::MAX {
             return write!(f, "registered stack, guard {guard_bytes} bytes");
@@ -73,8 +77,8 @@ impl<P: Platform> Report<'_, P> {
     }
 
     fn neighbour(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StackFault { neighbour, finding, .. } = self.fault;
-        if !neighbour.exists() {
+        let StackFault { stack, neighbour, finding, .. } = self.fault;
+        if !(stack.exists() && neighbour.exists()) {
             return Ok(());
         }
         let place = if *finding == Finding::OtherGuard { "the guard is of" } else { "on the other side of the guard:" };

@@ -119,7 +119,7 @@ pub(crate) struct SlotRecord {
 }
 
 impl SlotRecord {
-    #[cfg(any(test, loom))]
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self {
             state: AtomicU64::new(0),
@@ -252,12 +252,12 @@ pub(crate) struct FreeList {
 }
 
 impl FreeList {
-    #[cfg(not(loom))]
+    #[cfg(not(all(loom, test)))]
     pub(crate) const fn new() -> Self {
         Self { head: AtomicU64::new(0) }
     }
 
-    #[cfg(loom)]
+    #[cfg(all(loom, test))]
     pub(crate) fn new() -> Self {
         Self { head: AtomicU64::new(0) }
     }
@@ -398,51 +398,126 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
-mod loom_tests {
+/// Models of the hand-overs: loom tries every order in which two CPUs can do this, and every value that a load may see.
+#[cfg(all(loom, test))]
+mod models {
     use super::{FreeList, Phase, Records, SlotIndex, SlotRecord};
+    use loom::cell::UnsafeCell;
     use loom::sync::Arc;
     use loom::thread;
 
-    struct Table(Vec<SlotRecord>);
+    const SLOTS: u32 = 2;
 
-    impl Records for Table {
+    struct Shared {
+        list: FreeList,
+        records: Vec<SlotRecord>,
+        /// Stands for the memory of a stack: loom reports an access that no hand-over orders.
+        memory: UnsafeCell<u32>,
+    }
+
+    impl Records for Shared {
         fn record(&self, slot: SlotIndex) -> &SlotRecord {
-            &self.0[slot.get() as usize]
+            &self.records[slot.get() as usize]
+        }
+    }
+
+    impl Shared {
+        fn new() -> Arc<Self> {
+            let records = (0..SLOTS).map(|_| SlotRecord::new()).collect();
+            Arc::new(Self { list: FreeList::new(), records, memory: UnsafeCell::new(0) })
+        }
+
+        fn read_memory(&self) {
+            self.memory.with(|_| ());
+        }
+
+        fn write_memory(&self) {
+            self.memory.with_mut(|_| ());
+        }
+
+        fn push(&self, slot: u32) {
+            self.list.push(SlotIndex::new(slot), self);
+        }
+
+        fn pop(&self) -> Option<SlotIndex> {
+            self.list.pop(self)
+        }
+
+        /// Asserts that `held` and what is left on the list are all slots, each once.
+        fn assert_all(&self, held: impl IntoIterator<Item = SlotIndex>) {
+            let left = core::iter::from_fn(|| self.pop());
+            let mut slots: Vec<u32> = left.chain(held).map(SlotIndex::get).collect();
+            slots.sort_unstable();
+            assert!(slots.iter().copied().eq(0..SLOTS), "each slot once: {slots:?}");
         }
     }
 
     #[test]
-    fn exactly_one_of_owner_and_pin_is_last() {
+    fn exactly_one_of_owner_and_pin_is_last_and_it_comes_after_the_other() {
         loom::model(|| {
-            let record = Arc::new(SlotRecord::new());
+            const FIRST_LIFE: u32 = 1;
+            let shared = Shared::new();
+            let reader = Arc::clone(&shared);
+            let pinned = thread::spawn(move || {
+                let record = &reader.records[0];
+                record.pin(FIRST_LIFE).is_ok_and(|()| {
+                    reader.read_memory();
+                    let last = record.unref();
+                    if last {
+                        reader.write_memory();
+                    }
+                    last
+                })
+            });
+            let record = &shared.records[0];
             record.set_phase(Phase::Ready);
-            let generation = record.hand_out(1);
-            let reader = Arc::clone(&record);
-            let pinned = thread::spawn(move || reader.pin(generation).is_ok().then(|| reader.unref()));
+            shared.write_memory();
+            assert_eq!(record.hand_out(7), FIRST_LIFE);
             record.hand_over();
-            let owner_last = record.unref();
-            let pin_last = pinned.join().expect("the reader does not panic").unwrap_or(false);
-            assert!(owner_last ^ pin_last, "the slot is released once, by the last");
+            let owner_was_last = record.unref();
+            if owner_was_last {
+                shared.write_memory();
+            }
+            let pin_was_last = pinned.join().expect("the reader does not panic");
+            assert!(owner_was_last ^ pin_was_last, "the slot is released once, by the last");
         });
     }
 
     #[test]
-    fn two_cpus_never_pop_the_same_slot() {
+    fn a_head_that_was_popped_and_pushed_again_is_not_taken_for_the_old_one() {
         loom::model(|| {
-            let shared = Arc::new((FreeList::new(), Table((0..2).map(|_| SlotRecord::new()).collect())));
-            (0..2).for_each(|i| shared.0.push(SlotIndex::new(i), &shared.1));
+            let shared = Shared::new();
+            (0..SLOTS).for_each(|slot| shared.push(slot));
             let other = Arc::clone(&shared);
             let theirs = thread::spawn(move || {
-                let slot = other.0.pop(&other.1);
-                if let Some(slot) = slot {
-                    other.0.push(slot, &other.1);
+                let (first, second) = (other.pop(), other.pop());
+                if let Some(slot) = first {
+                    other.push(slot.get());
                 }
-                other.0.pop(&other.1)
+                second
             });
-            let mine = shared.0.pop(&shared.1);
+            let mine = shared.pop();
             let theirs = theirs.join().expect("the other CPU does not panic");
-            assert!(mine.is_none() || mine != theirs, "{mine:?} was popped twice");
+            shared.assert_all(mine.into_iter().chain(theirs));
+        });
+    }
+
+    #[test]
+    fn whoever_pops_a_slot_sees_what_was_done_to_it_before_it_was_pushed() {
+        loom::model(|| {
+            let shared = Shared::new();
+            shared.push(0);
+            let other = Arc::clone(&shared);
+            let pushes = thread::spawn(move || {
+                other.write_memory();
+                other.push(1);
+            });
+            let mine = shared.pop();
+            if mine.is_some_and(|slot| slot.get() == 1) {
+                shared.write_memory();
+            }
+            pushes.join().expect("the other CPU does not panic");
+            shared.assert_all(mine);
         });
     }
 }

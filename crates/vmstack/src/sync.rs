@@ -1,7 +1,7 @@
-//! The atomics that this crate uses: `core`'s, or loom's when a model is checked (`--cfg loom`).
+//! The atomics that this crate uses: `core`'s, or loom's when its models are checked (`--cfg loom`, tests only).
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-#[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+#[cfg(all(loom, test))]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};

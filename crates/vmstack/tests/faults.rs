@@ -64,6 +64,7 @@ fn each_finding_is_told_from_the_others() {
         ("a read below a healthy stack", bottom.wrapping_sub(1), bottom.wrapping_add(9000), Finding::WildPointer),
         ("a read above a healthy stack", top, bottom.wrapping_add(1000), Finding::WildPointer),
         ("the guard of another stack", far.bottom().wrapping_sub(8), top.wrapping_sub(64), Finding::OtherGuard),
+        ("the same, off its own stack", far.bottom().wrapping_sub(8), bottom.wrapping_sub(64), Finding::OtherGuard),
         ("a guard from nowhere", bottom.wrapping_sub(8), VirtAddr::new(0x7fff_0000), Finding::WildPointer),
         ("inside a stack", low.bottom().wrapping_add(8), top.wrapping_sub(64), Finding::InsideStack),
         ("null", VirtAddr::new(0), top.wrapping_sub(64), Finding::Outside),
@@ -101,6 +102,42 @@ fn an_address_between_two_stacks_names_both_and_the_one_that_the_pointer_speaks_
 }
 
 #[test]
+fn a_stack_pointer_that_speaks_for_nobody_names_no_stack_but_the_neighbour() {
+    let fake = fake();
+    let area = area_of_kind(&fake, StackKind::Task);
+    let stacks = all_stacks(&area);
+    let (bottom, top) = (stacks[1].bottom(), stacks[1].top());
+    let nowhere = VirtAddr::new(0x7fff_0000);
+    let fault = killed(area.on_fault(bottom.wrapping_sub(8), nowhere, &context()));
+    assert_eq!((fault.finding, fault.beyond), (Finding::WildPointer, 8));
+    assert_eq!((fault.stack.exists(), fault.neighbour.owner), (false, 101));
+    let expected = format!(
+        "BUG: TASK stack guard page was hit at {} (stack is {bottom}..{top})\n\
+         wild pointer: 8 bytes below the bottom of the stack of task 101; \
+         stack pointer {nowhere}, on no stack of the area\n\
+         cpu 1, instruction 0000000000001234, slot 1 life 1, guard 16384 bytes",
+        bottom.wrapping_sub(8),
+    );
+    assert_eq!(area.report(&fault).to_string(), expected);
+    let above = killed(area.on_fault(top.wrapping_add(99), nowhere, &context()));
+    assert_eq!((above.stack.exists(), above.neighbour.owner, above.beyond), (false, 101, 100));
+    assert!(area.report(&above).to_string().contains("100 bytes above the top of the stack of task 101"));
+}
+
+#[test]
+fn a_stack_pointer_off_its_stack_still_speaks_for_it() {
+    let fake = fake();
+    let area = area_of_kind(&fake, StackKind::Task);
+    let stacks = all_stacks(&area);
+    let guilty = &stacks[3];
+    let pointer = guilty.bottom().wrapping_sub(16);
+    let address = stacks[1].bottom().wrapping_sub(8);
+    let fault = killed(area.on_fault(address, pointer, &context()));
+    assert_eq!((fault.finding, fault.beyond), (Finding::OtherGuard, 8));
+    assert_eq!((fault.stack.owner, fault.neighbour.owner), (103, 101));
+}
+
+#[test]
 fn a_record_that_was_never_made_is_seen_as_such() {
     let fake = fake();
     let area = area_of_kind(&fake, StackKind::Task);
@@ -118,7 +155,7 @@ fn a_stack_that_nobody_uses_is_not_touched_with_impunity() {
     let stack = area.alloc(5).unwrap();
     let inside = stack.bottom().wrapping_add(8);
     assert_eq!(area.on_fault(inside, stack.top(), &context()), Verdict::Resume, "live and mapped: a spurious fault");
-    let protection = FaultContext { protection: true, ..context() };
+    let protection = context().protection(true);
     assert_eq!(killed(area.on_fault(inside, stack.top(), &protection)).finding, Finding::InsideStack);
     drop(stack);
     let fault = killed(area.on_fault(inside, inside, &context()));
@@ -135,7 +172,7 @@ fn nobody_is_killed_on_an_emergency_stack_or_where_nobody_can_be() {
     let tasks_memory = self::fake();
     let tasks = area_of_kind(&tasks_memory, StackKind::Task);
     let stack = tasks.alloc(0).unwrap();
-    let init = FaultContext { indispensable: true, ..context() };
+    let init = context().indispensable(true);
     assert!(matches!(tasks.on_fault(stack.bottom().wrapping_sub(8), stack.bottom(), &init), Verdict::Stop(_)));
 }
 
@@ -163,6 +200,54 @@ fn a_registered_stack_is_named_too() {
     (1..16).for_each(|_| area.register(&boot).unwrap());
     assert_eq!(area.register(&boot), Err(RegisterError::Full { max: 16 }));
     assert_eq!(area.register(&boot), Err(RegisterError::Full { max: 16 }));
+}
+
+fn registered(area: &Area<'_>, bottom: usize, owner: usize) -> ExternalStack {
+    let (bottom, top) = (VirtAddr::new(bottom), VirtAddr::new(bottom + 0x4000));
+    let stack = ExternalStack { bottom, top, guard_bytes: 4096, kind: StackKind::Boot, owner };
+    area.register(&stack).unwrap();
+    stack
+}
+
+#[test]
+fn of_two_adjacent_registered_stacks_the_one_is_named_that_the_pointer_speaks_for() {
+    let fake = fake();
+    let area = area_of_kind(&fake, StackKind::Task);
+    // The page between them is the guard of both, whichever was registered first.
+    for base in [0x10_0000, 0x20_0000] {
+        let (first, second) = if base == 0x10_0000 { (0, 0x5000) } else { (0x5000, 0) };
+        registered(&area, base + first, first);
+        registered(&area, base + second, second);
+        let (top, bottom) = (VirtAddr::new(base + 0x4000), VirtAddr::new(base + 0x5000));
+        let seen = |address: VirtAddr, sp: VirtAddr| {
+            let fault = killed(area.on_fault(address, sp, &context()));
+            (fault.finding, fault.stack.owner, fault.beyond)
+        };
+        assert_eq!(seen(bottom.wrapping_sub(8), bottom), (Finding::OverflowWalked, 0x5000, 8));
+        assert_eq!(seen(bottom.wrapping_sub(8), bottom.wrapping_sub(8)), (Finding::OverflowWalked, 0x5000, 8));
+        assert_eq!(seen(top, top.wrapping_sub(8)), (Finding::Underflow, 0, 1));
+        assert_eq!(seen(top.wrapping_add(8), top), (Finding::Underflow, 0, 9));
+        let nobody = killed(area.on_fault(top, VirtAddr::new(0x7fff_0000), &context()));
+        assert_eq!((nobody.finding, nobody.neighbour.owner), (Finding::WildPointer, first), "the first match");
+    }
+}
+
+#[test]
+fn a_registered_stack_whose_guard_is_touched_from_elsewhere_is_the_neighbour() {
+    let fake = fake();
+    let area = area_of_kind(&fake, StackKind::Task);
+    let boot = registered(&area, 0x10_0000, 9);
+    let stack = area.alloc(7).unwrap();
+    let address = boot.bottom.wrapping_sub(8);
+    let task = killed(area.on_fault(address, stack.top().wrapping_sub(64), &context()));
+    assert_eq!((task.finding, task.stack.owner, task.neighbour.owner), (Finding::OtherGuard, 7, 9));
+    let nobody = killed(area.on_fault(address, VirtAddr::new(0x7fff_0000), &context()));
+    assert_eq!((nobody.finding, nobody.stack.exists(), nobody.neighbour.owner), (Finding::WildPointer, false, 9));
+    let text = area.report(&nobody).to_string();
+    let bounds = format!("(stack is {}..{})", boot.bottom, boot.top);
+    assert!(text.contains(&bounds) && text.ends_with("registered stack, guard 4096 bytes"), "{text}");
+    let healthy = killed(area.on_fault(address, boot.top.wrapping_sub(64), &context()));
+    assert_eq!((healthy.finding, healthy.stack.owner), (Finding::WildPointer, 9));
 }
 
 #[test]

@@ -79,6 +79,16 @@ fn a_guard_that_no_address_space_holds_is_an_error_and_not_an_overflow() {
 }
 
 #[test]
+fn the_bytes_needed_have_the_errors_of_the_shape() {
+    let needed = |slots, size| StackArea::<&Fake>::bytes_needed(&AreaConfig::new(VirtRange::EMPTY, slots, size, 1));
+    assert_eq!(needed(0, 4096), Err(GeometryError::NoSlots));
+    assert_eq!(needed(1, 2048), Err(GeometryError::StackTooSmall { size: 2048, min: 4096 }));
+    let endless = AreaConfig::new(VirtRange::EMPTY, 4, 4096, 1).stride(1 << (usize::BITS - 1));
+    let error = GeometryError::RangeTooSmall { needed: None, have: 0 };
+    assert_eq!(StackArea::<&Fake>::bytes_needed(&endless), Err(error));
+}
+
+#[test]
 fn a_page_size_that_no_architecture_has_is_refused() {
     let shape = shape_of::<8192>(|f| f.config(4, 16 << 10));
     assert_eq!(shape, Err(InitError::Geometry(GeometryError::PageSize { page: 8192 })));
@@ -132,6 +142,24 @@ fn shapes() -> impl Strategy<Value = (usize, usize, usize, usize)> {
 }
 
 proptest! {
+    #[test]
+    fn the_bytes_needed_are_enough_wherever_the_range_starts_and_not_many_more(
+        (size, lead, trail, slots) in shapes(),
+        start in 0_usize..64,
+    ) {
+        let fake = Fake::new(2, 64, 8 * MIB, Flush::Now);
+        let config = |range| AreaConfig::new(range, slots, size, 2).leading_guard(lead).trailing_guard(trail);
+        let bytes = StackArea::<&Fake>::bytes_needed(&config(VirtRange::EMPTY)).unwrap();
+        let range = VirtRange::new(fake.range().start().wrapping_add(start * 4096), bytes).unwrap();
+        let area = StackArea::new(&fake);
+        let geometry = unsafe { area.init(&config(range)) }.unwrap();
+        prop_assert!(bytes - geometry.whole_range().bytes() < geometry.stride());
+        let short = VirtRange::new(range.start(), bytes - geometry.stride()).unwrap();
+        let area = StackArea::new(&fake);
+        let refused = unsafe { area.init(&config(short)) }.unwrap_err();
+        prop_assert!(matches!(refused, InitError::Geometry(GeometryError::RangeTooSmall { .. })), "{refused:?}");
+    }
+
     #[test]
     fn every_stack_has_the_guards_that_were_asked((size, lead, trail, slots) in shapes()) {
         let config = |f: &Fake| f.config(slots, size).leading_guard(lead).trailing_guard(trail);

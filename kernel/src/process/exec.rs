@@ -18,14 +18,16 @@ use super::elf::{self, ElfError, Loaded};
 use super::{Layout, Memory};
 use crate::arch::cpu;
 use crate::arch::layout::PAGE_SIZE;
+use crate::mm::heap::{self, OutOfHeap};
 use crate::mm::space::{AddressSpace, SpaceError};
 
+const WORD: usize = size_of::<usize>();
 const STACK_TOP: usize = 0x7fff_ffff_0000;
 const STACK_BYTES: usize = 256 << 10;
 /// Where mappings start.
 const MAPPINGS: usize = 0x7f00_0000_0000;
-/// How many bytes of arguments and environment are accepted.
-pub(crate) const MAX_STRINGS: usize = 128 << 10;
+/// How many bytes of arguments, and of environment, are accepted; eight for each pointer among them.
+pub(crate) const MAX_STRINGS: usize = 64 << 10;
 
 /// Entries of the auxiliary vector, by Linux's numbers.
 mod aux {
@@ -40,11 +42,41 @@ mod aux {
     pub(super) const EXECFN: usize = 31;
 }
 
-/// A program's arguments and environment, as bytes without their final zeros.
+/// Strings one after the other, each ended by a zero.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StringList(Vec<u8>);
+
+impl StringList {
+    /// Adds `string`, of which a zero and what follows it do not count.
+    pub(crate) fn push(&mut self, string: &[u8]) -> Result<(), OutOfHeap> {
+        let string = string.split(|&byte| byte == 0).next().unwrap_or(&[]);
+        heap::reserve(&mut self.0, string.len() + 1)?;
+        self.0.extend_from_slice(string);
+        self.0.push(0);
+        Ok(())
+    }
+
+    /// Bytes in all, zeros included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many strings.
+    fn count(&self) -> usize {
+        self.0.iter().filter(|&&byte| byte == 0).count()
+    }
+
+    /// The strings, without their zeros.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split_inclusive(|&byte| byte == 0).map(|string| string.strip_suffix(&[0]).unwrap_or(string))
+    }
+}
+
+/// A program's arguments and environment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Strings {
-    pub(crate) arguments: Vec<Vec<u8>>,
-    pub(crate) environment: Vec<Vec<u8>>,
+    pub(crate) arguments: StringList,
+    pub(crate) environment: StringList,
 }
 
 /// A program ready to run.
@@ -89,17 +121,8 @@ impl StackBuilder<'_> {
     fn build(mut self, path: &[u8], strings: &Strings, loaded: &Loaded) -> Result<VirtAddr, SpaceError> {
         let name = self.push_string(path)?;
         let random = self.push(&random_bytes())?;
-        let place = |builder: &mut Self, strings: &[Vec<u8>]| -> Result<Vec<usize>, SpaceError> {
-            strings.iter().map(|string| builder.push_string(string).map(VirtAddr::get)).collect()
-        };
-        let arguments = place(&mut self, &strings.arguments)?;
-        let environment = place(&mut self, &strings.environment)?;
-        let mut words = Vec::new();
-        words.push(arguments.len());
-        words.extend(arguments);
-        words.push(0);
-        words.extend(environment);
-        words.push(0);
+        let environment = self.push(&strings.environment.0)?;
+        let arguments = self.push(&strings.arguments.0)?;
         let (headers, count, bytes) = loaded.headers;
         let vector = [
             (aux::PHDR, headers.get()),
@@ -112,11 +135,32 @@ impl StackBuilder<'_> {
             (aux::EXECFN, name.get()),
             (aux::NULL, 0),
         ];
-        words.extend(vector.iter().flat_map(|&(key, value)| [key, value]));
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.at = VirtAddr::new((self.at.get() - bytes.len()) & !15);
-        self.space.load(self.at, &bytes)?;
-        Ok(self.at)
+        let pointers = strings.arguments.count() + strings.environment.count() + 3;
+        let bytes = (pointers + 2 * vector.len()) * WORD;
+        let start = VirtAddr::new((self.at.get() - bytes) & !15);
+        self.at = start;
+        self.word(strings.arguments.count())?;
+        self.pointers(arguments, &strings.arguments)?;
+        self.pointers(environment, &strings.environment)?;
+        vector.iter().try_for_each(|&(key, value)| self.word(key).and_then(|()| self.word(value)))?;
+        Ok(start)
+    }
+
+    /// Writes the next word, upwards.
+    fn word(&mut self, word: usize) -> Result<(), SpaceError> {
+        self.space.load(self.at, &word.to_le_bytes())?;
+        self.at = self.at.wrapping_add(WORD);
+        Ok(())
+    }
+
+    /// Writes pointers to the strings of `list`, which lie from `at` on, and a null pointer.
+    fn pointers(&mut self, at: VirtAddr, list: &StringList) -> Result<(), SpaceError> {
+        let mut at = at;
+        for string in list.iter() {
+            self.word(at.get())?;
+            at = at.wrapping_add(string.len() + 1);
+        }
+        self.word(0)
     }
 }
 

@@ -5,8 +5,6 @@ use alloc::vec::Vec;
 
 use super::archive::Entry;
 use crate::arch::serial::{self, Port};
-use crate::console;
-use crate::crash;
 use crate::syscall::Errno;
 use crate::task::sched;
 
@@ -28,7 +26,7 @@ pub(crate) enum File {
     /// A file of the archive, and how far it was read.
     Data { data: &'static [u8], at: usize },
     /// A text that was made when the file was opened, and how far it was read.
-    Text { text: Arc<str>, at: usize },
+    Text { text: Arc<Vec<u8>>, at: usize },
     /// Writing the name of a crash provokes it.
     Provoke,
 }
@@ -39,26 +37,13 @@ impl File {
         Self::Data { data: entry.data, at: 0 }
     }
 
-    /// Reads into `bytes`, waiting for the console if there is nothing yet.
-    pub(crate) fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Errno> {
+    /// What is left to read of a file that is in memory, and the place to move; `None` for others.
+    pub(crate) fn rest(&mut self) -> Option<(&[u8], &mut usize)> {
         match self {
-            Self::Console => Ok(read_console(bytes)),
-            Self::Null => Ok(0),
-            Self::Data { data, at } => Ok(copy_rest(data, at, bytes)),
-            Self::Text { text, at } => Ok(copy_rest(text.as_bytes(), at, bytes)),
-            Self::Provoke => Err(Errno::INVAL),
+            Self::Data { data, at } => Some((data.get(*at..).unwrap_or(&[]), at)),
+            Self::Text { text, at } => Some((text.get(*at..).unwrap_or(&[]), at)),
+            Self::Console | Self::Null | Self::Provoke => None,
         }
-    }
-
-    /// Writes `bytes`.
-    pub(crate) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Console => console::program_output(bytes),
-            Self::Null => {}
-            Self::Data { .. } | Self::Text { .. } => return Err(Errno::BADF),
-            Self::Provoke => crash::provoke(bytes)?,
-        }
-        Ok(bytes.len())
     }
 
     /// The size of the file, in bytes, if it is one with a size.
@@ -71,20 +56,11 @@ impl File {
     }
 }
 
-/// Copies what comes after `at` to `bytes`, as much as fits, and moves `at`.
-fn copy_rest(data: &[u8], at: &mut usize, bytes: &mut [u8]) -> usize {
-    let rest = data.get(*at..).unwrap_or(&[]);
-    let length = rest.len().min(bytes.len());
-    bytes[..length].copy_from_slice(&rest[..length]);
-    *at += length;
-    length
-}
-
 /// The byte that says that the console's other end has nothing more to say.
 const END_OF_TRANSMISSION: u8 = 4;
 
 /// Waits for at least one byte, and takes what there is.
-fn read_console(bytes: &mut [u8]) -> usize {
+pub(crate) fn read_console(bytes: &mut [u8]) -> usize {
     let mut count = 0;
     while count < bytes.len() {
         match serial::read_byte(Port::Com1) {

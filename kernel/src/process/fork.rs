@@ -7,20 +7,22 @@ use vmstack::VirtAddr;
 use super::exec::{self, Program, Strings};
 use super::files::Files;
 use super::{Memory, Process};
+use crate::arch::features;
 use crate::arch::frame::TrapFrame;
 use crate::arch::trap;
 use crate::boot;
 use crate::syscall::Errno;
-use crate::task::{self, FpuState, NewTask, Task, TaskStack, sched};
+use crate::task::{self, FpuState, NewTask, Task, TaskStack, names, sched};
 
 /// Starts the program at `path` in the archive, as a process without a parent.
 pub(crate) fn start(path: &[u8], strings: &Strings) -> Result<Arc<Process>, Errno> {
     let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
     let Program { memory, entry, stack } = exec::build(path, entry.data, strings)?;
     let id = task::next_id();
-    let process = Process::new(id, Weak::new(), memory, Files::standard());
+    let process = Process::new(id, Weak::new(), memory, Files::standard()).ok_or(Errno::AGAIN)?;
     let fpu = FpuState::initial().ok_or(Errno::NOMEM)?;
-    spawn(&process, base_name(path), fpu, &TrapFrame::user(entry, stack), None)?;
+    names::set(id, base_name(path));
+    spawn(&process, fpu, &TrapFrame::user(entry, stack), false)?;
     Ok(process)
 }
 
@@ -42,10 +44,11 @@ pub(crate) fn fork(frame: &TrapFrame) -> Result<usize, Errno> {
     let me = sched::current();
     let fpu = copy_fpu(&me).ok_or(Errno::NOMEM)?;
     let id = task::next_id();
-    let child = Process::new(id, Arc::downgrade(&parent), memory, files);
+    let child = Process::new(id, Arc::downgrade(&parent), memory, files).ok_or(Errno::AGAIN)?;
     let returning = TrapFrame { rax: 0, ..*frame };
     parent.adopt(Arc::clone(&child));
-    if let Err(error) = spawn(&child, &task::names::of(me.id()), fpu, &returning, Some(&me)) {
+    names::copy(me.id(), id);
+    if let Err(error) = spawn(&child, fpu, &returning, true) {
         child.abandon(&parent);
         return Err(error);
     }
@@ -62,13 +65,7 @@ fn copy_fpu(me: &Task) -> Option<FpuState> {
 }
 
 /// Makes the task of `process`, which enters user mode with the registers of `frame`.
-fn spawn(
-    process: &Arc<Process>,
-    name: &str,
-    fpu: FpuState,
-    frame: &TrapFrame,
-    like: Option<&Task>,
-) -> Result<(), Errno> {
+fn spawn(process: &Arc<Process>, fpu: FpuState, frame: &TrapFrame, forked: bool) -> Result<(), Errno> {
     let id = process.id();
     let stack = TaskStack::new(id).ok_or(Errno::NOMEM)?;
     let place = stack.top().wrapping_sub(size_of::<TrapFrame>());
@@ -76,10 +73,11 @@ fn spawn(
     unsafe { place.as_mut_ptr::<TrapFrame>().write(*frame) };
     let process = Some(Arc::clone(process));
     let below = size_of::<TrapFrame>();
-    let task = Task::new(NewTask { id, name, process, stack, fpu, entry: enter, argument: place.get(), below });
-    if let Some(like) = like {
-        task.set_fs_base(crate::arch::features::user_fs_base());
-        task.set_gs_base(like.gs_base());
+    let task = Task::new(NewTask { id, process, stack, fpu, entry: enter, argument: place.get(), below });
+    if forked {
+        // The parent runs: its bases are in the registers.
+        task.set_fs_base(features::user_fs_base());
+        task.set_gs_base(features::user_gs_base());
     }
     sched::wake(&Arc::new(task));
     Ok(())

@@ -5,13 +5,15 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr};
 
 use crate::mm::space::AddressSpace;
 use crate::mm::tables;
-use crate::sync::{SpinGuard, SpinLock};
+use crate::sync::{SpinGuard, SpinLock, TaskGuard, TaskLock};
+use crate::task::sched::CurrentTask;
 use crate::task::wait::WaitQueue;
 use crate::task::{names, sched};
 
@@ -75,7 +77,7 @@ pub(crate) struct Process {
     id: usize,
     parent: SpinLock<Weak<Process>>,
     children: SpinLock<Vec<Arc<Process>>>,
-    memory: SpinLock<Option<Memory>>,
+    memory: TaskLock<Option<Memory>>,
     /// The root of the page tables: the kernel's own once the memory is gone.
     root: AtomicU64,
     files: SpinLock<Files>,
@@ -85,20 +87,31 @@ pub(crate) struct Process {
     pub(crate) clear_tid: AtomicUsize,
 }
 
+/// The most processes that there can be: what the kernel's heap bears.
+const MAX_PROCESSES: usize = 512;
+
+/// Processes that have a struct.
+static PROCESSES: AtomicUsize = AtomicUsize::new(0);
+
 impl Process {
-    pub(crate) fn new(id: usize, parent: Weak<Self>, memory: Memory, files: Files) -> Arc<Self> {
+    /// A process, or `None` if there are too many.
+    pub(crate) fn new(id: usize, parent: Weak<Self>, memory: Memory, files: Files) -> Option<Arc<Self>> {
+        if PROCESSES.fetch_add(1, Ordering::Relaxed) >= MAX_PROCESSES {
+            PROCESSES.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
         let root = AtomicU64::new(memory.space.root().get());
-        Arc::new(Self {
+        Some(Arc::new(Self {
             id,
             parent: SpinLock::new(parent),
             children: SpinLock::new(Vec::new()),
-            memory: SpinLock::new(Some(memory)),
+            memory: TaskLock::new(Some(memory)),
             root,
             files: SpinLock::new(files),
             end: SpinLock::new(None),
             child_ended: WaitQueue::new(),
             clear_tid: AtomicUsize::new(0),
-        })
+        }))
     }
 
     pub(crate) const fn id(&self) -> usize {
@@ -114,7 +127,7 @@ impl Process {
     }
 
     /// The process's memory, while it has any.
-    pub(crate) fn memory(&self) -> SpinGuard<'_, Option<Memory>> {
+    pub(crate) fn memory(&self) -> TaskGuard<'_, Option<Memory>> {
         self.memory.lock()
     }
 
@@ -182,13 +195,17 @@ impl Process {
 
     /// Ends the process: gives back all that it owns, and tells its parent. The current task is its task.
     pub(crate) fn finish(&self, end: End) {
+        // First the word that a switch back to this task loads, then the register: a preemption in between does no harm.
+        self.root.store(tables::kernel_root().get(), Ordering::Relaxed);
         // SAFETY: the kernel's own tables have everything that the kernel uses.
         unsafe { tables::load() };
-        self.root.store(tables::kernel_root().get(), Ordering::Relaxed);
-        let memory = self.memory.lock().take();
+        // SAFETY: the process's one task is this one, and it is past using its memory.
+        let memory = unsafe { self.memory.lock_of_the_dead() }.take();
         let files = core::mem::take(&mut *self.files.lock());
         let orphans = core::mem::take(&mut *self.children.lock());
         drop((memory, files, orphans));
+        // The task may have been killed while it waited there.
+        self.child_ended.leave();
         *self.end.lock() = Some(end);
         match self.parent.lock().upgrade() {
             Some(parent) => parent.child_ended.wake_all(),
@@ -197,13 +214,35 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        PROCESSES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// There is no child to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NoChild;
 
+/// The process of the current task. Holds no count, so a task that is killed loses nothing with it.
+#[derive(Debug)]
+pub(crate) struct CurrentProcess(CurrentTask);
+
+impl Deref for CurrentProcess {
+    type Target = Arc<Process>;
+
+    fn deref(&self) -> &Arc<Process> {
+        match self.0.process() {
+            Some(process) => process,
+            None => unreachable!("`current` has looked"),
+        }
+    }
+}
+
 /// The process of the current task, if it has one.
-pub(crate) fn current() -> Option<Arc<Process>> {
-    sched::current().process().cloned()
+pub(crate) fn current() -> Option<CurrentProcess> {
+    let task = sched::current();
+    task.process().is_some().then_some(CurrentProcess(task))
 }
 
 /// Ends the current process and its task.

@@ -1,16 +1,19 @@
 //! Calls about files.
 
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 
 use super::{Errno, user};
-use crate::boot;
-use crate::process::files::{PROVOKE, TASK_STACKS};
-use crate::process::{self, File};
+use crate::console::Console;
+use crate::process::files::{PROVOKE, TASK_STACKS, read_console};
+use crate::process::{self, File, Process};
 use crate::story;
+use crate::{boot, crash};
 
 const MAX_PATH: usize = 4096;
 /// How many bytes one call moves at most; the program is told, and asks again.
 const MAX_TRANSFER: usize = 64 << 10;
+/// How many bytes go over the stack at a time.
+const PIECE: usize = 256;
 /// Open for writing, in `open`'s flags.
 const WRITE_FLAGS: usize = 3;
 /// Kinds of files, in `stat`'s mode.
@@ -19,11 +22,27 @@ const REGULAR_FILE: u32 = 0o100_555;
 
 pub(super) fn read(descriptor: usize, buffer: usize, count: usize) -> Result<usize, Errno> {
     let process = process::current().ok_or(Errno::BADF)?;
+    let file = process.files().get(descriptor)?.clone();
+    match file {
+        File::Console => {
+            // Off the heap: it is held for as long as nobody types.
+            let mut bytes = [0; PIECE];
+            let length = read_console(&mut bytes[..count.min(PIECE)]);
+            user::write(buffer, &bytes[..length]).map(|()| length)
+        }
+        File::Null => Ok(0),
+        File::Provoke => Err(Errno::INVAL),
+        File::Data { .. } | File::Text { .. } => read_memory(&process, descriptor, buffer, count),
+    }
+}
+
+/// Reads a file that is in memory.
+fn read_memory(process: &Process, descriptor: usize, buffer: usize, count: usize) -> Result<usize, Errno> {
     let mut file = process.files().get(descriptor)?.clone();
-    let mut bytes = alloc::vec![0; count.min(MAX_TRANSFER)];
-    // The lock is not held: the console may have to be waited for.
-    let length = file.read(&mut bytes)?;
-    user::write(buffer, &bytes[..length])?;
+    let (rest, at) = file.rest().ok_or(Errno::INVAL)?;
+    let length = rest.len().min(count);
+    user::write(buffer, &rest[..length])?;
+    *at += length;
     *process.files().get(descriptor)? = file;
     Ok(length)
 }
@@ -31,23 +50,50 @@ pub(super) fn read(descriptor: usize, buffer: usize, count: usize) -> Result<usi
 pub(super) fn write(descriptor: usize, buffer: usize, count: usize) -> Result<usize, Errno> {
     let process = process::current().ok_or(Errno::BADF)?;
     let file = process.files().get(descriptor)?.clone();
-    file.write(&user::bytes(buffer, count.min(MAX_TRANSFER))?)
+    write_file(&file, buffer, count)
 }
 
 pub(super) fn writev(descriptor: usize, vector: usize, count: usize) -> Result<usize, Errno> {
     if count > 1024 {
         return Err(Errno::INVAL);
     }
-    let mut bytes: Vec<u8> = Vec::new();
+    let process = process::current().ok_or(Errno::BADF)?;
+    let file = process.files().get(descriptor)?.clone();
+    let mut written = 0;
     for index in 0..count {
         let entry = vector.checked_add(index * 16).ok_or(Errno::FAULT)?;
         let (base, length) = (user::word(entry)?, user::word(entry + 8)?);
-        let room = MAX_TRANSFER - bytes.len();
-        bytes.extend(user::bytes(base, length.min(room))?);
+        written += write_file(&file, base, length)?;
     }
-    let process = process::current().ok_or(Errno::BADF)?;
-    let file = process.files().get(descriptor)?.clone();
-    file.write(&bytes)
+    Ok(written)
+}
+
+fn write_file(file: &File, buffer: usize, count: usize) -> Result<usize, Errno> {
+    let count = count.min(MAX_TRANSFER);
+    match file {
+        File::Console => write_console(buffer, count),
+        File::Null => Ok(count),
+        File::Data { .. } | File::Text { .. } => Err(Errno::BADF),
+        File::Provoke => {
+            // On the stack: what a crash leaves there is not missed.
+            let mut name = [0; PIECE];
+            let name = name.get_mut(..count).ok_or(Errno::INVAL)?;
+            user::read(buffer, name)?;
+            crash::provoke(name).map(|()| count)
+        }
+    }
+}
+
+/// Writes to the console, piece by piece, whole as seen by other CPUs.
+fn write_console(buffer: usize, count: usize) -> Result<usize, Errno> {
+    let console = Console::take();
+    for start in (0..count).step_by(PIECE) {
+        let mut bytes = [0; PIECE];
+        let piece = &mut bytes[..PIECE.min(count - start)];
+        user::read(buffer.checked_add(start).ok_or(Errno::FAULT)?, piece)?;
+        console.program_output(piece);
+    }
+    Ok(count)
 }
 
 pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {
@@ -56,7 +102,7 @@ pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {
         b"/dev/null" => File::Null,
         b"/dev/console" | b"/dev/tty" => File::Console,
         PROVOKE => File::Provoke,
-        TASK_STACKS => File::Text { text: story::slots().into(), at: 0 },
+        TASK_STACKS => File::Text { text: Arc::new(story::slots()?), at: 0 },
         path => {
             let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
             if flags & WRITE_FLAGS != 0 {

@@ -50,7 +50,11 @@ pub(super) fn mmap([addr, length, protection, flags, ..]: [usize; 6]) -> Result<
 }
 
 pub(super) fn munmap(addr: usize, length: usize) -> Result<usize, Errno> {
-    let range = pages_around(VirtAddr::new(addr), length)?;
+    let start = VirtAddr::new(addr);
+    if length == 0 || !start.is_aligned(PAGE_SIZE) {
+        return Err(Errno::INVAL);
+    }
+    let range = pages_around(start, length)?;
     with_memory(|memory| Ok(memory.space.unmap(range).map(|()| 0)?))
 }
 

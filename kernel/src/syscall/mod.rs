@@ -14,6 +14,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::arch::frame::TrapFrame;
+use crate::mm::heap::OutOfHeap;
 use crate::mm::space::SpaceError;
 use crate::process::elf::ElfError;
 
@@ -32,6 +33,7 @@ impl Errno {
     pub(crate) const TOOBIG: Self = Self(7);
     pub(crate) const NOEXEC: Self = Self(8);
     pub(crate) const BADF: Self = Self(9);
+    pub(crate) const AGAIN: Self = Self(11);
     pub(crate) const CHILD: Self = Self(10);
     pub(crate) const NOMEM: Self = Self(12);
     pub(crate) const FAULT: Self = Self(14);
@@ -54,6 +56,12 @@ impl From<SpaceError> for Errno {
             SpaceError::BadRange => Self::INVAL,
             SpaceError::Fault(_) => Self::FAULT,
         }
+    }
+}
+
+impl From<OutOfHeap> for Errno {
+    fn from(_: OutOfHeap) -> Self {
+        Self::NOMEM
     }
 }
 
@@ -148,13 +156,14 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
 
 /// User memory of the current process, for the calls.
 mod user {
-    use alloc::vec;
     use alloc::vec::Vec;
 
     use vmstack::VirtAddr;
 
     use super::Errno;
+    use crate::mm::heap;
     use crate::process;
+    use crate::process::exec::StringList;
 
     /// Copies user memory at `addr` into `bytes`.
     pub(super) fn read(addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
@@ -177,14 +186,7 @@ mod user {
         Ok(usize::from_le_bytes(bytes))
     }
 
-    /// `count` bytes of user memory.
-    pub(super) fn bytes(addr: usize, count: usize) -> Result<Vec<u8>, Errno> {
-        let mut bytes = vec![0; count];
-        read(addr, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// A string that ends with a zero, of at most `max` bytes.
+    /// A string that ends with a zero, of at most `max` bytes, without the zero.
     pub(super) fn string(addr: usize, max: usize) -> Result<Vec<u8>, Errno> {
         let mut string = Vec::new();
         loop {
@@ -196,28 +198,27 @@ mod user {
             if string.len() >= max {
                 return Err(Errno::TOOBIG);
             }
+            heap::reserve(&mut string, 1)?;
             string.push(byte[0]);
         }
     }
 
-    /// An array of pointers to strings, ended by a null pointer; all together at most `max` bytes.
-    pub(super) fn strings(addr: usize, max: usize) -> Result<Vec<Vec<u8>>, Errno> {
-        let mut strings = Vec::new();
-        let mut total = 0;
+    /// An array of pointers to strings, ended by a null pointer; with the pointers at most `max` bytes.
+    pub(super) fn strings(addr: usize, max: usize) -> Result<StringList, Errno> {
+        let mut strings = StringList::default();
         if addr == 0 {
             return Ok(strings);
         }
-        loop {
-            let pointer = word(addr.checked_add(strings.len() * 8).ok_or(Errno::FAULT)?)?;
+        for index in 0.. {
+            let pointer = word(addr.checked_add(index * 8).ok_or(Errno::FAULT)?)?;
             if pointer == 0 {
-                return Ok(strings);
+                break;
             }
-            let string = string(pointer, max)?;
-            total += string.len() + 9;
-            if total > max {
+            strings.push(&string(pointer, max)?)?;
+            if strings.bytes() + index * 8 > max {
                 return Err(Errno::TOOBIG);
             }
-            strings.push(string);
         }
+        Ok(strings)
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
     process::rename_current(fork::base_name(&path));
     let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
     debug_assert!(cleared, "zero is canonical");
+    sched::current().reset_fpu();
     *frame = TrapFrame::user(entry, stack);
     Ok(0)
 }

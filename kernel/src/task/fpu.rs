@@ -25,6 +25,13 @@ impl FpuState {
         fpu::init_area(state.bytes()?).then_some(state)
     }
 
+    /// Back to what a program starts with, in the area and in the CPU's registers.
+    pub(crate) fn reset(&mut self) {
+        if self.bytes().is_some_and(fpu::init_area) {
+            self.restore();
+        }
+    }
+
     /// A copy of this one, for a forked task, or `None` if there is no memory.
     pub(crate) fn duplicate(&mut self) -> Option<Self> {
         let mut copy = Self::zeroed()?;

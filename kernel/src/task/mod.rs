@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use vmstack::{PhysAddr, VirtAddr};
 use vmstack_arch::Context;
 
+use crate::arch::cpu::InterruptsOff;
 use crate::control::DirectStack;
 use crate::mm::tables;
 use crate::process::Process;
@@ -127,9 +128,8 @@ pub(crate) fn next_id() -> usize {
 
 /// What a new task is made of.
 #[derive(Debug)]
-pub(crate) struct NewTask<'a> {
+pub(crate) struct NewTask {
     pub(crate) id: usize,
-    pub(crate) name: &'a str,
     pub(crate) process: Option<Arc<Process>>,
     pub(crate) stack: TaskStack,
     pub(crate) fpu: FpuState,
@@ -141,8 +141,7 @@ pub(crate) struct NewTask<'a> {
 
 impl Task {
     /// A task that has not run yet.
-    pub(crate) fn new(new: NewTask<'_>) -> Self {
-        names::set(new.id, new.name);
+    pub(crate) fn new(new: NewTask) -> Self {
         sched::admit();
         let top = new.stack.top().wrapping_sub(new.below);
         // SAFETY: the stack is new and owned here, `below` is a multiple of 16 and leaves room for the context.
@@ -234,6 +233,13 @@ impl Task {
         unsafe { &mut *self.fpu.get() }
     }
 
+    /// Gives the current task's user mode the vector registers that a program starts with.
+    pub(crate) fn reset_fpu(&self) {
+        let _interrupts = InterruptsOff::new();
+        // SAFETY: callers are the task itself; interrupts are off.
+        unsafe { self.fpu() }.reset();
+    }
+
     /// What the scheduler keeps.
     ///
     /// # Safety
@@ -283,7 +289,8 @@ pub(crate) fn spawn_on(
     argument: usize,
 ) -> Arc<Task> {
     let fpu = FpuState::none();
-    let task = Arc::new(Task::new(NewTask { id, name, process: None, stack, fpu, entry, argument, below: 0 }));
+    names::set(id, name);
+    let task = Arc::new(Task::new(NewTask { id, process: None, stack, fpu, entry, argument, below: 0 }));
     sched::wake(&task);
     task
 }

@@ -4,8 +4,7 @@
 //! gone by then, so the name is not looked up there. Entries are overwritten by later tasks with the same number modulo the
 //! table's size; the number in the entry says so, and then only the number is printed.
 
-use alloc::string::String;
-use core::fmt;
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 const ENTRIES: usize = 1024;
@@ -34,9 +33,25 @@ pub(crate) fn set(id: usize, name: &str) {
     entry.id.store(id, Relaxed);
 }
 
-/// The name of task `id`, or a question mark.
-pub(crate) fn of(id: usize) -> String {
-    read(id).map_or_else(|| String::from("?"), |bytes| text(&bytes).map(char::from).collect())
+/// The name of a task, or a question mark.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name(pub(crate) usize);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match read(self.0) {
+            Some(bytes) => text(&bytes).try_for_each(|byte| f.write_char(char::from(byte))),
+            None => f.write_char('?'),
+        }
+    }
+}
+
+/// Gives task `id` the name of task `like`.
+pub(crate) fn copy(like: usize, id: usize) {
+    let bytes = read(like).unwrap_or_default();
+    let mut name = [0; NAME_BYTES];
+    let len = text(&bytes).zip(&mut name).map(|(byte, place)| *place = byte).count();
+    set(id, core::str::from_utf8(&name[..len]).unwrap_or("?"));
 }
 
 fn text(bytes: &[u8; NAME_BYTES]) -> impl Iterator<Item = u8> {
@@ -56,7 +71,7 @@ fn read(id: usize) -> Option<[u8; NAME_BYTES]> {
 }
 
 /// Writes `pid 7 (name)`, or what is known. Any context, the fault path included.
-pub(crate) fn write(id: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+pub(crate) fn write(id: usize, out: &mut dyn Write) -> fmt::Result {
     let Some(bytes) = read(id) else { return write!(out, "pid {id}") };
     write!(out, "pid {id} (")?;
     text(&bytes).try_for_each(|byte| out.write_char(char::from(byte)))?;

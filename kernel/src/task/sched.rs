@@ -15,6 +15,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::mem;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::VirtAddr;
@@ -25,7 +26,7 @@ use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{features, gdt};
 use crate::control;
 use crate::stacks::TASKS;
-use crate::sync::{SpinGuard, SpinLock};
+use crate::sync::{Section, SpinGuard, SpinLock};
 
 /// Timer interrupts a second.
 pub(crate) const TICKS_PER_SECOND: u64 = 100;
@@ -47,12 +48,33 @@ struct RunQueue {
     tasks: usize,
 }
 
-/// The task that runs on this CPU.
+/// The task that runs this code.
+///
+/// Having one means that the task is alive: it cannot end while its own code runs, and it cannot be sent to another task. It
+/// holds no count, so a task that is killed loses nothing with it.
+#[derive(Debug)]
+pub(crate) struct CurrentTask(*const Task);
+
+impl Deref for CurrentTask {
+    type Target = Task;
+
+    fn deref(&self) -> &Task {
+        // SAFETY: the CPU holds a count of the task while it runs, and this is the task's own code (see the type).
+        unsafe { &*self.0 }
+    }
+}
+
+/// The task that runs this code.
 ///
 /// # Panics
 ///
 /// Before [`start_idle`] on this CPU.
-pub(crate) fn current() -> Arc<Task> {
+pub(crate) fn current() -> CurrentTask {
+    CurrentTask(current_pointer())
+}
+
+/// The task that runs this code, with a count of its own.
+pub(super) fn current_counted() -> Arc<Task> {
     let task = current_pointer();
     // SAFETY: (1) `current` is a pointer from `Arc::into_raw`, of which the CPU holds one count while the task runs, and it is the
     // caller's own; (2) the count is raised before an `Arc` is made of it.
@@ -61,15 +83,10 @@ pub(crate) fn current() -> Arc<Task> {
     unsafe { Arc::from_raw(task) }
 }
 
-/// The current task without a count of its own, for the fault path.
-///
-/// # Safety
-///
-/// The reference is not used after the task has switched away for the last time.
-pub(crate) unsafe fn current_ref<'a>() -> Option<&'a Task> {
+/// The current task, if there is one yet, for the fault path.
+pub(crate) fn current_if_any() -> Option<CurrentTask> {
     let task = percpu::current_task() as *const Task;
-    // SAFETY: null before there is a task, and else a live one: the CPU holds a count.
-    unsafe { task.as_ref() }
+    (!task.is_null()).then_some(CurrentTask(task))
 }
 
 fn current_pointer() -> *const Task {
@@ -99,8 +116,9 @@ pub(crate) fn wake(task: &Arc<Task>) {
             drop(queue);
             crate::interrupts::poke_others();
         }
-        State::Running => scheduling.woken = true,
-        State::Queued | State::Dead => {}
+        // Queued: it was preempted on its way to block. The wake must not be lost.
+        State::Running | State::Queued => scheduling.woken = true,
+        State::Dead => {}
     }
 }
 
@@ -128,7 +146,7 @@ pub(crate) fn block() {
 
 /// Waits until the tick `at`, or until somebody wakes the task.
 pub(crate) fn sleep_until(at: u64) {
-    let task = current();
+    let task = current_counted();
     {
         let mut queue = QUEUE.lock();
         // SAFETY: the lock is held.
@@ -187,15 +205,14 @@ fn wake_sleepers(now: u64) {
 
 /// Ends the current task: its stack goes to the next one.
 pub(crate) fn exit() -> ! {
-    let task = current();
-    let interrupts = InterruptsOff::new();
+    // Nothing may come between the hand-over and the last switch.
+    let _interrupts = InterruptsOff::new();
     // SAFETY: the task is the current one, and this is its last act.
-    match unsafe { task.take_stack() } {
-        TaskStack::Mapped(stack) => stack.hand_over(&interrupts),
+    match unsafe { current().take_stack() } {
+        TaskStack::Mapped(stack) => stack.hand_over(&Section::enter()),
         TaskStack::Direct(stack) => stack.hand_over(),
         TaskStack::Gone => {}
     }
-    drop(task);
     leave_cpu(|scheduling| {
         scheduling.state = State::Dead;
         true
@@ -259,6 +276,8 @@ fn switch_to(next: *const Task, queue: SpinGuard<'_, RunQueue>) {
 fn after_switch() {
     let previous = PREVIOUS[percpu::cpu_number().index()].load(Ordering::Relaxed);
     let previous = VirtAddr::new(previous).as_mut_ptr::<Task>().cast_const();
+    // Until the dead task's stack and struct are dealt with, nobody is killed here: they would be lost.
+    let _section = Section::enter();
     // SAFETY: the lock was taken by the task that switched to this one, which forgot its guard.
     unsafe { QUEUE.force_unlock() };
     TASKS.reap();
@@ -299,9 +318,7 @@ fn enter_user_state(task: &Task) {
     if task.process().is_some() {
         // SAFETY: the task does not run yet, and the lock is held.
         unsafe { task.fpu() }.restore();
-        // They were read from the registers, or accepted by `arch_prctl`: they are valid.
-        let valid = features::set_user_fs_base(task.fs_base()) && features::set_user_gs_base(task.gs_base());
-        debug_assert!(valid, "a task's segment bases are not canonical");
+        features::restore_user_bases(task.fs_base(), task.gs_base());
     }
 }
 

@@ -23,7 +23,7 @@ impl WaitQueue {
     pub(crate) fn wait_for<T>(&self, mut ready: impl FnMut() -> Option<T>) -> T {
         loop {
             // On the queue before asking: what happens after the question wakes us.
-            self.0.lock().push(sched::current());
+            self.0.lock().push(sched::current_counted());
             if let Some(value) = ready() {
                 self.leave();
                 return value;
@@ -33,7 +33,8 @@ impl WaitQueue {
         }
     }
 
-    fn leave(&self) {
+    /// Takes the current task off the queue, if it is there.
+    pub(crate) fn leave(&self) {
         let me = sched::current().id();
         self.0.lock().retain(|task| task.id() != me);
     }

@@ -288,10 +288,14 @@ mod tests {
         let pointer = &raw mut *state;
         // SAFETY: the stack is ours and empty.
         state.other = unsafe { Context::new(high, other, pointer.expose_provenance()) };
+        // SAFETY: a field of `state`, which stays where it is.
+        let here = unsafe { &raw mut (*pointer).main };
+        // SAFETY: the same.
+        let there = unsafe { &raw const (*pointer).other };
         for round in 1..4 {
             state.log.push(round);
             // SAFETY: `other` is new, or was suspended by its own switch.
-            unsafe { switch(&raw mut (*pointer).main, &raw const (*pointer).other) };
+            unsafe { switch(here, there) };
         }
         assert_eq!(state.log, [1, 10, 2, 20, 3, 30]);
         assert!(state.inside);

@@ -132,6 +132,18 @@ impl Drop for InterruptsOff {
     }
 }
 
+/// How many bytes of stack a section may need that must not be cut short by an overflow.
+pub(crate) const HEADROOM: usize = 3072;
+
+/// Touches the stack [`HEADROOM`] bytes below here: where there is not so much, the overflow comes now, before anything is held.
+///
+/// The page below the stack is its guard, so the read faults there, and the fault is the overflow that it announces.
+#[inline(always)]
+pub(crate) fn check_headroom() {
+    // SAFETY: reads a word of this stack or of the guard under it, into a register that is not used.
+    unsafe { asm!("mov {0}, [rsp - {1}]", out(reg) _, const HEADROOM, options(nostack, preserves_flags, readonly)) };
+}
+
 /// The cycle counter. Other CPUs' counters may differ, and its rate is measured by `pit::calibrate`.
 #[must_use]
 pub(crate) fn cycles() -> u64 {

@@ -192,6 +192,21 @@ fn read_cr4() -> u64 {
     value
 }
 
+/// Sets the bases that user mode will see to what they were: any that user mode itself could set, with WRFSBASE and WRGSBASE
+/// in the kernel's half too. One that is not canonical becomes zero.
+///
+/// To be called on every switch to a user task: after a #DF that killed the one before, the registers hold anything.
+pub(crate) fn restore_user_bases(fs: VirtAddr, gs: VirtAddr) {
+    let canonical = |base: VirtAddr| {
+        let base = base.get() as u64;
+        if matches!(base >> 47, 0 | 0x1_ffff) { base } else { 0 }
+    };
+    // SAFETY: canonical, and the kernel itself does not use FS.
+    unsafe { msr::FS_BASE.write(canonical(fs)) };
+    // SAFETY: canonical; the kernel's own base is in `GS_BASE` now, and comes back with `swapgs`.
+    unsafe { msr::KERNEL_GS_BASE.write(canonical(gs)) };
+}
+
 /// The FS base of the current task: what its user mode set, where it can set it.
 #[must_use]
 pub(crate) fn user_fs_base() -> VirtAddr {
@@ -227,8 +242,6 @@ pub(crate) fn user_gs_base() -> VirtAddr {
 }
 
 /// Sets the GS base that user mode will see. Returns whether it was valid: below the end of user space.
-///
-/// To be called on every switch to a user task: after a #DF that killed the one before, the register holds anything.
 #[must_use]
 pub(crate) fn set_user_gs_base(base: VirtAddr) -> bool {
     if base >= super::layout::USER_END {
