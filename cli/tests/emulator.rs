@@ -16,7 +16,7 @@ use serde_json::Value;
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
 /// The names that scripts read.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "control.neighbour_corrupted",
     "control.thread_info_corrupted",
     "control.mapped_thread_info_corrupted",
@@ -26,6 +26,7 @@ const NAMES: [&str; 14] = [
     "fragmentation.direct_fails",
     "fragmentation.virtual_succeeds",
     "guard.frames",
+    "protection.writable_text",
     "balance.frames",
     "balance.slots",
     "cost.page_table_bytes_per_stack",

@@ -131,12 +131,14 @@ fn find_archive(info: &StartInfo) {
     }
 }
 
-/// Makes the stacks of the image known to reports.
+/// Makes the stacks of the image known to reports, and their guards' frames free.
 fn register_boot_stacks() {
     for (_, stack) in &arch::stacks::ALL {
         let (bottom, top) = (stack.range().start(), stack.range().end());
         let external = ExternalStack { bottom, top, guard_bytes: layout::PAGE_SIZE, kind: StackKind::Boot, owner: 0 };
         TASKS.register(&external).unwrap_or_else(|error| fail(format_args!("{error}")));
+        // Guards take no frame: theirs are unmapped by now, and of use elsewhere.
+        stack.guards().into_iter().for_each(|guard| frames::give(layout::image_to_phys(guard), 0));
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) fn tell() {
     sched::settle();
     fragmentation();
     fact!("guard.frames", "{}", guard_frames());
+    fact!("protection.writable_text", "{}", tables::writable_text());
     let after = Balance::take();
     fact!("balance.frames", "{} {}", before.frames, after.frames);
     fact!("balance.tables", "{} {}", before.tables, after.tables);

@@ -29,6 +29,13 @@ pub(super) fn guard_frames(facts: &Transcript) -> Result<Finding, BadFact> {
     Ok(Finding::new(frames == 0, detail).with_figure(frames))
 }
 
+/// W^X: what can be executed cannot be written, under any address.
+pub(super) fn writable_text(facts: &Transcript) -> Result<Finding, BadFact> {
+    let pages = facts.number("protection.writable_text")?;
+    let detail = format!("{pages} mappings through which the kernel's code could be written, the direct map included");
+    Ok(Finding::new(pages == 0, detail).with_figure(pages))
+}
+
 /// INV-COUNT, for frames. The figure is what was lost; negative when there are more than before.
 pub(super) fn balance_frames(facts: &Transcript) -> Result<Finding, BadFact> {
     let [before, after] = facts.numbers("balance.frames")?;

@@ -32,6 +32,7 @@ pub(super) const SCENE: Scene = Scene {
         Claim { name: "fragmentation.direct_fails", unit: "stacks", judge: memory::direct_fails },
         Claim { name: "fragmentation.virtual_succeeds", unit: "stacks", judge: memory::virtual_succeeds },
         Claim { name: "guard.frames", unit: "frames", judge: memory::guard_frames },
+        Claim { name: "protection.writable_text", unit: "pages", judge: memory::writable_text },
         Claim { name: "balance.frames", unit: "frames", judge: memory::balance_frames },
         Claim { name: "balance.slots", unit: "slots", judge: memory::balance_slots },
         Claim { name: "cost.page_table_bytes_per_stack", unit: "bytes", judge: memory::page_tables },

@@ -6,42 +6,11 @@ use crate::console::Transcript;
 use crate::outcome::Outcome;
 use crate::screen::tests::Written;
 
-const CONTROL: &str = "\
-fact control.victim.range 0xffff888000100000 0xffff888000104000
-fact control.neighbour.owner 5
-fact control.neighbour.word 0xffff8880000ffff8 0x1111 0x4141414141414141
-fact control.thread_info.word 0xffff888000100000 7 0x4141414141414141
-fact control.faults 0
-";
-
-const STORY: &str = "\
-booting
-BUG: TASK stack guard page was hit at ffffc90000003ff8 (stack is ffffc90000004000..ffffc90000008000)
- recurse+0x18
-fact cpu1.tick 3
----[ end trace ]---
-fact overflow.wait 4 139
-fact overflow.alive 6
-fact overflow.expected 6
-fact fragmentation.free 1048576
-fact fragmentation.direct.got 0
-fact fragmentation.virtual.got 60
-fact guard.frames 0
-fact balance.frames 50000 50000
-fact balance.tables 4 4
-fact balance.slots 0
-fact cost.page_table_bytes 100 4096
-fact area.slot 0 live 1024 16384 2 init
-marker end-of-story
-";
-
-const COUNT: &str = "\
-fact cost.calibration 100000 100003
-fact cost.virtual.p50 900
-fact cost.virtual.clear 520
-fact cost.direct.p50 800
-fact cost.direct.clear 640
-";
+// What each boot prints when all is well. `tests/fake-emulator.sh` prints the same.
+const CONTROL: &str = include_str!("../../tests/boots/control-direct.txt");
+const CONTROL_MAPPED: &str = include_str!("../../tests/boots/control-mapped.txt");
+const STORY: &str = include_str!("../../tests/boots/story.txt");
+const COUNT: &str = include_str!("../../tests/boots/count.txt");
 
 fn judge(scene: &Scene, log: &str) -> Vec<Check> {
     scene.judge(Outcome::Orderly, &Transcript::of(log))
@@ -66,7 +35,8 @@ fn the_checks_are_those_that_scripts_know() {
         names.join(" "),
         "control.neighbour_corrupted control.thread_info_corrupted \
         control.mapped_thread_info_corrupted overflow.reported_once overflow.task_killed overflow.survivors \
-        fragmentation.direct_fails fragmentation.virtual_succeeds guard.frames balance.frames balance.slots \
+        fragmentation.direct_fails fragmentation.virtual_succeeds guard.frames protection.writable_text \
+        balance.frames balance.slots \
         cost.page_table_bytes_per_stack cost.alloc_free_virtual cost.alloc_free_direct"
     );
 }
@@ -82,9 +52,8 @@ fn each_scene_boots_as_the_contract_says() {
 
 #[test]
 fn good_transcripts_pass() {
-    let mapped = "fact control.mapped_thread_info.word 0x10 1 2\nfact control.faults 0\n";
     for (scene, log) in
-        [(control::DIRECT, CONTROL), (control::MAPPED, mapped), (overflow::SCENE, STORY), (cost::SCENE, COUNT)]
+        [(control::DIRECT, CONTROL), (control::MAPPED, CONTROL_MAPPED), (overflow::SCENE, STORY), (cost::SCENE, COUNT)]
     {
         let checks = judge(&scene, log);
         assert!(all_hold(&checks) && checks.len() == scene.claims.len(), "{checks:#?}");
@@ -118,6 +87,7 @@ fn each_other_claim_of_the_story_can_fall_short() {
         ("direct.got 0", "direct.got 1", "fragmentation.direct_fails"),
         ("virtual.got 60", "virtual.got 0", "fragmentation.virtual_succeeds"),
         ("guard.frames 0", "guard.frames 1", "guard.frames"),
+        ("writable_text 0", "writable_text 1", "protection.writable_text"),
         ("50000 50000", "50000 49999", "balance.frames"),
         ("balance.slots 0", "balance.slots 1", "balance.slots"),
         ("bytes 100 4096", "bytes 0 0", "cost.page_table_bytes_per_stack"),

@@ -29,3 +29,7 @@ compile_error!("vmstack-arch has no module for this architecture yet");
 
 mod walk;
 pub use walk::{Frame, Walk, frames};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -74,3 +74,7 @@ pub use platform::{Guard, Hosted, HostedError};
 pub use sys::Errno;
 pub use task::{Death, Ended, Outcome, TaskId};
 pub use trace::{Run, Trace};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

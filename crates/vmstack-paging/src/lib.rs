@@ -68,4 +68,8 @@ pub use memory::TableMemory;
 pub use table::{Slot, Table};
 pub use visit::Census;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 const _: () = assert!(usize::BITS == 64, "the formats have 64-bit virtual addresses: build for a 64-bit target");

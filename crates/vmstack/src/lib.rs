@@ -62,3 +62,7 @@ pub use slots::{Phase, PinError};
 #[cfg(not(all(loom, test)))]
 pub use stack::{KernelStack, Pin, RawStack, StackId};
 pub use usage::{Counters, Recount};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -14,10 +14,11 @@
 //!
 //! [`translate`] may be called in the fault path. What makes tables takes the frame allocator's lock.
 
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr, VirtRange};
-use vmstack_paging::{Access, Attributes, Level, MapError, Mapper, Table, TableMemory, X86_64};
+use vmstack_paging::{Access, Attributes, Format as _, Level, MapError, Mapper, Table, TableMemory, X86_64};
 
 use super::frames::{self, FrameRange};
 use crate::arch::cpu;
@@ -183,4 +184,20 @@ fn map_image() -> Result<(), MapError> {
 /// The physical address of `addr` in the kernel's tables. Any context.
 pub(crate) fn translate(addr: VirtAddr) -> Option<PhysAddr> {
     kernel().translate(addr).map(|(frame, _)| frame)
+}
+
+/// Pages that can be executed under one address and written under any: found by looking at every leaf of the upper half (W^X).
+pub(crate) fn writable_text() -> usize {
+    let text = Image::linked().text;
+    let low = image_to_phys(text.start()).get();
+    let high = image_to_phys(text.end()).get();
+    let mut found = 0;
+    let walked: ControlFlow<()> = kernel().for_each_leaf(upper_half(), |leaf| {
+        let bytes = Format::leaf_bytes(leaf.level).unwrap_or(PAGE_SIZE) as u64;
+        let overlaps = leaf.frame.get() < high && low < leaf.frame.get() + bytes;
+        found += usize::from(overlaps && leaf.attributes.access().is_writable());
+        ControlFlow::Continue(())
+    });
+    debug_assert!(walked.is_continue());
+    found
 }

@@ -23,15 +23,21 @@ const WORKERS: usize = 6;
 const NAPS: usize = 40;
 const NAP: Duration = Duration::from_millis(10);
 
-/// Computes, sleeps, and checks that what it computed is right.
+/// Computes, sleeps, and checks that what it computed is right: in integers, and in vector registers, which others use meanwhile.
 fn work() -> i32 {
-    let mut sum = 0_u64;
+    let (mut sum, mut product) = (0_u64, 1.0_f64);
     for nap in 0..NAPS as u64 {
         sum += (0..1000).map(|n| black_box(n) * nap).sum::<u64>();
+        product = step(product);
         thread::sleep(NAP);
     }
     let expected: u64 = (0..NAPS as u64).map(|nap| 499_500 * nap).sum();
-    i32::from(sum != expected)
+    let expected_product = (0..NAPS).fold(1.0, |product, _| step(product));
+    i32::from(sum != expected || product.to_bits() != expected_product.to_bits())
+}
+
+fn step(product: f64) -> f64 {
+    black_box(product) * f64::from(std::process::id()).sqrt() + 0.1
 }
 
 /// Overflows its kernel stack. It exits only if that did not happen.

@@ -1,13 +1,13 @@
 //! The stacks that are part of the image: what the boot CPU stands on until it has mapped better ones, and the last
 //! resort.
 //!
-//! Each is preceded by a page that nothing uses. The boot tables map the image in pages of 2 MiB, so that page is no
-//! guard yet; whoever makes the final tables leaves it unmapped, and then it is one (INV-GUARD).
+//! Each lies between two pages that nothing uses. The boot tables map the image in pages of 2 MiB, so those pages are no
+//! guards yet; whoever makes the final tables leaves them unmapped and may use their frames, and then they are (INV-GUARD).
 //!
 //! ```text
 //! guard   4 KiB   unmapped in the final tables
 //! stack   16 KiB  grows down towards the guard
-//! top             aligned to 16 bytes; the first push writes below it
+//! guard   4 KiB   unmapped in the final tables; its start is the stack's top, the first push writes below it
 //! ```
 //!
 //! A stack here is written by a CPU's pushes, never through a reference: `UnsafeCell` says so to the compiler.
@@ -22,11 +22,12 @@ use super::layout::PAGE_SIZE;
 /// The size of each stack of the image, without its guard, in bytes.
 pub(crate) const STACK_BYTES: usize = 16 * 1024;
 
-/// A page that becomes a guard, and a stack above it.
+/// A page that becomes a guard, a stack above it, and another guard.
 #[repr(C, align(4096))]
 pub(crate) struct StaticStack {
-    guard: UnsafeCell<[u8; PAGE_SIZE]>,
+    below: UnsafeCell<[u8; PAGE_SIZE]>,
     stack: UnsafeCell<[u8; STACK_BYTES]>,
+    above: UnsafeCell<[u8; PAGE_SIZE]>,
 }
 
 // SAFETY: no reference to the bytes is ever made; a CPU uses a stack as its stack, and no two CPUs the same one.
@@ -37,12 +38,16 @@ pub(crate) const TOP_OFFSET: usize = offset_of!(StaticStack, stack) + STACK_BYTE
 
 impl StaticStack {
     pub(crate) const fn new() -> Self {
-        Self { guard: UnsafeCell::new([0; PAGE_SIZE]), stack: UnsafeCell::new([0; STACK_BYTES]) }
+        Self {
+            below: UnsafeCell::new([0; PAGE_SIZE]),
+            stack: UnsafeCell::new([0; STACK_BYTES]),
+            above: UnsafeCell::new([0; PAGE_SIZE]),
+        }
     }
 
-    /// The page below the stack, to be left unmapped.
-    pub(crate) fn guard(&self) -> VirtRange {
-        VirtRange::new(VirtAddr::of(self.guard.get()), PAGE_SIZE).unwrap_or(VirtRange::EMPTY)
+    /// The pages below and above the stack, to be left unmapped.
+    pub(crate) fn guards(&self) -> [VirtAddr; 2] {
+        [VirtAddr::of(self.below.get()), VirtAddr::of(self.above.get())]
     }
 
     /// The stack itself.
@@ -84,5 +89,5 @@ pub(crate) static ALL: [(&str, &StaticStack); 7] = [
 
 /// Whether the page at `page` is one of their guards.
 pub(crate) fn is_guard(page: VirtAddr) -> bool {
-    ALL.iter().any(|(_, stack)| stack.guard().contains(page))
+    ALL.iter().any(|(_, stack)| stack.guards().contains(&page))
 }
