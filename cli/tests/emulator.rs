@@ -128,7 +128,7 @@ fn an_overflow_kills_the_program_and_the_report_is_shown() -> Result<(), Failed>
     expect(output.status.code() == Some(128 + 11) && reports == 1 && resolved, &output)
 }
 
-fn the_control_does_not_survive_what_the_mapped_stack_does() -> Result<(), Failed> {
+fn the_control_does_not_survive_an_overflow() -> Result<(), Failed> {
     // What an unguarded overflow does is anybody's guess: the machine may panic, reset or hang. It does not go on.
     let mut command = vmstack(&["run", "--stacks", "direct", "--program", &program("crash"), "EXHAUST_STACK"]);
     let output = command.env("VMSTACK_TIME_LIMIT", "10").output()?;
@@ -161,6 +161,22 @@ fn an_emulator_that_is_killed_is_a_failure_and_said() -> Result<(), Failed> {
     expect(output.status.code() == Some(1) && said, &output)
 }
 
+fn a_program_that_spins_does_not_stop_others() -> Result<(), Failed> {
+    let output = run(&["run", "--cpus", "1", "--program", &program("preempt")])?;
+    let said = output.stdout == b"ran 5 times beside a child that never stops\n";
+    expect(output.status.code() == Some(0) && said, &output)
+}
+
+/// A few times in CI; `VMSTACK_TEST_STORIES=50 cargo test --test emulator` for a person.
+fn the_story_holds_again_and_again() -> Result<(), Failed> {
+    let times = std::env::var("VMSTACK_TEST_STORIES").ok().and_then(|times| times.parse().ok()).unwrap_or(3);
+    for _ in 0..times {
+        let output = run(&["run", "--on", "x86_64", "--json", "-"])?;
+        expect(output.status.code() == Some(0), &output)?;
+    }
+    Ok(())
+}
+
 /// A trial of each function, by its name.
 macro_rules! trials {
     ($($test:ident,)*) => { vec![$(Trial::test(stringify!($test), $test)),*] };
@@ -172,8 +188,10 @@ fn program_trials() -> Vec<Trial> {
         a_program_reads_what_the_command_is_given,
         a_shell_forks_executes_and_waits,
         an_overflow_kills_the_program_and_the_report_is_shown,
-        the_control_does_not_survive_what_the_mapped_stack_does,
+        the_control_does_not_survive_an_overflow,
         an_emulator_that_is_killed_is_a_failure_and_said,
+        a_program_that_spins_does_not_stop_others,
+        the_story_holds_again_and_again,
     ]
 }
 
