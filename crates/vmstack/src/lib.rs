@@ -32,13 +32,20 @@ mod area;
 #[cfg(not(all(loom, test)))]
 mod cache;
 #[cfg(not(all(loom, test)))]
+mod classify;
+mod config;
+#[cfg(not(all(loom, test)))]
 mod fault;
 mod geometry;
+#[cfg(not(all(loom, test)))]
+mod here;
 #[cfg(not(all(loom, test)))]
 mod metadata;
 mod platform;
 #[cfg(not(all(loom, test)))]
 mod reclaim;
+#[cfg(not(all(loom, test)))]
+mod registry;
 #[cfg(not(all(loom, test)))]
 mod report;
 mod slots;
@@ -51,11 +58,14 @@ pub use addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
 #[cfg(not(all(loom, test)))]
 pub use area::{AllocError, InitError, StackArea};
 #[cfg(not(all(loom, test)))]
-pub use fault::{ExternalStack, FaultContext, Finding, RegisterError, StackFault, StackView, Verdict};
-pub use geometry::{
-    AreaConfig, Geometry, GeometryError, MAX_CPUS, MAX_SLOTS, MAX_STACK_SIZE, MIN_STACK_SIZE, SlotIndex, StackKind,
-};
+pub use classify::Finding;
+pub use config::{AreaConfig, GeometryError, MAX_CPUS, MAX_SLOTS, MAX_STACK_SIZE, MIN_STACK_SIZE, StackKind};
+#[cfg(not(all(loom, test)))]
+pub use fault::{FaultContext, StackFault, StackView, Verdict};
+pub use geometry::{Geometry, SlotIndex};
 pub use platform::{NotMapped, Platform, Unmapped};
+#[cfg(not(all(loom, test)))]
+pub use registry::{ExternalStack, RegisterError};
 #[cfg(not(all(loom, test)))]
 pub use report::Report;
 pub use slots::{Phase, PinError};

@@ -12,8 +12,8 @@
 
 use core::mem::MaybeUninit;
 
-use crate::area::Here;
 use crate::geometry::{Place, SlotIndex};
+use crate::here::Here;
 use crate::platform::{Platform, Unmapped};
 use crate::slots::{Phase, Records};
 

@@ -16,7 +16,8 @@
 use core::fmt;
 
 use crate::area::StackArea;
-use crate::fault::{Finding, StackFault, StackView};
+use crate::classify::Finding;
+use crate::fault::{StackFault, StackView};
 use crate::platform::Platform;
 
 /// A [`StackFault`] with what is needed to name owners. Implements [`Display`](fmt::Display).
