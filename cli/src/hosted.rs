@@ -15,10 +15,11 @@ const COLUMNS: usize = 80;
 const NO_CONTROL: &str = "the control needs stacks without guards, which only the kernel has";
 const NO_COUNTING: &str = "instructions and page tables are counted in the kernel; a process does not see its own";
 /// What is skipped, and why.
-const SKIPPED: [(&str, &str); 7] = [
+const SKIPPED: [(&str, &str); 8] = [
     ("control.neighbour_corrupted", NO_CONTROL),
     ("control.thread_info_corrupted", NO_CONTROL),
     ("control.mapped_thread_info_corrupted", NO_CONTROL),
+    ("zero.words", "the port's own tests look at every word; its story does not"),
     ("protection.writable_text", "page tables are the kernel's; a process does not see its own"),
     ("cost.page_table_bytes_per_stack", NO_COUNTING),
     ("cost.alloc_free_virtual", NO_COUNTING),

@@ -16,7 +16,7 @@ use serde_json::Value;
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
 /// The names that scripts read.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "control.neighbour_corrupted",
     "control.thread_info_corrupted",
     "control.mapped_thread_info_corrupted",
@@ -25,6 +25,7 @@ const NAMES: [&str; 15] = [
     "overflow.survivors",
     "fragmentation.direct_fails",
     "fragmentation.virtual_succeeds",
+    "zero.words",
     "guard.frames",
     "protection.writable_text",
     "balance.frames",

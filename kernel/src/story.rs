@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::ops::ControlFlow;
+use core::slice;
 
 use vmstack::{Geometry, Phase, PhysAddr, VirtRange};
 
@@ -38,6 +39,8 @@ pub(crate) fn tell() {
         Err(error) => println!("the story's program cannot be started: {error:?}"),
     }
     sched::settle();
+    // Before the caches are drained: stacks that were used are what it is about.
+    fact!("zero.words", "{}", words_left());
     fragmentation();
     fact!("guard.frames", "{}", guard_frames());
     fact!("protection.writable_text", "{}", tables::writable_text());
@@ -105,6 +108,17 @@ fn guard_frames() -> usize {
             found
         })
         .sum()
+}
+
+/// Words that are not zero in stacks which are handed out now: those that the story used before, and new ones (INV-ZERO).
+fn words_left() -> usize {
+    let stacks: Vec<_> = (0..MANY).filter_map(|_| TASKS.alloc(0).ok()).collect();
+    let words = stacks.iter().map(|stack| {
+        // SAFETY: the stack is mapped, owned here, and nobody runs on it.
+        let words = unsafe { slice::from_raw_parts(stack.bottom().as_mut_ptr::<u64>().cast_const(), TASK_STACK / 8) };
+        words.iter().filter(|&&word| word != 0).count()
+    });
+    words.sum()
 }
 
 /// With every other frame taken, asks for a contiguous stack and for a mapped one.

@@ -22,6 +22,13 @@ pub(super) fn virtual_succeeds(facts: &Transcript) -> Result<Finding, BadFact> {
     Ok(Finding::new(got > facts.number(DIRECT)?, detail).with_figure(got))
 }
 
+/// INV-ZERO: a stack that is handed out reads as zero, whoever used it before.
+pub(super) fn zero_words(facts: &Transcript) -> Result<Finding, BadFact> {
+    let words = facts.number("zero.words")?;
+    let detail = format!("{words} words that are not zero in stacks that were handed out after the tasks were gone");
+    Ok(Finding::new(words == 0, detail).with_figure(words))
+}
+
 /// INV-GUARD: guards take no frame.
 pub(super) fn guard_frames(facts: &Transcript) -> Result<Finding, BadFact> {
     let frames = facts.number("guard.frames")?;

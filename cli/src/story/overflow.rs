@@ -31,6 +31,7 @@ pub(super) const SCENE: Scene = Scene {
         Claim { name: "overflow.survivors", unit: "tasks", judge: survivors },
         Claim { name: "fragmentation.direct_fails", unit: "stacks", judge: memory::direct_fails },
         Claim { name: "fragmentation.virtual_succeeds", unit: "stacks", judge: memory::virtual_succeeds },
+        Claim { name: "zero.words", unit: "words", judge: memory::zero_words },
         Claim { name: "guard.frames", unit: "frames", judge: memory::guard_frames },
         Claim { name: "protection.writable_text", unit: "pages", judge: memory::writable_text },
         Claim { name: "balance.frames", unit: "frames", judge: memory::balance_frames },

@@ -35,7 +35,7 @@ fn the_checks_are_those_that_scripts_know() {
         names.join(" "),
         "control.neighbour_corrupted control.thread_info_corrupted \
         control.mapped_thread_info_corrupted overflow.reported_once overflow.task_killed overflow.survivors \
-        fragmentation.direct_fails fragmentation.virtual_succeeds guard.frames protection.writable_text \
+        fragmentation.direct_fails fragmentation.virtual_succeeds zero.words guard.frames protection.writable_text \
         balance.frames balance.slots \
         cost.page_table_bytes_per_stack cost.alloc_free_virtual cost.alloc_free_direct"
     );
@@ -86,6 +86,7 @@ fn each_other_claim_of_the_story_can_fall_short() {
         ("alive 6\nfact overflow.expected 6", "alive 0\nfact overflow.expected 0", "overflow.survivors"),
         ("direct.got 0", "direct.got 1", "fragmentation.direct_fails"),
         ("virtual.got 60", "virtual.got 0", "fragmentation.virtual_succeeds"),
+        ("zero.words 0", "zero.words 1", "zero.words"),
         ("guard.frames 0", "guard.frames 1", "guard.frames"),
         ("writable_text 0", "writable_text 1", "protection.writable_text"),
         ("50000 50000", "50000 49999", "balance.frames"),
