@@ -20,7 +20,7 @@ use vmstack_programs::{AREAS, Ended, Pid, is_alive, provoke, spawn, wait};
 /// How many processes work while another one overflows.
 const WORKERS: usize = 6;
 /// How long they work, at least: they nap so often.
-const NAPS: usize = 40;
+const NAPS: usize = 120;
 const NAP: Duration = Duration::from_millis(10);
 
 /// Computes, sleeps, and checks that what it computed is right: in integers, and in vector registers, which others use meanwhile.
