@@ -168,6 +168,25 @@ fn a_program_that_spins_does_not_stop_others() -> Result<(), Failed> {
     expect(output.status.code() == Some(0) && said, &output)
 }
 
+fn no_wake_is_lost_between_many_children_and_their_parent() -> Result<(), Failed> {
+    for cpus in ["1", "4"] {
+        let mut command = vmstack(&["run", "--cpus", cpus, "--program", &program("storm"), "exit", "3000"]);
+        let output = command.env("VMSTACK_TIME_LIMIT", "120").output()?;
+        expect(output.stdout == b"3000 children, 0 killed\n", &output)?;
+    }
+    Ok(())
+}
+
+fn overflow_after_overflow_is_survived() -> Result<(), Failed> {
+    let output = run(&["run", "--cpus", "4", "--program", &program("storm"), "EXHAUST_STACK", "300"])?;
+    expect(output.stdout == b"300 children, 300 killed\n", &output)
+}
+
+fn a_program_starts_with_fresh_registers() -> Result<(), Failed> {
+    let output = run(&["run", "--program", &program("fresh")])?;
+    expect(output.status.code() == Some(0) && output.stdout == b"control word 0x1f80\n", &output)
+}
+
 /// A few times in CI; `VMSTACK_TEST_STORIES=50 cargo test --test emulator` for a person.
 fn the_story_holds_again_and_again() -> Result<(), Failed> {
     let times = std::env::var("VMSTACK_TEST_STORIES").ok().and_then(|times| times.parse().ok()).unwrap_or(3);
@@ -192,6 +211,9 @@ fn program_trials() -> Vec<Trial> {
         the_control_does_not_survive_an_overflow,
         an_emulator_that_is_killed_is_a_failure_and_said,
         a_program_that_spins_does_not_stop_others,
+        no_wake_is_lost_between_many_children_and_their_parent,
+        overflow_after_overflow_is_survived,
+        a_program_starts_with_fresh_registers,
         the_story_holds_again_and_again,
     ]
 }
