@@ -129,8 +129,11 @@ impl<'a> Boots<'a> {
         })?;
         refused(&ended, silent && ended.side_channel.is_empty())?;
         let exit = Exit::reported(&ended.side_channel);
-        // A program that ended by itself has said what it had to say; of a death the kernel knows more.
-        if !matches!(exit, Some(Exit::Status(_))) {
+        if let Some(why) = program::refusal(&ended.side_channel) {
+            return Err(Failure::cannot(format!("the kernel refuses the program: {why}; give it another one")));
+        }
+        // A program that ended by itself has said what it had to say; of a death, its own or a child's, the kernel knows more.
+        if !matches!(exit, Some(Exit::Status(_))) || ended.side_channel.contains("BUG: ") {
             program::kernel_words(&ended.side_channel).for_each(|line| eprintln!("{line}"));
         }
         Ok(program::judge(Outcome::of(ended.end, exit.is_some()), exit))

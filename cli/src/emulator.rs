@@ -159,12 +159,25 @@ fn pass_input(mut guest: ChildStdin) {
         let mut buffer = [0; 4096];
         loop {
             let count = std::io::stdin().lock().read(&mut buffer).unwrap_or(0);
-            let bytes: &[u8] = if count == 0 { &[END_OF_INPUT] } else { &buffer[..count] };
-            if guest.write_all(bytes).and_then(|()| guest.flush()).is_err() || count == 0 {
+            let bytes = if count == 0 { vec![END_OF_INPUT] } else { escaped(&buffer[..count]) };
+            if guest.write_all(&bytes).and_then(|()| guest.flush()).is_err() || count == 0 {
                 break;
             }
         }
     });
+}
+
+/// `bytes` as they travel: those that mean something to the guest's console come after an escape, with bit 6 changed.
+fn escaped(bytes: &[u8]) -> Vec<u8> {
+    const ESCAPE: u8 = 0x10;
+    const ESCAPED: u8 = 0x40;
+    let special = |byte: u8| byte == END_OF_INPUT || byte == ESCAPE;
+    bytes
+        .iter()
+        .flat_map(|&byte| {
+            special(byte).then_some(ESCAPE).into_iter().chain([byte ^ if special(byte) { ESCAPED } else { 0 }])
+        })
+        .collect()
 }
 
 /// The emulator that `VMSTACK_QEMU` names, when it is set.

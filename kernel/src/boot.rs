@@ -113,6 +113,8 @@ unsafe fn set_up_memory(info: &StartInfo) {
     // SAFETY: the boot CPU, on the boot tables, with frames.
     unsafe { tables::init(&memory) }
         .unwrap_or_else(|error| fail(format_args!("too little memory for page tables: {error}")));
+    // SAFETY: the ranges are the same, and the final tables are in use.
+    unsafe { frames::add_high(&memory, &reserved) };
     let heap = heap::init();
     println!("vmstack: {} MiB free, heap {} MiB", frames::free() >> 8, heap >> 20);
     if heap == 0 {

@@ -17,12 +17,14 @@ use core::slice;
 
 use vmstack::PhysAddr;
 
-use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
+use crate::arch::layout::{BOOT_MAPPED, PAGE_SIZE, phys_to_virt};
 use crate::sync::SpinLock;
 
 /// Orders go from 0 (one frame) to this (4 MiB).
 pub(crate) const MAX_ORDER: u32 = 10;
 const ORDERS: usize = MAX_ORDER as usize + 1;
+/// Frames that the boot tables show: from here on only the final tables do.
+const BOOT_FRAMES: usize = (BOOT_MAPPED / PAGE_SIZE as u64) as usize;
 const FREE: u8 = 0x80;
 const NONE: u32 = u32::MAX;
 
@@ -68,12 +70,11 @@ impl FrameRange {
     }
 }
 
-/// Hands the allocator all of `memory` except `reserved`.
+/// Hands the allocator the `memory` that the boot tables show, except `reserved`. The rest is for [`add_high`].
 ///
 /// # Safety
 ///
-/// Called once, before any other function here; `memory` is RAM that the direct map shows, and nothing outside `reserved` is in
-/// use.
+/// Called once, before any other function here; `memory` is RAM, and nothing outside `reserved` is in use.
 pub(crate) unsafe fn init(memory: &[FrameRange], reserved: &[FrameRange]) {
     let count = memory.iter().map(|range| range.end).max().unwrap_or(0);
     let table_frames = count.div_ceil(PAGE_SIZE);
@@ -84,24 +85,34 @@ pub(crate) unsafe fn init(memory: &[FrameRange], reserved: &[FrameRange]) {
     states.fill(0);
     let mut buddy = FRAMES.lock();
     buddy.states = states;
-    for range in memory {
-        for frame in range.start..range.end {
-            let taken = table.contains(frame) || reserved.iter().any(|range| range.contains(frame)) || frame == 0;
-            if !taken {
-                buddy.give(frame, 0);
-            }
+    for frame in memory.iter().flat_map(|range| range.start..range.end.min(BOOT_FRAMES)) {
+        let taken = table.contains(frame) || reserved.iter().any(|range| range.contains(frame)) || frame == 0;
+        if !taken {
+            buddy.give(frame, 0);
         }
     }
 }
 
-/// The first stretch of `frames` free frames above 1 MiB.
+/// Hands the allocator the `memory` that only the final tables show.
+///
+/// # Safety
+///
+/// Called once, after [`init`] with the same ranges, on tables whose direct map shows all of `memory`.
+pub(crate) unsafe fn add_high(memory: &[FrameRange], reserved: &[FrameRange]) {
+    let mut buddy = FRAMES.lock();
+    let high = memory.iter().flat_map(|range| range.start.max(BOOT_FRAMES)..range.end);
+    let free = high.filter(|&frame| !reserved.iter().any(|range| range.contains(frame)));
+    free.for_each(|frame| buddy.give(frame, 0));
+}
+
+/// The first stretch of `frames` free frames above 1 MiB that the boot tables show.
 fn find_table(memory: &[FrameRange], reserved: &[FrameRange], frames: usize) -> Option<FrameRange> {
     let low = (1 << 20) / PAGE_SIZE;
     let starts = memory.iter().map(|range| range.start.max(low)).chain(reserved.iter().map(|range| range.end));
     starts.map(|start| FrameRange { start, end: start + frames }).find(|candidate| {
         let fits = memory.iter().any(|range| range.start <= candidate.start && candidate.end <= range.end);
         let clear = reserved.iter().all(|range| range.end <= candidate.start || candidate.end <= range.start);
-        fits && clear && candidate.start >= low
+        fits && clear && candidate.start >= low && candidate.end <= BOOT_FRAMES
     })
 }
 

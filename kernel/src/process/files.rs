@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::archive::Entry;
 use crate::arch::serial::{self, Port};
@@ -56,24 +57,47 @@ impl File {
     }
 }
 
-/// The byte that says that the console's other end has nothing more to say.
-const END_OF_TRANSMISSION: u8 = 4;
+/// The byte that says that the console's other end has nothing more to say, and the one before bytes that would be taken for
+/// either: what follows it has bit 6 changed.
+const END_OF_TRANSMISSION: u8 = 0x04;
+const ESCAPE: u8 = 0x10;
+const ESCAPED: u8 = 0x40;
+/// How often the port is looked at before the next byte is taken to be late.
+const LOOKS: usize = 2000;
 
-/// Waits for at least one byte, and takes what there is.
+/// Nothing more comes: every read ends at once.
+static INPUT_ENDED: AtomicBool = AtomicBool::new(false);
+
+/// The next byte of the port, if it comes soon.
+fn soon() -> Option<u8> {
+    (0..LOOKS).find_map(|_| serial::read_byte(Port::Com1))
+}
+
+/// The next byte of the port, however long it takes.
+fn wait_for_byte() -> u8 {
+    loop {
+        match soon() {
+            Some(byte) => return byte,
+            None => sched::sleep_until(sched::ticks() + 1),
+        }
+    }
+}
+
+/// Waits for at least one byte, and takes what there is. Nothing is the end of the input, and stays so.
 pub(crate) fn read_console(bytes: &mut [u8]) -> usize {
     let mut count = 0;
-    while count < bytes.len() {
-        match serial::read_byte(Port::Com1) {
-            Some(END_OF_TRANSMISSION) => break,
+    while count < bytes.len() && !INPUT_ENDED.load(Ordering::Relaxed) {
+        let next = if count == 0 { Some(wait_for_byte()) } else { soon() };
+        match next {
+            None => break,
+            Some(END_OF_TRANSMISSION) => INPUT_ENDED.store(true, Ordering::Relaxed),
             Some(byte) => {
-                bytes[count] = byte;
+                bytes[count] = if byte == ESCAPE { wait_for_byte() ^ ESCAPED } else { byte };
                 count += 1;
                 if byte == b'\n' {
                     break;
                 }
             }
-            None if count > 0 => break,
-            None => sched::sleep_until(sched::ticks() + 1),
         }
     }
     count

@@ -3,6 +3,7 @@
 //! | call | program that needs it |
 //! | --- | --- |
 //! | write, exit_group, brk, mmap, munmap, mprotect, arch_prctl, set_tid_address, prlimit64, readlink, getrandom | any static glibc program |
+//! | kill, tkill, tgkill to oneself | abort |
 //! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
 //! | fork, vfork, clone (as fork), wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
 //! | execve | programs/story, sh |
@@ -135,10 +136,12 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         110 => process::getppid(),
         157 => Err(Errno::INVAL),
         158 => process::arch_prctl(a, b),
+        200 => process::kill(a, b),
         204 => process::sched_getaffinity(b, c),
         218 => process::set_tid_address(a),
         228 => time::clock_gettime(a, b),
         230 => time::nanosleep(c, b & 1 != 0),
+        234 => process::kill(b, c),
         257 => file::open(b, c),
         262 => file::newfstatat(a, b, c, d),
         267 => file::readlink(b, c, d),

@@ -66,12 +66,18 @@ pub(super) fn wait4(id: usize, status: usize, options: usize) -> Result<usize, E
     Ok(child)
 }
 
-/// Only asks whether a process lives: signal 0.
+/// Asks whether a process lives (signal 0), or does to oneself what a signal does by default.
 pub(super) fn kill(id: usize, signal: usize) -> Result<usize, Errno> {
-    if signal != 0 {
-        return Err(Errno::NOSYS);
-    }
+    /// SIGCHLD, SIGCONT, SIGURG, SIGWINCH: nothing happens.
+    const IGNORED: [u8; 4] = [17, 18, 23, 28];
     let process = process::current().ok_or(Errno::SRCH)?;
+    match u8::try_from(signal) {
+        Ok(0) => {}
+        Ok(signal @ 1..=64) if id == process.id() && IGNORED.contains(&signal) => return Ok(0),
+        Ok(signal @ 1..=64) if id == process.id() => process::exit_current(End::Killed(signal)),
+        Ok(1..=64) => return Err(Errno::NOSYS),
+        _ => return Err(Errno::INVAL),
+    }
     if process.sees_alive(id) { Ok(0) } else { Err(Errno::SRCH) }
 }
 

@@ -25,7 +25,7 @@ pub(crate) const USER_END: VirtAddr = VirtAddr::new(1 << 47);
 pub(crate) const PAGE_SIZE: usize = 4096;
 
 /// How much physical memory the boot page tables map, in bytes, from address 0.
-const BOOT_MAPPED: u64 = 4 << 30;
+pub(crate) const BOOT_MAPPED: u64 = 4 << 30;
 
 unsafe extern "C" {
     static __text_start: u8;

@@ -75,7 +75,10 @@ pub(super) fn init() {
         port.write(DATA, 1);
         port.write(INTERRUPT_ENABLE, 0);
         port.write(LINE_CONTROL, EIGHT_BITS);
-        port.write(FIFO_CONTROL, FIFO_ON);
+        // Turning the queues on empties them, and COM1 may have input already: it goes without.
+        if matches!(port, Port::Com2) {
+            port.write(FIFO_CONTROL, FIFO_ON);
+        }
         port.write(MODEM_CONTROL, MODEM_READY);
         let works = port.read(INTERRUPT_ID) & FIFO_WORKS == FIFO_WORKS;
         HAS_QUEUE[port as usize].store(works, Relaxed);
