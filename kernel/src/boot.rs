@@ -82,9 +82,10 @@ pub(crate) fn start(start_info: PhysAddr) -> ! {
     }
     let madt = Madt::find(info.rsdp(), read).unwrap_or_else(|error| fail(format_args!("{error}")));
     println!("vmstack: {features}");
+    // First, so that whatever goes wrong from here on is reported with names.
+    find_archive(&info);
     // SAFETY: called once, on the boot tables.
     unsafe { set_up_memory(&info) };
-    find_archive(&info);
     let apic_ids: ArrayVec<u32, MAX_CPUS> = madt.cpus().iter().copied().take(MAX_CPUS).collect();
     // SAFETY: called once, on the final tables.
     unsafe { stacks::init(apic_ids.len().max(1)) }.unwrap_or_else(|error| fail(format_args!("{error}")));

@@ -89,6 +89,7 @@ fn words(facts: &Transcript, screen: &mut Screen, rows: &[(&str, &str)]) {
         }
     }
     if let Ok(faults) = facts.number("control.faults") {
-        screen.line(&format!("  faults raised: {faults}"));
+        let noticed = if faults == 0 { ": memory was rewritten, and nothing noticed" } else { "" };
+        screen.line(&format!("  faults raised: {faults}{noticed}"));
     }
 }
