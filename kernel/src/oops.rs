@@ -9,7 +9,7 @@
 //!     die      the process ends as by SIGSEGV; the stack is handed over like any other
 //! ```
 //!
-//! A stray access to a guard arrives as #PF on a healthy stack and takes the same way from `record` on. Nothing is printed
+//! A stray access to a guard arrives as #PF on a healthy stack and takes the same way from `judge` on. Nothing is printed
 //! before the task's fate is sealed, so a fault is reported once (INV-ONCE) whatever happens to the report.
 //!
 //! Where nobody can be killed (an interrupt handler, idle, a section that holds a lock) the machine stops in order and says so.

@@ -15,7 +15,7 @@
 //! that is INV-FRAME as a type.
 //!
 //! The provided methods are for kernels that can do better than the safe default: dirty bits, clearing through a direct
-//! map, names for owners, shared top-level tables, NUMA nodes.
+//! map, names for owners, shared top-level tables.
 
 use core::fmt;
 

@@ -83,8 +83,6 @@ pub(crate) struct Process {
     files: SpinLock<Files>,
     end: SpinLock<Option<End>>,
     child_ended: WaitQueue,
-    /// The address of the thread id to clear at the end, for threads libraries.
-    pub(crate) clear_tid: AtomicUsize,
 }
 
 /// The most processes that there can be: what the kernel's heap bears.
@@ -110,7 +108,6 @@ impl Process {
             files: SpinLock::new(files),
             end: SpinLock::new(None),
             child_ended: WaitQueue::new(),
-            clear_tid: AtomicUsize::new(0),
         }))
     }
 

@@ -138,7 +138,7 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         158 => process::arch_prctl(a, b),
         200 => process::kill(a, b),
         204 => process::sched_getaffinity(b, c),
-        218 => process::set_tid_address(a),
+        218 => process::set_tid_address(),
         228 => time::clock_gettime(a, b),
         230 => time::nanosleep(c, b & 1 != 0),
         234 => process::kill(b, c),

@@ -1,7 +1,5 @@
 //! Calls about processes.
 
-use core::sync::atomic::Ordering;
-
 use vmstack::VirtAddr;
 
 use super::{Errno, user};
@@ -116,8 +114,8 @@ pub(super) fn arch_prctl(code: usize, addr: usize) -> Result<usize, Errno> {
     if set { Ok(0) } else { Err(Errno::INVAL) }
 }
 
-pub(super) fn set_tid_address(addr: usize) -> Result<usize, Errno> {
-    process::current().ok_or(Errno::SRCH)?.clear_tid.store(addr, Ordering::Relaxed);
+/// The word at the address is for other threads, and there are none: only the task's number is given.
+pub(super) fn set_tid_address() -> Result<usize, Errno> {
     Ok(sched::current().id())
 }
 
