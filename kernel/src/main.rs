@@ -9,6 +9,7 @@
 //! | `process`, `syscall` | programs, and what they may ask |
 //! | `hooks`, `interrupts`, `oops`, `trace`, `symbols` | faults, from the trap to the report |
 //! | `crash`, `control`, `story`, `count` | what is provoked, shown and counted |
+//! | `balance` | everything, counted again |
 //!
 //! The kernel holds nothing that the library should. It prints facts; the host judges them (`docs/console.md`).
 
@@ -18,6 +19,7 @@
 extern crate alloc;
 
 mod arch;
+mod balance;
 mod boot;
 mod console;
 mod control;

@@ -12,6 +12,7 @@ pub(crate) enum Mode {
     Story,
     Control,
     Count,
+    Crash,
     Program,
 }
 
@@ -23,12 +24,13 @@ impl Mode {
             Self::Story => "story",
             Self::Control => "control",
             Self::Count => "count",
+            Self::Crash => "crash",
             Self::Program => "program",
         }
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Probe, Self::Story, Self::Control, Self::Count, Self::Program]
+        [Self::Probe, Self::Story, Self::Control, Self::Count, Self::Crash, Self::Program]
             .into_iter()
             .find(|mode| mode.name() == word)
     }
@@ -57,7 +59,7 @@ impl Options {
                 Some(("stacks", "virtual")) => options.direct = false,
                 Some(("stacks", "direct")) => options.direct = true,
                 // What `control` does with mapped stacks is all that this word is for.
-                Some(("thread_info", "off" | "bottom")) | Some(("argv" | "env", _)) => {}
+                Some(("thread_info", "off" | "bottom")) | Some(("argv" | "env" | "crash", _)) => {}
                 _ => return Err(BadWord(word)),
             }
         }
@@ -67,6 +69,11 @@ impl Options {
     /// The program's arguments and environment.
     pub(crate) fn strings(&self) -> Result<Strings, OutOfHeap> {
         Ok(Strings { arguments: self.decode("argv=")?, environment: self.decode("env=")? })
+    }
+
+    /// The crashes that `mode=crash` is to provoke, in order.
+    pub(crate) fn crashes(&self) -> impl Iterator<Item = &'static str> {
+        self.line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("crash="))
     }
 
     fn decode(&self, prefix: &str) -> Result<StringList, OutOfHeap> {

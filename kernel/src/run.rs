@@ -8,7 +8,7 @@ use crate::process::{End, fork};
 use crate::sync::SpinLock;
 use crate::syscall::Errno;
 use crate::task::{self, sched};
-use crate::{control, count, println, story, syscall};
+use crate::{control, count, crash, println, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new(None);
 
@@ -33,6 +33,7 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Control if options.direct => control::direct(),
         Mode::Control => control::mapped(),
         Mode::Count => count::count(),
+        Mode::Crash => crash::run(&options),
         Mode::Program => run_program(&options),
     }
     println!("vmstack: {} bytes of the heap in use", heap::used());

@@ -7,9 +7,10 @@ use core::fmt::{self, Write};
 use core::ops::ControlFlow;
 use core::slice;
 
-use vmstack::{Geometry, Phase, PhysAddr, VirtRange};
+use vmstack::{Phase, PhysAddr};
 
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
+use crate::balance::{Balance, areas};
 use crate::control::DirectStack;
 use crate::mm::heap::{self, OutOfHeap};
 use crate::mm::{frames, tables};
@@ -56,36 +57,6 @@ fn warm_up() {
     let stacks: Vec<_> = (0..MANY).filter_map(|_| TASKS.alloc(0).ok()).collect();
     let tables = area_tables() - tables_before;
     fact!("cost.page_table_bytes", "{} {}", stacks.len(), tables * PAGE_SIZE);
-}
-
-/// What is there, found by looking at every frame, table and record (INV-COUNT).
-struct Balance {
-    /// Free frames, and the areas' own: mapped, parked, or page tables.
-    frames: usize,
-    /// Page tables of the stack areas.
-    tables: usize,
-    /// Stacks that are handed out, less the tasks that there are.
-    slots_without_task: usize,
-}
-
-impl Balance {
-    fn take() -> Self {
-        let census = areas().map(|range| tables::kernel().census(range));
-        let (in_areas, tables) = census
-            .fold((0, 0), |(frames, tables), census| (frames + census.leaves + census.parked, tables + census.tables));
-        let slots = TASKS.recount();
-        let held = slots.live + slots.dead + slots.leaked;
-        Self {
-            frames: frames::recount() + in_areas + tables,
-            tables,
-            slots_without_task: held.saturating_sub(sched::tasks_alive()),
-        }
-    }
-}
-
-/// All of each area: records, per-CPU blocks, slots.
-fn areas() -> impl Iterator<Item = VirtRange> {
-    AREAS.iter().filter_map(|area| area.geometry()).map(|geometry: &Geometry| geometry.whole_range())
 }
 
 fn area_tables() -> usize {

@@ -10,6 +10,9 @@ pub const PROVOKE: &str = "/sys/kernel/debug/provoke-crash/DIRECT";
 /// Where the reference kernel shows its task stacks.
 pub const AREAS: &str = "/sys/kernel/debug/vmstack/tasks";
 
+/// Where a program that works beside a crash counts what it does, on the reference kernel.
+pub const WORK: &str = "/sys/kernel/debug/provoke-crash/work";
+
 /// A process number.
 pub type Pid = libc::pid_t;
 

@@ -17,6 +17,9 @@ pub(crate) const PROVOKE: &[u8] = b"/sys/kernel/debug/provoke-crash/DIRECT";
 /// Where the kernel shows its task stacks.
 pub(crate) const TASK_STACKS: &[u8] = b"/sys/kernel/debug/vmstack/tasks";
 
+/// Where a program that works beside a crash counts what it does. A write fails once it is to stop.
+pub(crate) const WORK: &[u8] = b"/sys/kernel/debug/provoke-crash/work";
+
 /// An open file.
 #[derive(Clone, Debug)]
 pub(crate) enum File {
@@ -30,6 +33,8 @@ pub(crate) enum File {
     Text { text: Arc<Vec<u8>>, at: usize },
     /// Writing the name of a crash provokes it.
     Provoke,
+    /// Each write counts as a piece of work.
+    Work,
 }
 
 impl File {
@@ -43,7 +48,7 @@ impl File {
         match self {
             Self::Data { data, at } => Some((data.get(*at..).unwrap_or(&[]), at)),
             Self::Text { text, at } => Some((text.get(*at..).unwrap_or(&[]), at)),
-            Self::Console | Self::Null | Self::Provoke => None,
+            Self::Console | Self::Null | Self::Provoke | Self::Work => None,
         }
     }
 

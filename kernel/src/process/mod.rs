@@ -83,6 +83,8 @@ pub(crate) struct Process {
     files: SpinLock<Files>,
     end: SpinLock<Option<End>>,
     child_ended: WaitQueue,
+    /// What it says that it has done, for the crash tests.
+    pub(crate) work: AtomicUsize,
 }
 
 /// The most processes that there can be: what the kernel's heap bears.
@@ -108,6 +110,7 @@ impl Process {
             files: SpinLock::new(files),
             end: SpinLock::new(None),
             child_ended: WaitQueue::new(),
+            work: AtomicUsize::new(0),
         }))
     }
 

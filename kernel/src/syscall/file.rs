@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use super::{Errno, user};
 use crate::console::Console;
-use crate::process::files::{PROVOKE, TASK_STACKS, read_console};
+use crate::process::files::{PROVOKE, TASK_STACKS, WORK, read_console};
 use crate::process::{self, File, Process};
 use crate::story;
 use crate::{boot, crash};
@@ -31,7 +31,7 @@ pub(super) fn read(descriptor: usize, buffer: usize, count: usize) -> Result<usi
             user::write(buffer, &bytes[..length]).map(|()| length)
         }
         File::Null => Ok(0),
-        File::Provoke => Err(Errno::INVAL),
+        File::Provoke | File::Work => Err(Errno::INVAL),
         File::Data { .. } | File::Text { .. } => read_memory(&process, descriptor, buffer, count),
     }
 }
@@ -74,6 +74,7 @@ fn write_file(file: &File, buffer: usize, count: usize) -> Result<usize, Errno> 
         File::Console => write_console(buffer, count),
         File::Null => Ok(count),
         File::Data { .. } | File::Text { .. } => Err(Errno::BADF),
+        File::Work => crash::note_work().then_some(count).ok_or(Errno::AGAIN),
         File::Provoke => {
             // On the stack: what a crash leaves there is not missed.
             let mut name = [0; PIECE];
@@ -102,6 +103,7 @@ pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {
         b"/dev/null" => File::Null,
         b"/dev/console" | b"/dev/tty" => File::Console,
         PROVOKE => File::Provoke,
+        WORK => File::Work,
         TASK_STACKS => File::Text { text: Arc::new(story::slots()?), at: 0 },
         path => {
             let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;

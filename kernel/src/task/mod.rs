@@ -201,6 +201,11 @@ impl Task {
         (stack.bottom(), stack.top())
     }
 
+    /// Whether a fault killed it.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.dying.load(Ordering::Relaxed)
+    }
+
     /// Marks the task as dying. False if it was already.
     pub(crate) fn start_dying(&self) -> bool {
         !self.dying.swap(true, Ordering::Relaxed)

@@ -1,0 +1,61 @@
+//! Everything that is handed out, counted again by looking at it (INV-COUNT).
+
+use vmstack::{Geometry, VirtRange};
+
+use crate::mm::{frames, heap, tables};
+use crate::stacks::{AREAS, TASKS};
+use crate::task::sched;
+use crate::{fact, oops};
+
+/// What is there, found by looking at every frame, table and record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Balance {
+    /// Free frames, and the areas' own: mapped, parked, or page tables.
+    pub(crate) frames: usize,
+    /// Page tables of the stack areas.
+    pub(crate) tables: usize,
+    /// Stacks that are handed out, less the tasks that there are.
+    pub(crate) slots_without_task: usize,
+    /// Tasks that are not dead, idle ones apart.
+    tasks: usize,
+    /// Bytes of the heap that are handed out.
+    heap: usize,
+    /// Bytes of the heap that died with a stack which owned them.
+    lost: usize,
+    /// Reports that were taken.
+    reports: usize,
+}
+
+impl Balance {
+    pub(crate) fn take() -> Self {
+        let census = areas().map(|range| tables::kernel().census(range));
+        let (in_areas, tables) = census
+            .fold((0, 0), |(frames, tables), census| (frames + census.leaves + census.parked, tables + census.tables));
+        let slots = TASKS.recount();
+        let held = slots.live + slots.dead + slots.leaked;
+        let tasks = sched::tasks_alive();
+        Self {
+            frames: frames::recount() + in_areas + tables,
+            tables,
+            slots_without_task: held.saturating_sub(tasks),
+            tasks,
+            heap: heap::used(),
+            lost: 0,
+            reports: oops::count(),
+        }
+    }
+
+    /// Says what was there before and is there now.
+    pub(crate) fn print_since(&self, before: &Self) {
+        fact!("balance.frames", "{} {}", before.frames, self.frames);
+        fact!("balance.heap", "{} {} {}", before.heap, self.heap, self.lost - before.lost);
+        fact!("balance.tasks", "{} {}", before.tasks, self.tasks);
+        fact!("balance.slots", "{}", self.slots_without_task);
+        fact!("balance.reports", "{} {}", before.reports, self.reports);
+    }
+}
+
+/// All of each area: records, per-CPU blocks, slots.
+pub(crate) fn areas() -> impl Iterator<Item = VirtRange> {
+    AREAS.iter().filter_map(|area| area.geometry()).map(|geometry: &Geometry| geometry.whole_range())
+}

@@ -1,0 +1,40 @@
+//! Crashes on demand, by LKDTM's names where LKDTM has one.
+//!
+//! What is here may break everything in the kernel but the library: it provokes, and prints facts; the host judges them.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `script` | what every crash of `mode=crash` shares: victims, survivors, the balance |
+//! | `stack` | overflows of a task's stack, and accesses to its guards |
+//!
+//! There are two doors. A program writes a name to the device, and the crash happens in its own system call, as with Linux's
+//! LKDTM ([`provoke`]). And `mode=crash` runs whole scripts, each with victims, witnesses and a recount ([`run`]).
+
+use crate::syscall::Errno;
+
+mod script;
+mod stack;
+
+pub(crate) use script::{note_work, run};
+
+/// Something that goes wrong in the task that calls it. It comes back only if it did not go wrong.
+#[derive(Clone, Copy, Debug)]
+struct Provocation {
+    name: &'static str,
+    act: fn(),
+}
+
+/// What a program can provoke.
+static PROVOCATIONS: &[&[Provocation]] = &[&stack::PROVOCATIONS];
+
+fn find(name: &str) -> Option<&'static Provocation> {
+    PROVOCATIONS.iter().copied().flatten().find(|provocation| provocation.name == name)
+}
+
+/// Provokes the crash called `name`, of which a line break at the end does not count.
+pub(crate) fn provoke(name: &[u8]) -> Result<(), Errno> {
+    let name = core::str::from_utf8(name.strip_suffix(b"\n").unwrap_or(name)).map_err(|_| Errno::INVAL)?;
+    let provocation = find(name).ok_or(Errno::INVAL)?;
+    (provocation.act)();
+    Ok(())
+}
