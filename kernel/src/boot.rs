@@ -24,10 +24,10 @@ use crate::mm::frames::{self, FrameRange};
 use crate::mm::{heap, tables};
 use crate::options::Options;
 use crate::process::archive::Archive;
-use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, Stack, TASKS};
+use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
 use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::{TaskStack, sched};
-use crate::{println, run, symbols};
+use crate::{oops, println, run, symbols};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
 type Ranges = ArrayVec<FrameRange, 64>;
@@ -156,7 +156,7 @@ fn keep(area: &'static vmstack::StackArea<stacks::Kernel>, cpu: usize) -> VirtAd
 
 /// The interrupt and emergency stacks of CPU `cpu`, and `kernel` as its first stack.
 fn cpu_stacks(cpu: usize, kernel: VirtAddr) -> CpuStacks {
-    let ist = [(); Ist::COUNT].map(|()| keep(&EMERGENCY, cpu));
+    let ist = Ist::ALL.map(|ist| keep(if ist == Ist::Nmi { &NMIS } else { &EMERGENCY }, cpu));
     CpuStacks { kernel, interrupt: keep(&INTERRUPTS, cpu), ist }
 }
 
@@ -187,6 +187,7 @@ extern "C" fn begin(idle: usize) -> ! {
     if !counting {
         start_others(&found);
         start_timer();
+        oops::start_reporter();
     }
     println!("vmstack: {} CPUs, mode {}", cpus(), found.options.mode.name());
     run::spawn(found.options);

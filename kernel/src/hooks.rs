@@ -71,12 +71,14 @@ pub(crate) fn double_fault(frame: &mut TrapFrame, address: VirtAddr) -> ! {
     oops::double_fault(frame, address)
 }
 
-/// A non-maskable interrupt: the machine is being stopped, or nobody knows.
+/// A non-maskable interrupt: the machine is being stopped, or a crash script wants to see what happens. It takes no lock, and
+/// nothing points into its frames.
 pub(crate) fn nmi(_frame: &mut TrapFrame) {
     let stopper = STOPPER.load(Ordering::Relaxed);
     if stopper != 0 && stopper != percpu::cpu_number().index() as u32 + 1 {
         cpu::halt_forever();
     }
+    interrupts::nmi();
 }
 
 pub(crate) fn machine_check(frame: &mut TrapFrame) {

@@ -5,21 +5,130 @@
 //! | the timer's | a tick |
 //! | `POKE` | another CPU queued a task: an idle CPU wakes up and looks |
 //! | `SHOOTDOWN` | another CPU unmapped stacks: flush, then acknowledge |
+//! | `PROVOKED` | a crash script wants to see what its handler does |
 //!
 //! Handlers run on the CPU's interrupt stack, with interrupts off.
 
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+
 use crate::arch::apic::{self, Message, Target};
 use crate::arch::frame::TrapFrame;
-use crate::arch::percpu;
-use crate::stacks;
+use crate::arch::percpu::{self, MAX_CPUS};
 use crate::task::sched;
+use crate::{crash, stacks};
 
 const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
+/// Sent by crash scripts only.
+pub(crate) const PROVOKED: u8 = apic::VECTOR_IPI + 2;
+
+/// How often the handler of `PROVOKED` came to its end on each CPU, and how often the NMI's did.
+static PROVOKED_ENDS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+static NMI_ENDS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+
+/// How often the handler of [`PROVOKED`] came to its end on `cpu`.
+pub(crate) fn provoked(cpu: usize) -> usize {
+    PROVOKED_ENDS[cpu].load(Ordering::Relaxed)
+}
+
+/// How often an NMI's handler came to its end on `cpu`.
+pub(crate) fn nmis(cpu: usize) -> usize {
+    NMI_ENDS[cpu].load(Ordering::Relaxed)
+}
+
+/// An NMI that stops nothing: of a crash script, or of nobody.
+pub(crate) fn nmi() {
+    crash::in_nmi();
+    NMI_ENDS[percpu::cpu_number().index()].fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many handlers can be nested on one CPU.
+const NESTED: usize = 16;
+
+/// The vectors whose handlers have begun on a CPU and not ended, the outermost first: its own in-service stack. What the APIC
+/// has in service beyond these was being delivered when a stack ended.
+struct Serving {
+    depth: AtomicUsize,
+    vectors: [AtomicU8; NESTED],
+    /// The preemption count of what the outermost handler interrupted.
+    preempt_count: AtomicU32,
+}
+
+static SERVING: [Serving; MAX_CPUS] = [const { Serving::new() }; MAX_CPUS];
+
+impl Serving {
+    const fn new() -> Self {
+        let vectors = [const { AtomicU8::new(0) }; NESTED];
+        Self { depth: AtomicUsize::new(0), vectors, preempt_count: AtomicU32::new(0) }
+    }
+
+    fn of_this_cpu() -> &'static Self {
+        &SERVING[percpu::cpu_number().index()]
+    }
+
+    fn begin(&self, vector: u8) {
+        let depth = self.depth.load(Ordering::Relaxed);
+        if depth == 0 {
+            self.preempt_count.store(percpu::this_cpu().preempt_count(), Ordering::Relaxed);
+        }
+        if let Some(place) = self.vectors.get(depth) {
+            place.store(vector, Ordering::Relaxed);
+        }
+        self.depth.store(depth + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The innermost handler's vector.
+    fn innermost(&self) -> Option<u8> {
+        let depth = self.depth.load(Ordering::Relaxed);
+        Some(self.vectors.get(depth.checked_sub(1)?)?.load(Ordering::Relaxed))
+    }
+}
 
 /// Handles the interrupt in `frame`, and ends it in the APIC.
 pub(crate) fn handle(frame: &TrapFrame) {
+    let serving = Serving::of_this_cpu();
+    serving.begin(frame.vector as u8);
     serve(frame.vector as u8);
+    serving.end();
+}
+
+/// Gives up the handlers that have begun on this CPU: ends their interrupts, and masks what raised them. Interrupts that were
+/// being delivered on top of them are served. The preemption count is what it was before the first of them.
+///
+/// # Context
+///
+/// Interrupts off, on a stack that is none of theirs.
+pub(crate) fn abandon() {
+    let serving = Serving::of_this_cpu();
+    percpu::this_cpu().set_preempt_count(serving.preempt_count.load(Ordering::Relaxed));
+    while let Some(vector) = apic::in_service().highest() {
+        if serving.innermost() == Some(vector) {
+            serving.end();
+            mask_source(vector);
+            end(vector);
+        } else {
+            serve(vector);
+        }
+    }
+    // Handlers that had ended their interrupts already.
+    serving.depth.store(0, Ordering::Relaxed);
+}
+
+/// Masks what raises `vector`, so that a handler which overflows does not do so again at once.
+///
+/// The timer and the messages between CPUs are not masked: the machine cannot do without them, and nothing but the kernel itself
+/// raises them.
+fn mask_source(_vector: u8) {}
+
+/// Ends the interrupt in the APIC. A spurious one is not in service: ending it would end another.
+fn end(vector: u8) {
+    if vector != apic::VECTOR_SPURIOUS {
+        apic::end_of_interrupt();
+    }
 }
 
 /// Serves the interrupts that were being delivered to this CPU when a stack ended: they are in service in the APIC, and their
@@ -42,11 +151,13 @@ fn serve(vector: u8) {
         apic::VECTOR_TIMER => sched::tick(),
         POKE => percpu::this_cpu().set_need_resched(true),
         SHOOTDOWN => stacks::acknowledge_shootdown(),
-        // A spurious interrupt is not in service: ending it would end another.
-        apic::VECTOR_SPURIOUS => return,
+        PROVOKED => {
+            crash::in_interrupt();
+            PROVOKED_ENDS[percpu::cpu_number().index()].fetch_add(1, Ordering::Relaxed);
+        }
         _ => {}
     }
-    apic::end_of_interrupt();
+    end(vector);
 }
 
 /// Makes the other CPUs look at the run queue.

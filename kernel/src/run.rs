@@ -8,7 +8,7 @@ use crate::process::{End, fork};
 use crate::sync::SpinLock;
 use crate::syscall::Errno;
 use crate::task::{self, sched};
-use crate::{control, count, crash, println, story, syscall};
+use crate::{control, count, crash, oops, println, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new(None);
 
@@ -23,6 +23,7 @@ pub(crate) fn spawn(options: Options) {
 
 extern "C" fn main(_: usize) -> ! {
     sched::begin();
+    sched::become_init();
     let Some(options) = OPTIONS.lock().take() else { sched::exit() };
     if options.direct {
         task::use_direct_stacks();
@@ -36,6 +37,7 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Crash => crash::run(&options),
         Mode::Program => run_program(&options),
     }
+    oops::print_left();
     println!("vmstack: {} bytes of the heap in use", heap::used());
     println!("marker end-of-{}", options.mode.name());
     cpu::exit(16)

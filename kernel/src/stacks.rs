@@ -5,7 +5,8 @@
 //! | [`TASKS`] | one for each task | 16 KiB |
 //! | [`IDLE`] | one for each CPU: what it idles on | 16 KiB |
 //! | [`INTERRUPTS`] | one for each CPU | 16 KiB |
-//! | [`EMERGENCY`] | four for each CPU: #DF, NMI, #MC, #DB | 8 KiB |
+//! | [`NMIS`] | one for each CPU | 8 KiB |
+//! | [`EMERGENCY`] | three for each CPU: #DF, #MC, #DB | 8 KiB |
 //!
 //! All of them lie under one top-level entry. The stacks of the image, on which CPU 0 comes up, are registered with
 //! `TASKS`, so that an overflow there is named as well.
@@ -37,6 +38,10 @@ use crate::task::names;
 pub(crate) const TASK_STACK: usize = 16 << 10;
 /// How many tasks can have a stack at once.
 pub(crate) const TASK_SLOTS: usize = 32_768;
+/// The size of a CPU's interrupt stack, in bytes.
+pub(crate) const INTERRUPT_STACK: usize = 16 << 10;
+/// The size of a CPU's NMI stack, in bytes.
+pub(crate) const NMI_STACK: usize = 8 << 10;
 const EMERGENCY_STACK: usize = 8 << 10;
 
 /// Where the areas lie: 4 GiB for tasks, 1 GiB for each of the others.
@@ -46,10 +51,11 @@ const GIB: usize = 1 << 30;
 pub(crate) static TASKS: StackArea<Kernel> = StackArea::new(Kernel);
 pub(crate) static IDLE: StackArea<Kernel> = StackArea::new(Kernel);
 pub(crate) static INTERRUPTS: StackArea<Kernel> = StackArea::new(Kernel);
+pub(crate) static NMIS: StackArea<Kernel> = StackArea::new(Kernel);
 pub(crate) static EMERGENCY: StackArea<Kernel> = StackArea::new(Kernel);
 
 /// All areas, in the order in which a fault is asked about.
-pub(crate) static AREAS: [&StackArea<Kernel>; 4] = [&TASKS, &IDLE, &INTERRUPTS, &EMERGENCY];
+pub(crate) static AREAS: [&StackArea<Kernel>; 5] = [&TASKS, &IDLE, &INTERRUPTS, &NMIS, &EMERGENCY];
 
 /// A stack of one of the areas.
 pub(crate) type Stack = KernelStack<'static, Kernel>;
@@ -80,8 +86,9 @@ pub(crate) unsafe fn init(cpus: usize) -> Result<(), InitError<StackError>> {
     let areas = [
         (&TASKS, StackKind::Task, TASK_SLOTS, TASK_STACK, 0, 4),
         (&IDLE, StackKind::Idle, cpus, TASK_STACK, 4, 1),
-        (&INTERRUPTS, StackKind::Interrupt, cpus, TASK_STACK, 5, 1),
-        (&EMERGENCY, StackKind::Emergency, 4 * cpus, EMERGENCY_STACK, 6, 1),
+        (&INTERRUPTS, StackKind::Interrupt, cpus, INTERRUPT_STACK, 5, 1),
+        (&NMIS, StackKind::Nmi, cpus, NMI_STACK, 6, 1),
+        (&EMERGENCY, StackKind::Emergency, 3 * cpus, EMERGENCY_STACK, 7, 1),
     ];
     for (area, kind, slots, size, start, gib) in areas {
         let range = VirtRange::new(VirtAddr::new(BASE + start * GIB), gib * GIB).unwrap_or(VirtRange::EMPTY);

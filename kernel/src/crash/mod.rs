@@ -6,15 +6,18 @@
 //! | --- | --- |
 //! | `script` | what every crash of `mode=crash` shares: victims, survivors, the balance |
 //! | `stack` | overflows of a task's stack, and accesses to its guards |
+//! | `handler` | overflows of the stacks of interrupts, NMIs and idle tasks |
 //!
 //! There are two doors. A program writes a name to the device, and the crash happens in its own system call, as with Linux's
 //! LKDTM ([`provoke`]). And `mode=crash` runs whole scripts, each with victims, witnesses and a recount ([`run`]).
 
 use crate::syscall::Errno;
 
+mod handler;
 mod script;
 mod stack;
 
+pub(crate) use handler::{in_interrupt, in_nmi, while_idle};
 pub(crate) use script::{note_work, run};
 
 /// Something that goes wrong in the task that calls it. It comes back only if it did not go wrong.

@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, find};
+use super::{Provocation, find, handler};
 use crate::balance::Balance;
 use crate::options::Options;
 use crate::process::exec::Strings;
@@ -29,6 +29,9 @@ const PROGRAM: &[u8] = b"/bin/crash";
 /// How many survivors of each sort work beside the victims.
 const SURVIVORS: usize = 2;
 
+/// After so many pieces of work a survivor of the kernel sleeps for a tick.
+const WORK_AT_ONCE: usize = 64;
+
 /// A crash of `mode=crash`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Script {
@@ -38,7 +41,7 @@ pub(super) struct Script {
 }
 
 /// The scripts that are more than one victim which provokes the crash of the same name.
-static SCRIPTS: &[&[Script]] = &[];
+static SCRIPTS: &[&[Script]] = &[&handler::SCRIPTS];
 
 /// Runs the crashes that the command line names, in its order.
 pub(crate) fn run(options: &Options) {
@@ -173,8 +176,9 @@ struct Survivors {
 extern "C" fn survivor(index: usize) -> ! {
     sched::begin();
     while WORKING.load(Ordering::Relaxed) {
-        WORK[index].fetch_add(1, Ordering::Relaxed);
-        sched::yield_now();
+        let work = WORK[index].fetch_add(1, Ordering::Relaxed);
+        // Now and then there is nothing to do, so that idle tasks run too.
+        if work.is_multiple_of(WORK_AT_ONCE) { sched::sleep_until(sched::ticks() + 1) } else { sched::yield_now() }
     }
     sched::exit()
 }

@@ -7,7 +7,7 @@ use super::Provocation;
 pub(super) static PROVOCATIONS: [Provocation; 1] = [Provocation { name: "EXHAUST_STACK", act: exhaust_stack }];
 
 /// Deeper than any stack: it does not come back.
-fn exhaust_stack() {
+pub(super) fn exhaust_stack() {
     black_box(recursive_loop(black_box(usize::MAX)));
 }
 

@@ -204,6 +204,11 @@ impl Process {
         let files = core::mem::take(&mut *self.files.lock());
         let orphans = core::mem::take(&mut *self.children.lock());
         drop((memory, files, orphans));
+        self.announce(end);
+    }
+
+    /// Tells whoever waits that the process has ended.
+    fn announce(&self, end: End) {
         // The task may have been killed while it waited there.
         self.child_ended.leave();
         *self.end.lock() = Some(end);
@@ -249,6 +254,14 @@ pub(crate) fn current() -> Option<CurrentProcess> {
 pub(crate) fn exit_current(end: End) -> ! {
     if let Some(process) = current() {
         process.finish(end);
+    }
+    sched::exit()
+}
+
+/// Ends the current process and its task, without giving back what it had: it cannot be relied on to do so.
+pub(crate) fn leave_current(end: End) -> ! {
+    if let Some(process) = current() {
+        process.announce(end);
     }
     sched::exit()
 }

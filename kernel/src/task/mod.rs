@@ -109,8 +109,8 @@ pub(crate) struct Task {
     scheduling: UnsafeCell<Scheduling>,
     /// An idle task: the kernel has one for each CPU, and it is never queued.
     idle: bool,
-    /// It was killed by a fault, and is on its way out.
-    dying: AtomicBool,
+    /// How often a fault killed it: once is enough, but it may overflow again on its way out.
+    deaths: AtomicUsize,
 }
 
 // SAFETY: the cells are used by the task itself while it runs and by the scheduler, under the run queue's lock, while it does
@@ -173,7 +173,7 @@ impl Task {
             gs_base: AtomicUsize::new(0),
             scheduling: UnsafeCell::new(Scheduling { state, woken: false, wake_at: 0 }),
             idle,
-            dying: AtomicBool::new(false),
+            deaths: AtomicUsize::new(0),
         }
     }
 
@@ -203,12 +203,12 @@ impl Task {
 
     /// Whether a fault killed it.
     pub(crate) fn was_killed(&self) -> bool {
-        self.dying.load(Ordering::Relaxed)
+        self.deaths.load(Ordering::Relaxed) != 0
     }
 
-    /// Marks the task as dying. False if it was already.
-    pub(crate) fn start_dying(&self) -> bool {
-        !self.dying.swap(true, Ordering::Relaxed)
+    /// Notes that a fault kills the task, and says the how-manieth time it is.
+    pub(crate) fn die(&self) -> usize {
+        self.deaths.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn fs_base(&self) -> VirtAddr {

@@ -25,6 +25,7 @@ use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{features, gdt};
 use crate::control;
+use crate::crash;
 use crate::stacks::TASKS;
 use crate::sync::{Section, SpinGuard, SpinLock};
 
@@ -87,6 +88,19 @@ pub(super) fn current_counted() -> Arc<Task> {
 pub(crate) fn current_if_any() -> Option<CurrentTask> {
     let task = percpu::current_task() as *const Task;
     (!task.is_null()).then_some(CurrentTask(task))
+}
+
+/// The number of the task that the machine cannot do without; zero until there is one.
+static INIT: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes the current task the one that the machine cannot do without.
+pub(crate) fn become_init() {
+    INIT.store(current().id(), Ordering::Relaxed);
+}
+
+/// Whether the current task is the one that the machine cannot do without. Any context.
+pub(crate) fn is_init() -> bool {
+    current_if_any().is_some_and(|task| !task.is_idle() && task.id() == INIT.load(Ordering::Relaxed))
 }
 
 fn current_pointer() -> *const Task {
@@ -326,6 +340,7 @@ fn enter_user_state(task: &Task) {
 pub(crate) fn idle() -> ! {
     loop {
         yield_now();
+        crash::while_idle();
         cpu::disable_interrupts();
         if QUEUE.lock().ready.is_empty() {
             // SAFETY: nothing is held here.

@@ -8,11 +8,14 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use vmstack_programs::{WORK, provoke};
 
 /// Words that a round writes and reads.
 const WORDS: u64 = 512;
+/// After so many rounds it sleeps, so that the kernel has nothing to do now and then.
+const AT_ONCE: u64 = 16;
 
 fn main() -> ExitCode {
     let Some(name) = std::env::args().nth(1) else {
@@ -42,6 +45,9 @@ fn work() -> ExitCode {
         // In the middle, so that others run between the writing and the reading.
         let wanted = file.write(b"x").is_ok();
         std::thread::yield_now();
+        if round.is_multiple_of(AT_ONCE) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         if memory.iter().zip(0..).any(|(&word, index)| word != index ^ round) {
             return ExitCode::from(3);
         }

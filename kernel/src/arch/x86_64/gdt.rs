@@ -211,6 +211,14 @@ pub(super) unsafe fn load(cpu: Cpu) {
     unsafe { tables::load_tss(SegmentSelector::new(TASK_STATE >> 3, PrivilegeLevel::Ring0)) };
 }
 
+/// The end of IST stack `ist` of `block`'s CPU; address 0 if the CPU has none yet.
+pub(crate) fn ist_top(block: &PerCpu, ist: Ist) -> VirtAddr {
+    match block.ist_header(ist) {
+        header if header == VirtAddr::default() => header,
+        header => header.wrapping_add(IST_HEADER_BYTES),
+    }
+}
+
 /// Whether a handler has begun on IST stack `ist` of `block`'s CPU and not ended.
 pub(crate) fn ist_busy(block: &PerCpu, ist: Ist) -> bool {
     read_header(block, ist, IST_BUSY) & 1 != 0

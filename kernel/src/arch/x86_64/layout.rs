@@ -62,6 +62,11 @@ impl Image {
         }
     }
 
+    /// Its code.
+    pub(crate) const fn text(self) -> VirtRange {
+        self.text
+    }
+
     /// The whole image in physical memory: its first address and its length, in bytes.
     pub(crate) fn physical(self) -> (PhysAddr, u64) {
         let bytes = self.bss.end().distance(self.text.start());

@@ -1,0 +1,127 @@
+//! Overflows of stacks that no task has: interrupt, NMI, idle.
+//!
+//! A handler does nothing unless a script has armed it; then it recurses until its own stack ends.
+
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use super::script::Script;
+use super::stack;
+use crate::arch::apic::{self, Message, Target};
+use crate::arch::percpu::{self, MAX_CPUS};
+use crate::task::sched;
+use crate::{fact, interrupts, oops, println};
+
+pub(super) static SCRIPTS: [Script; 4] = [
+    Script { name: "OVERFLOW_ON_IRQ_STACK", run: on_irq_stack },
+    Script { name: "OVERFLOW_ON_NMI_STACK", run: on_nmi_stack },
+    Script { name: "OVERFLOW_IN_IDLE", run: in_idle },
+    Script { name: "OVERFLOW_IN_INIT", run: in_init },
+];
+
+/// Where the next recursion is to happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Armed {
+    No,
+    Interrupt,
+    Nmi,
+    Idle,
+}
+
+static ARMED: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(Armed::No as u8) }; MAX_CPUS];
+/// How often a CPU's handlers went off.
+static WENT_OFF: AtomicUsize = AtomicUsize::new(0);
+
+fn arm(cpu: usize, what: Armed) {
+    ARMED[cpu].store(what as u8, Ordering::Release);
+}
+
+/// Goes off if this CPU is armed for `what`, once.
+fn go_off(what: Armed) {
+    let armed = &ARMED[percpu::cpu_number().index()];
+    // Acquire: pairs with `arm`.
+    if armed.compare_exchange(what as u8, Armed::No as u8, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+        WENT_OFF.fetch_add(1, Ordering::Relaxed);
+        stack::exhaust_stack();
+    }
+}
+
+/// Called by the handler of the interrupt that is for this.
+pub(crate) fn in_interrupt() {
+    go_off(Armed::Interrupt);
+}
+
+/// Called by the NMI hook.
+pub(crate) fn in_nmi() {
+    go_off(Armed::Nmi);
+}
+
+/// Called by the idle task, each time round.
+pub(crate) fn while_idle() {
+    go_off(Armed::Idle);
+}
+
+/// How long a script waits for what it asked for, in ticks.
+const PATIENCE: u64 = 2 * sched::TICKS_PER_SECOND;
+
+/// Waits until `done`, or until patience ends.
+fn wait_until(done: impl Fn() -> bool) -> bool {
+    let end = sched::ticks() + PATIENCE;
+    while !done() && sched::ticks() < end {
+        sched::yield_now();
+    }
+    done()
+}
+
+/// Every CPU in turn gets a message whose handler overflows; this one by a message to itself.
+fn on_irq_stack(_: &str) {
+    for cpu in 0..crate::boot::cpus() {
+        provoke_on(cpu, Armed::Interrupt, Message::Fixed(interrupts::PROVOKED));
+    }
+}
+
+/// As with interrupts.
+fn on_nmi_stack(_: &str) {
+    for cpu in 0..crate::boot::cpus() {
+        provoke_on(cpu, Armed::Nmi, Message::Nmi);
+    }
+}
+
+/// Makes CPU `cpu`'s handler overflow, and waits for the report. Then the same message again, for a handler that does nothing:
+/// the CPU still takes it.
+fn provoke_on(cpu: usize, what: Armed, message: Message) {
+    let Some(block) = percpu::of(vmstack::Cpu::new(cpu as u32)) else { return };
+    let (before, handled) = (oops::count(), interrupts::provoked(cpu));
+    arm(cpu, what);
+    if let Err(error) = apic::send(Target::One(block.apic_id()), message) {
+        println!("vmstack: {error}");
+    }
+    let reported = wait_until(|| oops::count() > before);
+    let nmis = interrupts::nmis(cpu);
+    let sent_again = apic::send(Target::One(block.apic_id()), message).is_ok();
+    let heard = wait_until(|| match what {
+        Armed::Nmi => interrupts::nmis(cpu) > nmis,
+        _ => interrupts::provoked(cpu) > handled,
+    });
+    oops::print_left();
+    fact!("handler", "{cpu} {} {} {}", usize::from(reported), usize::from(sent_again), usize::from(heard));
+}
+
+/// Every CPU's idle task overflows, and each CPU idles and works again after it.
+fn in_idle(_: &str) {
+    for cpu in 0..crate::boot::cpus() {
+        let before = oops::count();
+        arm(cpu, Armed::Idle);
+        // Nobody else has anything to do while this task sleeps.
+        let end = sched::ticks() + PATIENCE;
+        while oops::count() == before && sched::ticks() < end {
+            sched::sleep_until(sched::ticks() + 2);
+        }
+        fact!("idle", "{cpu} {}", oops::count() - before);
+    }
+}
+
+/// The task that runs the script is init.
+fn in_init(_: &str) {
+    stack::exhaust_stack();
+}

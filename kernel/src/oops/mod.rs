@@ -1,0 +1,201 @@
+//! The overflow path: from the fault to one dead task, or one abandoned handler, and a machine that goes on.
+//!
+//! ```text
+//!   push below the bottom ──> #PF cannot be pushed ──> #DF, on its own stack
+//!     judge    the areas say what it was, from CR2 and the saved stack pointer     (no lock, no allocation: INV-FAULT)
+//!     place    where the CPU was: a task, idle, an interrupt handler, an NMI       (`place.rs`)
+//!     record   the fault, the registers, the code, the trace, into a ring          (`record.rs`)
+//!     leave    CR2 cleared, the #DF stack released, and on to a stack that nobody needs any more:
+//!
+//!       a task                  the *top* of its own stack: locks given back, lost interrupts served, the report, the end
+//!       the idle task           the top of its own stack: the same, and idling begins anew
+//!       an interrupt handler    the top of the interrupt stack: its interrupt is ended and its source masked; the report
+//!                               is left to the reporter; the interrupted task goes on
+//!       an NMI handler          nothing: the report is left to the reporter; whatever it interrupted goes on
+//!       anything else           the machine stops in order, and says so
+//! ```
+//!
+//! A stray access to a guard arrives as #PF on a healthy stack and takes the same way from `judge` on. Nothing is printed
+//! before the fate is sealed, so a fault is reported once (INV-ONCE) whatever happens to the report.
+
+use core::fmt::Write;
+
+use vmstack::{FaultContext, StackFault, Verdict, VirtAddr};
+
+use crate::arch::frame::TrapFrame;
+use crate::arch::gdt::{self, Ist};
+use crate::arch::{cpu, percpu, trap};
+use crate::console::Console;
+use crate::process::{self, End, signal};
+use crate::stacks::AREAS;
+use crate::symbols::Code;
+use crate::task::sched;
+use crate::trace::Trace;
+use crate::{hooks, interrupts};
+
+mod place;
+mod record;
+mod reporter;
+mod text;
+
+use place::Place;
+use record::{Aftermath, Fate};
+
+pub(crate) use record::{count, last};
+pub(crate) use reporter::{print_left, start as start_reporter};
+
+/// A present page: the fault was against its rights.
+const PROTECTION: u64 = 1;
+
+/// A page fault in the kernel.
+pub(crate) fn kernel_page_fault(frame: &TrapFrame, address: VirtAddr) {
+    let place = Place::of_this_cpu(frame);
+    match judge(frame, address, place) {
+        Verdict::Resume => {}
+        Verdict::Kill(fault) => end(&fault, frame, place),
+        Verdict::Stop(fault) => stop_for(&fault, frame, place),
+        _ => stop("a page fault in the kernel", frame, address),
+    }
+}
+
+/// A double fault: an overflow if an area says so, and otherwise the end.
+pub(crate) fn double_fault(frame: &TrapFrame, address: VirtAddr) -> ! {
+    let place = Place::of_this_cpu(frame);
+    match judge(frame, address, place) {
+        Verdict::Kill(fault) => end(&fault, frame, place),
+        Verdict::Stop(fault) => stop_for(&fault, frame, place),
+        _ => stop("a double fault", frame, address),
+    }
+}
+
+/// Asks each area.
+fn judge(frame: &TrapFrame, address: VirtAddr, place: Place) -> Verdict {
+    let context = FaultContext::new(percpu::cpu_number(), frame.instruction())
+        .protection(frame.error & PROTECTION != 0)
+        .indispensable(place.is_indispensable());
+    let verdicts = AREAS.iter().map(|area| area.on_fault(address, frame.stack_pointer(), &context));
+    verdicts.into_iter().find(|verdict| *verdict != Verdict::NotOurs).unwrap_or(Verdict::NotOurs)
+}
+
+/// Ends what made the fault, and nothing else (INV-ALONE).
+fn end(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
+    match place {
+        Place::Task | Place::Idle => kill(fault, frame, place),
+        Place::Interrupt => {
+            let number = record::take(fault, frame, place, Fate::Abandoned);
+            let top = percpu::this_cpu().irq_stack_top();
+            // SAFETY: (1) the interrupt stack: whatever ran there is given up, handlers that were interrupted by others
+            // included; (2) nothing of the current stack is needed.
+            unsafe { leave_for(top, abandon_interrupt, number) }
+        }
+        Place::Nmi => {
+            let number = record::take(fault, frame, place, Fate::Abandoned);
+            reporter::leave(number);
+            cpu::write_cr2(VirtAddr::default());
+            // SAFETY: (1) the NMI's handler has begun and not ended, says its flag; (2) it holds no lock and has nothing that
+            // others know of: `hooks::nmi`; (3) this is a fault handler's stack, or the NMI handler's own.
+            unsafe { trap::abandon_nmi() }
+        }
+        Place::Boot | Place::Emergency => stop_for(fault, frame, place),
+    }
+}
+
+/// Leaves the stack that the fault is handled on, for good: `run(number)` goes on on the stack that ends at `top`.
+///
+/// # Safety
+///
+/// (1) The stack that ends at `top` is mapped, and whatever ran on it will not go on; (2) nothing of the current stack is needed.
+unsafe fn leave_for(top: VirtAddr, run: extern "C" fn(usize) -> !, number: usize) -> ! {
+    cpu::write_cr2(VirtAddr::default());
+    if gdt::ist_busy(percpu::this_cpu(), Ist::DoubleFault) {
+        // SAFETY: this is the #DF handler, which leaves its stack for good in the next line but one, interrupts off until then.
+        unsafe { gdt::release_ist(Ist::DoubleFault) };
+    }
+    // SAFETY: the caller's promises.
+    unsafe { trap::run_on_stack(top, run, number) }
+}
+
+/// Records the fault and kills the current task for it; the idle task begins anew.
+fn kill(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
+    let Some(task) = sched::current_if_any() else { stop_for(fault, frame, place) };
+    let (bottom, top) = task.stack_bounds();
+    if bottom == top {
+        // It has given its stack away already.
+        stop_for(fault, frame, place);
+    }
+    let (fate, run): (Fate, extern "C" fn(usize) -> !) = match (place, task.die()) {
+        (Place::Idle, _) => (Fate::Replaced, idle_anew),
+        (_, 1) => (Fate::Killed, die),
+        // It overflowed again on its way out: it takes the short way.
+        (_, 2) => (Fate::Killed, die_at_once),
+        _ => stop_for(fault, frame, place),
+    };
+    let number = record::take(fault, frame, place, fate);
+    // SAFETY: (1) the top of the task's own stack: it is mapped, and whatever ran on it will not go on; (2) nothing of the
+    // current stack is needed.
+    unsafe { leave_for(top, run, number) }
+}
+
+/// What is done for every task that was cut short: what it held is given back, and interrupts that it swallowed are served.
+fn clean_up() -> Aftermath {
+    let block = percpu::this_cpu();
+    block.set_preempt_count(0);
+    // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
+    let served = interrupts::serve_undelivered();
+    Aftermath { served, ..Aftermath::default() }
+}
+
+/// The dying task, on the empty stack, with interrupts off.
+extern "C" fn die(number: usize) -> ! {
+    record::print(number, &clean_up());
+    // SAFETY: the kernel was left in the middle of a call that holds nothing any more.
+    unsafe { cpu::enable_interrupts() };
+    process::exit_current(End::Killed(signal::SEGV))
+}
+
+/// A task that overflowed while it was dying: its process ends, and what is not given back by now is lost.
+extern "C" fn die_at_once(number: usize) -> ! {
+    record::print(number, &Aftermath { cut_short: true, ..clean_up() });
+    // SAFETY: as above.
+    unsafe { cpu::enable_interrupts() };
+    process::leave_current(End::Killed(signal::SEGV))
+}
+
+/// The idle task, on its empty stack, with interrupts off.
+extern "C" fn idle_anew(number: usize) -> ! {
+    record::print(number, &clean_up());
+    // SAFETY: as above.
+    unsafe { cpu::enable_interrupts() };
+    sched::idle()
+}
+
+/// The handlers of this CPU's interrupts are given up, on the empty interrupt stack, with interrupts off.
+extern "C" fn abandon_interrupt(number: usize) -> ! {
+    interrupts::abandon();
+    reporter::leave(number);
+    // SAFETY: (1) a handler was running, says `irq_depth`; (2) what it held was given back; (3) the interrupt stack is left.
+    unsafe { trap::abandon_interrupt() }
+}
+
+/// Stops the machine for a fault that nobody can be killed for.
+fn stop_for(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
+    let number = record::take(fault, frame, place, Fate::Stopped);
+    hooks::stop_machine();
+    reporter::print_all_but(number);
+    record::print(number, &Aftermath::default());
+    let why = place.why_nobody();
+    writeln!(Console::take(), "Kernel panic: {why}; the machine stops in order").ok();
+    cpu::exit(17)
+}
+
+/// Stops the machine because of `what`.
+pub(crate) fn stop(what: &str, frame: &TrapFrame, address: VirtAddr) -> ! {
+    hooks::stop_machine();
+    let mut console = Console::take();
+    let cpu = percpu::cpu_number();
+    writeln!(console, "BUG: {what}, cpu {cpu}, address {address}, at {}", Code(frame.instruction())).ok();
+    writeln!(console, "{frame:?}").ok();
+    write!(console, "{}", Trace::of(frame, Place::of_this_cpu(frame).stack())).ok();
+    writeln!(console, "Kernel panic: {what}; the machine stops in order").ok();
+    cpu::exit(17)
+}

@@ -1,0 +1,188 @@
+//! What is remembered of a fault: taken in the fault path, printed after, kept in a ring for whoever reads it later.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use vmstack::{Finding, StackFault, VirtAddr};
+
+use super::place::Place;
+use super::text;
+use crate::arch::frame::TrapFrame;
+use crate::arch::layout::Image;
+use crate::arch::percpu;
+use crate::task::sched;
+use crate::trace::Trace;
+
+/// How many records there are: more than CPUs that can be in the middle of one.
+pub(super) const RECORDS: usize = 128;
+
+/// What came of a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    Killed,
+    Abandoned,
+    Replaced,
+    Stopped,
+}
+
+impl Fate {
+    /// The word in facts.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::Abandoned => "abandoned",
+            Self::Replaced => "replaced",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The bytes of code around the instruction that faulted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CodeBytes {
+    bytes: [u8; Self::BEFORE + Self::AFTER],
+    /// How many were readable, and where the instruction's own start.
+    len: usize,
+    instruction: usize,
+}
+
+impl CodeBytes {
+    /// As many as Linux shows: tools that disassemble reports expect them.
+    const BEFORE: usize = 42;
+    const AFTER: usize = 22;
+
+    /// The code around `at`, as far as it is in the kernel's image: that is mapped.
+    fn around(at: VirtAddr) -> Self {
+        let mut code = Self { bytes: [0; Self::BEFORE + Self::AFTER], len: 0, instruction: 0 };
+        let text = Image::linked().text();
+        let start = at.wrapping_sub(Self::BEFORE).max(text.start());
+        let end = at.wrapping_add(Self::AFTER).min(text.end());
+        if at < text.start() || at >= text.end() {
+            return code;
+        }
+        code.len = end.distance(start);
+        code.instruction = at.distance(start);
+        for (index, byte) in code.bytes[..code.len].iter_mut().enumerate() {
+            // SAFETY: the kernel's own code, which is mapped for reading for ever.
+            *byte = unsafe { start.wrapping_add(index).as_mut_ptr::<u8>().cast_const().read() };
+        }
+        code
+    }
+
+    /// The bytes before the instruction, and from it on.
+    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+        self.bytes[..self.len].split_at(self.instruction)
+    }
+}
+
+/// What is remembered of a fault until it is printed, and after.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Oops {
+    pub(crate) fault: StackFault,
+    pub(super) frame: TrapFrame,
+    pub(super) code: CodeBytes,
+    pub(super) trace: Trace,
+    pub(super) place: Place,
+    pub(super) fate: Fate,
+    /// The current task's number; zero if there was none.
+    pub(crate) task: usize,
+    pub(super) preempt_count: u32,
+    pub(super) irq_depth: u32,
+    pub(super) number: usize,
+}
+
+/// What was done for the victim, and what could not be done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Aftermath {
+    /// Interrupts that were being delivered when the stack ended, and that were served after.
+    pub(super) served: usize,
+    /// It was dying already, and did not give back what it had.
+    pub(super) cut_short: bool,
+}
+
+struct Ring([UnsafeCell<Option<Oops>>; RECORDS]);
+
+// SAFETY: a record belongs to the CPU that took its number, which prints it before it turns interrupts on or does anything else,
+// or leaves it to the reporter; numbers are handed out once, and a lap of the ring is longer than the number of CPUs.
+unsafe impl Sync for Ring {}
+
+static RING: Ring = Ring([const { UnsafeCell::new(None) }; RECORDS]);
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Notes everything about the fault, without a lock, and gives the record's number.
+pub(super) fn take(fault: &StackFault, frame: &TrapFrame, place: Place, fate: Fate) -> usize {
+    let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+    let block = percpu::this_cpu();
+    let oops = Oops {
+        fault: *fault,
+        frame: *frame,
+        code: CodeBytes::around(frame.instruction()),
+        // Of the stack of whoever was there, which is mapped: what the fault was about may not be.
+        trace: Trace::of(frame, place.stack()),
+        place,
+        fate,
+        task: sched::current_if_any().map_or(0, |task| task.id()),
+        preempt_count: block.preempt_count(),
+        irq_depth: block.irq_depth(),
+        number: number + 1,
+    };
+    // SAFETY: the number is this CPU's alone (see `Ring`).
+    unsafe { *RING.0[number % RECORDS].get() = Some(oops) };
+    number
+}
+
+/// Record `number`, or a later one in its place.
+fn recorded(number: usize) -> Option<&'static Oops> {
+    // SAFETY: the record was written by this CPU or by this task, and is not written again while it is printed (see `Ring`).
+    unsafe { (*RING.0[number % RECORDS].get()).as_ref() }
+}
+
+/// The number of the record at `index` of the ring.
+pub(super) fn number_at(index: usize) -> usize {
+    recorded(index).map_or(0, |oops| oops.number)
+}
+
+/// Prints record `number`, and what was done about it.
+pub(super) fn print(number: usize, aftermath: &Aftermath) {
+    if let Some(oops) = recorded(number) {
+        text::print(oops, aftermath, in_full());
+    }
+}
+
+/// How many reports a second are printed in full. The others are a few lines: a storm of faults must not keep the machine from
+/// everything else. What is left out stays in the ring.
+const IN_FULL: u32 = 20;
+
+/// Whether this report is one of those that are printed in full.
+fn in_full() -> bool {
+    static SECOND: AtomicU64 = AtomicU64::new(0);
+    static PRINTED: AtomicU32 = AtomicU32::new(0);
+    let second = sched::ticks() / sched::TICKS_PER_SECOND;
+    if SECOND.swap(second, Ordering::Relaxed) != second {
+        PRINTED.store(0, Ordering::Relaxed);
+    }
+    PRINTED.fetch_add(1, Ordering::Relaxed) < IN_FULL
+}
+
+/// How many faults were recorded.
+pub(crate) fn count() -> usize {
+    TAKEN.load(Ordering::Relaxed)
+}
+
+/// The last record, for a script that is the only one to provoke something.
+pub(crate) fn last() -> Option<Oops> {
+    recorded(count().checked_sub(1)?).copied()
+}
+
+/// The word for a finding in facts.
+pub(super) const fn finding_word(finding: Finding) -> &'static str {
+    match finding {
+        Finding::OverflowWalked => "overflow-walked",
+        Finding::OverflowJumped => "overflow-jumped",
+        Finding::Underflow => "underflow",
+        Finding::OtherGuard => "other-guard",
+        Finding::WildPointer => "wild-pointer",
+        Finding::InsideStack => "inside-stack",
+        _ => "outside",
+    }
+}

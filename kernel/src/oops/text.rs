@@ -1,0 +1,90 @@
+//! The text of a report: the first line in Linux's words, then what Linux does not say.
+//!
+//! ```text
+//!   BUG: TASK stack guard page was hit at ADDRESS (stack is LOW..HIGH)
+//!   what it was, how far past the end, where the stack pointer is, who was on the other side      (the library's lines)
+//!   Oops: stack guard page [#N] at FUNCTION
+//!   state: in a task (pid 7), interrupts on, preemption on, locks held
+//!   registers, code bytes
+//!   the trace, with each frame's size
+//!   done: what was done about it, and what is lost
+//! ```
+
+use core::fmt::{self, Write};
+
+use super::record::{Aftermath, Fate, Oops, finding_word};
+use crate::console::Console;
+use crate::stacks::TASKS;
+use crate::symbols::Code;
+
+/// Prints a report, whole, with its facts; or, not in full, the lines that say what happened to whom.
+pub(super) fn print(oops: &Oops, aftermath: &Aftermath, in_full: bool) {
+    let mut console = Console::take();
+    let written = oops.write(&mut console, in_full).and_then(|()| oops.write_end(&mut console, aftermath));
+    debug_assert!(written.is_ok());
+}
+
+impl Oops {
+    fn write(&self, f: &mut impl Write, in_full: bool) -> fmt::Result {
+        writeln!(f, "{}", TASKS.report(&self.fault))?;
+        writeln!(f, "Oops: stack guard page [#{}] at {}", self.number, Code(self.frame.instruction()))?;
+        self.write_state(f)?;
+        if !in_full {
+            return writeln!(f, "(many reports a second: registers and trace stay in the ring)");
+        }
+        writeln!(f, "{:?}", self.frame)?;
+        self.write_code(f)?;
+        write!(f, "{}", self.trace)
+    }
+
+    /// What the CPU was in the middle of.
+    fn write_state(&self, f: &mut impl Write) -> fmt::Result {
+        let on = |is: bool| if is { "on" } else { "off" };
+        let (interrupts, preemption) = (on(self.frame.interrupts_on()), on(self.preempt_count == 0));
+        let (place, task) = (self.place.name(), self.task);
+        write!(f, "state: {place}, current task {task}, interrupts {interrupts}, preemption {preemption}")?;
+        writeln!(f, ", interrupt depth {}", self.irq_depth)
+    }
+
+    /// The code, the instruction's first byte in brackets: the form that Linux's tools read.
+    fn write_code(&self, f: &mut impl Write) -> fmt::Result {
+        let (before, after) = self.code.parts();
+        let Some((first, rest)) = after.split_first() else {
+            return writeln!(f, "Code: not in the kernel's image");
+        };
+        f.write_str("Code:")?;
+        before.iter().try_for_each(|byte| write!(f, " {byte:02x}"))?;
+        write!(f, " <{first:02x}>")?;
+        rest.iter().try_for_each(|byte| write!(f, " {byte:02x}"))?;
+        writeln!(f)
+    }
+
+    /// What was done, what is lost, and the fact for the host.
+    fn write_end(&self, f: &mut impl Write, aftermath: &Aftermath) -> fmt::Result {
+        match self.fate {
+            Fate::Killed => write!(f, "done: pid {} is killed; everything else goes on", self.task)?,
+            Fate::Abandoned => write!(f, "done: the handler is abandoned; what it interrupted goes on")?,
+            Fate::Replaced => write!(f, "done: CPU {} idles anew, from an empty stack", self.fault.cpu)?,
+            Fate::Stopped => write!(f, "done: nothing; nobody can be ended for it")?,
+        }
+        if aftermath.served != 0 {
+            write!(f, "; {} interrupts that were being delivered were served", aftermath.served)?;
+        }
+        if aftermath.cut_short {
+            write!(f, "; it was dying already: what it had not given back is lost")?;
+        }
+        writeln!(f)?;
+        writeln!(f, "---[ end trace {:016x} ]---", self.number)?;
+        self.write_fact(f)
+    }
+
+    fn write_fact(&self, f: &mut impl Write) -> fmt::Result {
+        let fault = &self.fault;
+        let stack = if fault.stack.exists() { &fault.stack } else { &fault.neighbour };
+        let (finding, kind, fate) = (finding_word(fault.finding), stack.stack_kind().name(), self.fate.name());
+        write!(f, "fact oops {} {finding} {kind} {fate}", self.number)?;
+        write!(f, " {:#x} {:#x} {:#x}", fault.address.get(), stack.bottom.get(), stack.top.get())?;
+        write!(f, " {:#x} {:#x}", fault.stack_pointer.get(), fault.instruction.get())?;
+        writeln!(f, " {} {} {}", fault.cpu, self.task, fault.beyond)
+    }
+}
