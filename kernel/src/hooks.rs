@@ -17,16 +17,24 @@ use crate::task::sched;
 /// The CPU that stops the machine, plus one; zero while it runs. An NMI makes the other CPUs look.
 static STOPPER: AtomicU32 = AtomicU32::new(0);
 
-/// An exception, on the stack that was current.
+/// An exception but a page fault in the kernel, on the stack that was current.
 pub(crate) fn exception(frame: &mut TrapFrame) {
     let address = if frame.vector == vector::PAGE_FAULT { cpu::read_cr2() } else { VirtAddr::default() };
     if frame.is_user() {
         user_fault(frame, address);
-    } else if frame.vector == vector::PAGE_FAULT {
-        oops::kernel_page_fault(frame, address);
     } else {
         oops::stop("an exception in the kernel", frame, address);
     }
+}
+
+/// A page fault in the kernel, on the stack of the fault handlers.
+pub(crate) fn page_fault(frame: &mut TrapFrame, address: VirtAddr) {
+    oops::kernel_page_fault(frame, address);
+}
+
+/// A page fault in a fault handler.
+pub(crate) fn nested_page_fault(frame: &mut TrapFrame, address: VirtAddr) {
+    oops::stop("a fault in a fault handler", frame, address);
 }
 
 /// A fault of a program: it is killed, as by a signal that nobody handles.

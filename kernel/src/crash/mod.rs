@@ -6,6 +6,8 @@
 //! | --- | --- |
 //! | `script` | what every crash of `mode=crash` shares: victims, survivors, the balance |
 //! | `stack` | overflows of a task's stack, and accesses to its guards |
+//! | `frames` | frames that are too big |
+//! | `crowd` | many at once |
 //! | `handler` | overflows of the stacks of interrupts, NMIs and idle tasks |
 //!
 //! There are two doors. A program writes a name to the device, and the crash happens in its own system call, as with Linux's
@@ -13,6 +15,8 @@
 
 use crate::syscall::Errno;
 
+mod crowd;
+mod frames;
 mod handler;
 mod script;
 mod stack;
@@ -28,7 +32,7 @@ struct Provocation {
 }
 
 /// What a program can provoke.
-static PROVOCATIONS: &[&[Provocation]] = &[&stack::PROVOCATIONS];
+static PROVOCATIONS: &[&[Provocation]] = &[&stack::PROVOCATIONS, &frames::PROVOCATIONS];
 
 fn find(name: &str) -> Option<&'static Provocation> {
     PROVOCATIONS.iter().copied().flatten().find(|provocation| provocation.name == name)

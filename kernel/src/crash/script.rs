@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, find, handler};
+use super::{Provocation, crowd, find, handler};
 use crate::balance::Balance;
 use crate::options::Options;
 use crate::process::exec::Strings;
@@ -26,6 +26,8 @@ use crate::{fact, println};
 
 /// The program that provokes a crash by writing its name to the device, or works until it is told to stop.
 const PROGRAM: &[u8] = b"/bin/crash";
+/// How many victims are alive at once at most.
+const AT_ONCE: usize = 64;
 /// How many survivors of each sort work beside the victims.
 const SURVIVORS: usize = 2;
 
@@ -41,10 +43,27 @@ pub(super) struct Script {
 }
 
 /// The scripts that are more than one victim which provokes the crash of the same name.
-static SCRIPTS: &[&[Script]] = &[&handler::SCRIPTS];
+static SCRIPTS: &[&[Script]] = &[&SHARED, &crowd::SCRIPTS, &handler::SCRIPTS];
+
+/// Several victims, each with a variant of its own.
+static SHARED: [Script; 2] = [
+    Script {
+        name: "EXHAUST_STACK",
+        run: |_| {
+            let variants =
+                ["EXHAUST_STACK", "EXHAUST_STACK:trait-objects", "EXHAUST_STACK:closures", "EXHAUST_STACK:mutual"];
+            variants.into_iter().for_each(perform_provocation);
+        },
+    },
+    Script {
+        name: "BIG_FRAME",
+        run: |_| ["BIG_FRAME:page", "BIG_FRAME:guard", "BIG_FRAME:stack"].into_iter().for_each(perform_provocation),
+    },
+];
 
 /// Runs the crashes that the command line names, in its order.
 pub(crate) fn run(options: &Options) {
+    warm_up();
     for name in options.crashes() {
         println!("vmstack: provoking {name}");
         fact!("crash.begin", "{name}");
@@ -58,12 +77,25 @@ pub(crate) fn run(options: &Options) {
     }
 }
 
+/// Lets queues and caches grow to what a crash needs of them, so that they do not count as a loss.
+fn warm_up() {
+    let victims: Vec<_> = (0..2 * SURVIVORS + AT_ONCE).filter_map(|_| Victim::start(|| ())).collect();
+    victims.iter().for_each(|victim| {
+        victim.end();
+    });
+    sched::settle();
+}
+
 /// Runs the script of `name`; where there is none, a process and a kernel task provoke the crash, one after the other.
 fn perform(name: &str) {
     let (bare, word) = name.split_once(':').unwrap_or((name, ""));
     if let Some(script) = SCRIPTS.iter().copied().flatten().find(|script| script.name == bare) {
         return (script.run)(word);
     }
+    perform_provocation(name);
+}
+
+fn perform_provocation(name: &str) {
     match find(name) {
         Some(provocation) => {
             process_victim(provocation);

@@ -1,10 +1,38 @@
 //! Overflows of a task's own stack, and accesses to guards.
+//!
+//! Every overflow here moves the stack pointer, by calls. The accesses are those that LKDTM makes: the stack pointer is healthy.
 
 use core::hint::black_box;
 
-use super::Provocation;
+use vmstack::VirtAddr;
 
-pub(super) static PROVOCATIONS: [Provocation; 1] = [Provocation { name: "EXHAUST_STACK", act: exhaust_stack }];
+use super::Provocation;
+use crate::arch::{cpu, percpu};
+use crate::stacks::TASK_STACK;
+use crate::task::sched;
+
+pub(super) static PROVOCATIONS: [Provocation; 9] = [
+    Provocation { name: "EXHAUST_STACK", act: exhaust_stack },
+    Provocation { name: "EXHAUST_STACK:trait-objects", act: exhaust_by_trait_objects },
+    Provocation { name: "EXHAUST_STACK:closures", act: exhaust_by_closures },
+    Provocation { name: "EXHAUST_STACK:mutual", act: exhaust_by_mutual_recursion },
+    Provocation { name: "STACK_GUARD_PAGE_LEADING", act: || read(own_stack().0.wrapping_sub(1)) },
+    Provocation { name: "STACK_GUARD_PAGE_TRAILING", act: || read(own_stack().1) },
+    Provocation { name: "WILD_POINTER", act: || read(own_stack().0.wrapping_sub(TASK_STACK / 2)) },
+    Provocation { name: "OVERFLOW_WITH_INTERRUPTS_OFF", act: overflow_with_interrupts_off },
+    Provocation { name: "OVERFLOW_WITH_PREEMPTION_OFF", act: overflow_with_preemption_off },
+];
+
+/// The bottom and the top of the current task's stack.
+pub(super) fn own_stack() -> (VirtAddr, VirtAddr) {
+    sched::current().stack_bounds()
+}
+
+/// Reads the byte at `addr`, wherever that is.
+fn read(addr: VirtAddr) {
+    // SAFETY: none: this is the crash. A guard has no page, so what comes is a fault.
+    black_box(unsafe { addr.as_mut_ptr::<u8>().read_volatile() });
+}
 
 /// Deeper than any stack: it does not come back.
 pub(super) fn exhaust_stack() {
@@ -19,4 +47,85 @@ fn recursive_loop(remaining: usize) -> usize {
         return frame[0];
     }
     recursive_loop(remaining - 1) + frame[remaining % 8]
+}
+
+/// Calls `act` when less than a page and a half is left of the current stack.
+#[inline(never)]
+pub(super) fn deep(act: fn()) {
+    let here = vmstack_arch::stack_pointer();
+    if here.distance(own_stack().0) > 4096 + 2048 {
+        deep(black_box(act));
+    } else {
+        act();
+    }
+    // Something after the call, so that it is none in tail position.
+    black_box(here);
+}
+
+/// Something that does not know what it calls.
+trait Step {
+    fn descend(&self, next: &dyn Step, remaining: usize) -> usize;
+}
+
+struct Odd;
+struct Even;
+
+impl Step for Odd {
+    #[inline(never)]
+    fn descend(&self, next: &dyn Step, remaining: usize) -> usize {
+        black_box(next).descend(self, remaining - 1) + black_box(remaining)
+    }
+}
+
+impl Step for Even {
+    #[inline(never)]
+    fn descend(&self, next: &dyn Step, remaining: usize) -> usize {
+        let frame = black_box([remaining; 4]);
+        black_box(next).descend(self, remaining - 1) + frame[remaining % 4]
+    }
+}
+
+fn exhaust_by_trait_objects() {
+    black_box(Odd.descend(&Even, usize::MAX));
+}
+
+fn exhaust_by_closures() {
+    // Each closure calls the one that it is given, which is itself.
+    fn again(step: &dyn Fn(&dyn Fn(usize) -> usize, usize) -> usize, remaining: usize) -> usize {
+        step(&|left| black_box(again(step, left)) + 1, remaining)
+    }
+    black_box(again(&|next, remaining| black_box(next)(remaining - 1) + black_box(remaining), usize::MAX));
+}
+
+fn exhaust_by_mutual_recursion() {
+    black_box(first(black_box(usize::MAX)));
+}
+
+#[inline(never)]
+fn first(remaining: usize) -> usize {
+    let frame = black_box([remaining; 2]);
+    second(remaining - 1) + frame[0]
+}
+
+#[inline(never)]
+fn second(remaining: usize) -> usize {
+    let frame = black_box([remaining; 6]);
+    third(remaining - 1) + frame[1]
+}
+
+#[inline(never)]
+fn third(remaining: usize) -> usize {
+    let frame = black_box([remaining; 12]);
+    first(remaining - 1) + frame[2]
+}
+
+fn overflow_with_interrupts_off() {
+    cpu::disable_interrupts();
+    exhaust_stack();
+}
+
+fn overflow_with_preemption_off() {
+    percpu::preempt_disable();
+    exhaust_stack();
+    percpu::preempt_enable();
 }

@@ -15,7 +15,8 @@
 //!       anything else           the machine stops in order, and says so
 //! ```
 //!
-//! A stray access to a guard arrives as #PF on a healthy stack and takes the same way from `judge` on. Nothing is printed
+//! A stray access to a guard arrives as #PF, often on a healthy stack; it is judged on the #DF stack all the same, for an access
+//! just below a stack that is nearly used up arrives so too. Nothing is printed
 //! before the fate is sealed, so a fault is reported once (INV-ONCE) whatever happens to the report.
 
 use core::fmt::Write;
@@ -49,7 +50,7 @@ const PROTECTION: u64 = 1;
 
 /// A page fault in the kernel.
 pub(crate) fn kernel_page_fault(frame: &TrapFrame, address: VirtAddr) {
-    let place = Place::of_this_cpu(frame);
+    let place = Place::of_this_cpu();
     match judge(frame, address, place) {
         Verdict::Resume => {}
         Verdict::Kill(fault) => end(&fault, frame, place),
@@ -60,7 +61,7 @@ pub(crate) fn kernel_page_fault(frame: &TrapFrame, address: VirtAddr) {
 
 /// A double fault: an overflow if an area says so, and otherwise the end.
 pub(crate) fn double_fault(frame: &TrapFrame, address: VirtAddr) -> ! {
-    let place = Place::of_this_cpu(frame);
+    let place = Place::of_this_cpu();
     match judge(frame, address, place) {
         Verdict::Kill(fault) => end(&fault, frame, place),
         Verdict::Stop(fault) => stop_for(&fault, frame, place),
@@ -195,7 +196,7 @@ pub(crate) fn stop(what: &str, frame: &TrapFrame, address: VirtAddr) -> ! {
     let cpu = percpu::cpu_number();
     writeln!(console, "BUG: {what}, cpu {cpu}, address {address}, at {}", Code(frame.instruction())).ok();
     writeln!(console, "{frame:?}").ok();
-    write!(console, "{}", Trace::of(frame, Place::of_this_cpu(frame).stack())).ok();
+    write!(console, "{}", Trace::of(frame, Place::of_this_cpu().stack())).ok();
     writeln!(console, "Kernel panic: {what}; the machine stops in order").ok();
     cpu::exit(17)
 }

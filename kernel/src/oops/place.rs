@@ -5,7 +5,6 @@
 
 use vmstack::VirtRange;
 
-use crate::arch::frame::{TrapFrame, vector};
 use crate::arch::gdt::{self, Ist};
 use crate::arch::percpu;
 use crate::stacks::{INTERRUPT_STACK, NMI_STACK};
@@ -29,13 +28,12 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// Where this CPU was when it made `frame`.
-    pub(super) fn of_this_cpu(frame: &TrapFrame) -> Self {
+    /// Where this CPU was when it faulted.
+    pub(super) fn of_this_cpu() -> Self {
         let block = percpu::this_cpu();
         let busy = |ist| gdt::ist_busy(block, ist);
-        // The #DF stack is busy because of the fault itself, unless this is a fault that the handler made.
-        let in_double_fault = frame.vector != vector::DOUBLE_FAULT && busy(Ist::DoubleFault);
-        if in_double_fault || busy(Ist::MachineCheck) || busy(Ist::Debug) {
+        // The #DF stack is busy because of this fault: one that its handler made does not come here.
+        if busy(Ist::MachineCheck) || busy(Ist::Debug) {
             return Self::Emergency;
         }
         if busy(Ist::Nmi) {

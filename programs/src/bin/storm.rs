@@ -1,7 +1,7 @@
 //! One child after the other, each waited for: `storm exit 3000`, `storm EXHAUST_STACK 300`.
 //!
 //! With `exit` the children end at once; with any other word they provoke the kernel crash of that name, and must be killed by it.
-//! Prints how many there were and how many a signal killed.
+//! Prints how many there were and how many a signal killed. Exit status 3: not all of those that were to be killed were.
 
 use std::io;
 use std::process::ExitCode;
@@ -33,7 +33,12 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match storm(what, times) {
-        Ok(killed) => println!("{times} children, {killed} killed"),
+        Ok(killed) => {
+            println!("{times} children, {killed} killed");
+            if what != "exit" && killed != times {
+                return ExitCode::from(3);
+            }
+        }
         Err(error) => {
             eprintln!("storm: {error}");
             return ExitCode::FAILURE;

@@ -238,6 +238,23 @@ fn read_header(block: &PerCpu, ist: Ist, offset: usize) -> u64 {
     unsafe { header.wrapping_add(offset).as_mut_ptr::<u64>().read_volatile() }
 }
 
+/// Takes IST stack `ist` of this CPU for a handler that the hardware did not start there: where the stack ends for it, or
+/// `None` if it is in use or not there yet.
+///
+/// # Context
+///
+/// Interrupts off: a handler, so that nothing but an NMI comes between.
+pub(crate) fn claim_ist(ist: Ist) -> Option<VirtAddr> {
+    let block = percpu::this_cpu();
+    let header = block.ist_header(ist);
+    if header == VirtAddr::default() || ist_busy(block, ist) {
+        return None;
+    }
+    // SAFETY: the header of a stack that `set_ist_stack` was promised, on this CPU.
+    unsafe { header.wrapping_add(IST_BUSY).as_mut_ptr::<u64>().write_volatile(1) };
+    Some(header)
+}
+
 /// Declares IST stack `ist` of this CPU free: its handler will never return, and nobody stands on it.
 ///
 /// For #DF, which is only ever used to kill: whoever runs next on this CPU calls it, from a stack of its own.

@@ -20,8 +20,12 @@
 //! ```text
 //! hook                                   stack         may sleep,  called for
 //!                                                      switch
-//! exception(&mut TrapFrame)              task          yes         vectors below 32, but for #DF, NMI, #MC, #DB;
-//!                                                                  #MC and #DB from user mode
+//! exception(&mut TrapFrame)              task          yes         vectors below 32, but for #DF, NMI, #MC, #DB and
+//!                                                                  the kernel's #PF; #MC and #DB from user mode
+//! page_fault(&mut TrapFrame, cr2)        that of #DF   no          #PF in the kernel: the stack that it came on may be
+//!                                                                  at its end; leaves as `double_fault` does, or
+//!                                                                  comes back to try again
+//! nested_page_fault(.., cr2)             that of #DF   no          #PF in the handler of #DF or #PF: stop
 //! interrupt(&mut TrapFrame)              interrupt     no          vectors from 32; irq_depth counts it already
 //! system_call(&mut TrapFrame)            task, empty   yes         SYSCALL from user mode
 //! before_return(&mut TrapFrame)          task          yes         after each of the three: to user mode always;

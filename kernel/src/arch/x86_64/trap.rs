@@ -6,6 +6,7 @@
 
 use core::arch::{asm, global_asm};
 use core::mem::{offset_of, size_of};
+use core::ptr;
 
 use vmstack::VirtAddr;
 
@@ -81,7 +82,35 @@ pub(super) fn syscall_entry_address() -> VirtAddr {
 }
 
 extern "C" fn exception(frame: &mut TrapFrame) {
-    hooks::exception(frame);
+    if frame.vector == vector::PAGE_FAULT && !frame.is_user() {
+        kernel_page_fault(frame);
+    } else {
+        hooks::exception(frame);
+    }
+}
+
+/// A page fault in the kernel is judged on the #DF stack: the stack that faulted may be at its end, with room for the
+/// hardware's frame and for little more. An overflow in the middle of judging one would be reported as another.
+///
+/// A fault while that stack is in use is one in the handler of a fault, and is handled where it is.
+fn kernel_page_fault(frame: &mut TrapFrame) {
+    match gdt::claim_ist(Ist::DoubleFault) {
+        Some(top) => {
+            let frame = ptr::from_mut(frame).expose_provenance();
+            // SAFETY: the stack was claimed just now, ends there, and is released below or by whoever leaves for good.
+            unsafe { vmstack_arch::call_on(top, page_fault_on_its_own_stack, frame) };
+            // SAFETY: the call has come back, so nobody stands there any more.
+            unsafe { gdt::release_ist(Ist::DoubleFault) };
+        }
+        None => hooks::nested_page_fault(frame, cpu::read_cr2()),
+    }
+}
+
+extern "C" fn page_fault_on_its_own_stack(frame: usize) -> usize {
+    // SAFETY: `kernel_page_fault` passes its own frame, and waits.
+    let frame = unsafe { &mut *VirtAddr::new(frame).as_mut_ptr::<TrapFrame>() };
+    hooks::page_fault(frame, cpu::read_cr2());
+    0
 }
 
 extern "C" fn interrupt(frame: &mut TrapFrame) {
