@@ -28,6 +28,9 @@ extern "C" fn main(_: usize) -> ! {
     if options.direct {
         task::use_direct_stacks();
     }
+    if options.thread_info_at_bottom {
+        control::put_thread_info_at_bottom();
+    }
     match options.mode {
         Mode::Probe => {}
         Mode::Story => story::tell(),

@@ -8,6 +8,7 @@
 //! | `stack` | overflows of a task's stack, and accesses to its guards |
 //! | `frames` | frames that are too big |
 //! | `crowd` | many at once |
+//! | `attack` | what thread_info on the stack invites |
 //! | `handler` | overflows of the stacks of interrupts, NMIs and idle tasks |
 //!
 //! There are two doors. A program writes a name to the device, and the crash happens in its own system call, as with Linux's
@@ -15,12 +16,14 @@
 
 use crate::syscall::Errno;
 
+mod attack;
 mod crowd;
 mod frames;
 mod handler;
 mod script;
 mod stack;
 
+pub(crate) use attack::evaluate;
 pub(crate) use handler::{in_interrupt, in_nmi, while_idle};
 pub(crate) use script::{note_work, run};
 

@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, crowd, find, handler};
+use super::{Provocation, attack, crowd, find, handler};
 use crate::balance::Balance;
 use crate::options::Options;
 use crate::process::exec::Strings;
@@ -43,7 +43,7 @@ pub(super) struct Script {
 }
 
 /// The scripts that are more than one victim which provokes the crash of the same name.
-static SCRIPTS: &[&[Script]] = &[&SHARED, &crowd::SCRIPTS, &handler::SCRIPTS];
+static SCRIPTS: &[&[Script]] = &[&SHARED, &attack::SCRIPTS, &crowd::SCRIPTS, &handler::SCRIPTS];
 
 /// Several victims, each with a variant of its own.
 static SHARED: [Script; 2] = [

@@ -20,6 +20,9 @@ pub(crate) const TASK_STACKS: &[u8] = b"/sys/kernel/debug/vmstack/tasks";
 /// Where a program that works beside a crash counts what it does. A write fails once it is to stop.
 pub(crate) const WORK: &[u8] = b"/sys/kernel/debug/provoke-crash/work";
 
+/// Where a program has nested brackets evaluated, by a call that recurses as deep as they are nested.
+pub(crate) const NEST: &[u8] = b"/sys/kernel/debug/provoke-crash/nest";
+
 /// An open file.
 #[derive(Clone, Debug)]
 pub(crate) enum File {
@@ -35,6 +38,8 @@ pub(crate) enum File {
     Provoke,
     /// Each write counts as a piece of work.
     Work,
+    /// Evaluates what is written.
+    Nest,
 }
 
 impl File {
@@ -48,7 +53,7 @@ impl File {
         match self {
             Self::Data { data, at } => Some((data.get(*at..).unwrap_or(&[]), at)),
             Self::Text { text, at } => Some((text.get(*at..).unwrap_or(&[]), at)),
-            Self::Console | Self::Null | Self::Provoke | Self::Work => None,
+            Self::Console | Self::Null | Self::Provoke | Self::Work | Self::Nest => None,
         }
     }
 

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use super::{Errno, user};
 use crate::console::Console;
-use crate::process::files::{PROVOKE, TASK_STACKS, WORK, read_console};
+use crate::process::files::{NEST, PROVOKE, TASK_STACKS, WORK, read_console};
 use crate::process::{self, File, Process};
 use crate::story;
 use crate::{boot, crash};
@@ -31,7 +31,7 @@ pub(super) fn read(descriptor: usize, buffer: usize, count: usize) -> Result<usi
             user::write(buffer, &bytes[..length]).map(|()| length)
         }
         File::Null => Ok(0),
-        File::Provoke | File::Work => Err(Errno::INVAL),
+        File::Provoke | File::Work | File::Nest => Err(Errno::INVAL),
         File::Data { .. } | File::Text { .. } => read_memory(&process, descriptor, buffer, count),
     }
 }
@@ -75,12 +75,13 @@ fn write_file(file: &File, buffer: usize, count: usize) -> Result<usize, Errno> 
         File::Null => Ok(count),
         File::Data { .. } | File::Text { .. } => Err(Errno::BADF),
         File::Work => crash::note_work().then_some(count).ok_or(Errno::AGAIN),
-        File::Provoke => {
+        File::Provoke | File::Nest => {
             // On the stack: what a crash leaves there is not missed.
-            let mut name = [0; PIECE];
-            let name = name.get_mut(..count).ok_or(Errno::INVAL)?;
-            user::read(buffer, name)?;
-            crash::provoke(name).map(|()| count)
+            let mut text = [0; PIECE];
+            let text = text.get_mut(..count).ok_or(Errno::INVAL)?;
+            user::read(buffer, text)?;
+            let act = if matches!(file, File::Nest) { crash::evaluate } else { crash::provoke };
+            act(text).map(|()| count)
         }
     }
 }
@@ -104,6 +105,7 @@ pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {
         b"/dev/console" | b"/dev/tty" => File::Console,
         PROVOKE => File::Provoke,
         WORK => File::Work,
+        NEST => File::Nest,
         TASK_STACKS => File::Text { text: Arc::new(story::slots()?), at: 0 },
         path => {
             let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
