@@ -3,7 +3,7 @@
 use vmstack::{Geometry, VirtRange};
 
 use crate::mm::{frames, heap, tables};
-use crate::stacks::{AREAS, TASKS};
+use crate::stacks::{AREAS, EDGES, TASKS};
 use crate::task::sched;
 use crate::{fact, oops};
 
@@ -31,13 +31,15 @@ impl Balance {
         let census = areas().map(|range| tables::kernel().census(range));
         let (in_areas, tables) = census
             .fold((0, 0), |(frames, tables), census| (frames + census.leaves + census.parked, tables + census.tables));
-        let slots = TASKS.recount();
-        let held = slots.live + slots.dead + slots.leaked;
+        let held = [&TASKS, &EDGES].map(|area| {
+            let slots = area.recount();
+            slots.live + slots.dead + slots.leaked
+        });
         let tasks = sched::tasks_alive();
         Self {
             frames: frames::recount() + in_areas + tables,
             tables,
-            slots_without_task: held.saturating_sub(tasks),
+            slots_without_task: held.iter().sum::<usize>().saturating_sub(tasks),
             tasks,
             heap: heap::used(),
             lost: 0,

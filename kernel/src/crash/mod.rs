@@ -7,6 +7,7 @@
 //! | `script` | what every crash of `mode=crash` shares: victims, survivors, the balance |
 //! | `stack` | overflows of a task's stack, and accesses to its guards |
 //! | `frames` | frames that are too big |
+//! | `places` | the first and the last slot, other stacks' guards |
 //! | `crowd` | many at once |
 //! | `attack` | what thread_info on the stack invites |
 //! | `handler` | overflows of the stacks of interrupts, NMIs and idle tasks |
@@ -20,6 +21,7 @@ mod attack;
 mod crowd;
 mod frames;
 mod handler;
+mod places;
 mod script;
 mod stack;
 
@@ -35,7 +37,7 @@ struct Provocation {
 }
 
 /// What a program can provoke.
-static PROVOCATIONS: &[&[Provocation]] = &[&stack::PROVOCATIONS, &frames::PROVOCATIONS];
+static PROVOCATIONS: &[&[Provocation]] = &[&stack::PROVOCATIONS, &frames::PROVOCATIONS, &places::PROVOCATIONS];
 
 fn find(name: &str) -> Option<&'static Provocation> {
     PROVOCATIONS.iter().copied().flatten().find(|provocation| provocation.name == name)

@@ -15,14 +15,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, attack, crowd, find, handler};
+use super::{Provocation, attack, crowd, find, handler, places};
+use vmstack::VirtAddr;
+
 use crate::balance::Balance;
 use crate::options::Options;
 use crate::process::exec::Strings;
 use crate::process::{Process, fork, signal};
 use crate::syscall::Errno;
-use crate::task::{self, Task, sched};
-use crate::{fact, println};
+use crate::task::{self, Task, TaskStack, sched};
+use crate::{fact, println, stacks};
 
 /// The program that provokes a crash by writing its name to the device, or works until it is told to stop.
 const PROGRAM: &[u8] = b"/bin/crash";
@@ -43,7 +45,7 @@ pub(super) struct Script {
 }
 
 /// The scripts that are more than one victim which provokes the crash of the same name.
-static SCRIPTS: &[&[Script]] = &[&SHARED, &attack::SCRIPTS, &crowd::SCRIPTS, &handler::SCRIPTS];
+static SCRIPTS: &[&[Script]] = &[&SHARED, &attack::SCRIPTS, &crowd::SCRIPTS, &handler::SCRIPTS, &places::SCRIPTS];
 
 /// Several victims, each with a variant of its own.
 static SHARED: [Script; 2] = [
@@ -77,8 +79,11 @@ pub(crate) fn run(options: &Options) {
     }
 }
 
-/// Lets queues and caches grow to what a crash needs of them, so that they do not count as a loss.
+/// Lets queues and caches grow to what a crash needs of them, so that they do not count as a loss, and makes the area of two stacks.
 fn warm_up() {
+    if let Err(error) = stacks::make_edges() {
+        println!("vmstack: no area with two stacks: {error}");
+    }
     let victims: Vec<_> = (0..2 * SURVIVORS + AT_ONCE).filter_map(|_| Victim::start(|| ())).collect();
     victims.iter().for_each(|victim| {
         victim.end();
@@ -95,7 +100,7 @@ fn perform(name: &str) {
     perform_provocation(name);
 }
 
-fn perform_provocation(name: &str) {
+pub(super) fn perform_provocation(name: &str) {
     match find(name) {
         Some(provocation) => {
             process_victim(provocation);
@@ -150,6 +155,16 @@ impl Victim {
                 None
             }
         }
+    }
+
+    /// Starts a task on `stack`.
+    pub(super) fn start_on(stack: TaskStack, act: fn()) -> Self {
+        Self(task::spawn_on(task::next_id(), "victim", stack, victim, act as usize))
+    }
+
+    /// The bottom and the top of its stack.
+    pub(super) fn stack(&self) -> (VirtAddr, VirtAddr) {
+        self.0.stack_bounds()
     }
 
     /// Its task number.

@@ -26,7 +26,7 @@ use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{features, gdt};
 use crate::control;
 use crate::crash;
-use crate::stacks::TASKS;
+use crate::stacks;
 use crate::sync::{Section, SpinGuard, SpinLock};
 
 /// Timer interrupts a second.
@@ -294,7 +294,7 @@ fn after_switch() {
     let _section = Section::enter();
     // SAFETY: the lock was taken by the task that switched to this one, which forgot its guard.
     unsafe { QUEUE.force_unlock() };
-    TASKS.reap();
+    stacks::reap();
     control::reap();
     // SAFETY: the pointer came from `Arc::into_raw`, with the count that the CPU held while the task was current. Idle tasks
     // keep theirs.
