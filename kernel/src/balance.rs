@@ -5,7 +5,7 @@ use vmstack::{Geometry, VirtRange};
 use crate::mm::{frames, heap, tables};
 use crate::stacks::{AREAS, EDGES, TASKS};
 use crate::task::sched;
-use crate::{fact, oops};
+use crate::{crash, fact, oops};
 
 /// What is there, found by looking at every frame, table and record.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct Balance {
     pub(crate) frames: usize,
     /// Page tables of the stack areas.
     pub(crate) tables: usize,
-    /// Stacks that are handed out, less the tasks that there are.
+    /// Stacks that are handed out, less the tasks that there are, and less those that the crash scripts keep.
     pub(crate) slots_without_task: usize,
     /// Tasks that are not dead, idle ones apart.
     tasks: usize,
@@ -39,7 +39,7 @@ impl Balance {
         Self {
             frames: frames::recount() + in_areas + tables,
             tables,
-            slots_without_task: held.iter().sum::<usize>().saturating_sub(tasks),
+            slots_without_task: held.iter().sum::<usize>().saturating_sub(tasks + crash::kept_stacks()),
             tasks,
             heap: heap::used(),
             lost: 0,

@@ -27,6 +27,7 @@ mod stack;
 
 pub(crate) use attack::evaluate;
 pub(crate) use handler::{in_interrupt, in_nmi, while_idle};
+pub(crate) use places::kept_stacks;
 pub(crate) use script::{note_work, run};
 
 /// Something that goes wrong in the task that calls it. It comes back only if it did not go wrong.

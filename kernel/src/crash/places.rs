@@ -2,16 +2,18 @@
 //!
 //! The stack pointer is moved by calling on another place of a stack ([`vmstack_arch::call_on`]).
 
+use alloc::vec::Vec;
 use core::hint::black_box;
 use core::mem;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use vmstack::VirtAddr;
+use vmstack::{RawStack, VirtAddr};
 
 use super::Provocation;
 use super::script::{Script, Victim, perform_provocation};
 use super::stack::{exhaust_stack, own_stack, read};
+use crate::stacks::Stack;
 use crate::task::{TaskStack, sched};
 use crate::{println, stacks};
 
@@ -110,14 +112,38 @@ enum Edge {
     Last,
 }
 
+/// The stacks of the area of two, by edge, as words; zero once used.
+static EDGE_STACKS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// How many of them are kept for a script.
+pub(crate) fn kept_stacks() -> usize {
+    EDGE_STACKS.iter().filter(|place| place.load(Ordering::Relaxed) != 0).count()
+}
+
+/// Makes the area of two stacks, and takes both: whoever frees one may keep it in a CPU's magazine, where others do not see it.
+pub(super) fn take_edges() {
+    if let Err(error) = stacks::make_edges() {
+        return println!("vmstack: no area with two stacks: {error}");
+    }
+    let mut both: Vec<_> = (0..2).filter_map(|_| stacks::EDGES.alloc_waiting(0).ok()).collect();
+    both.sort_unstable_by_key(|stack| stack.bottom());
+    for (place, stack) in EDGE_STACKS.iter().zip(both) {
+        place.store(stack.into_raw().get() as usize, Ordering::Relaxed);
+    }
+}
+
 /// In an area of two stacks, the task on the first one falls off its lower end, or the one on the last off its upper end.
 fn on_edge(edge: Edge) {
-    let both = [stacks::EDGES.alloc_waiting(0), stacks::EDGES.alloc_waiting(0)];
-    let [Ok(one), Ok(other)] = both else { return println!("vmstack: no two stacks") };
-    let (first, last) = if one.bottom() < other.bottom() { (one, other) } else { (other, one) };
-    let (stack, act): (_, fn()) = match edge {
-        Edge::First => (first, exhaust_stack),
-        Edge::Last => (last, underflow),
+    let (place, act): (usize, fn()) = match edge {
+        Edge::First => (0, exhaust_stack),
+        Edge::Last => (1, underflow),
     };
-    Victim::start_on(TaskStack::Mapped(stack), act).wait();
+    match EDGE_STACKS[place].swap(0, Ordering::Relaxed) {
+        0 => println!("vmstack: that stack was used before"),
+        word => {
+            // SAFETY: the word came from `into_raw` of a stack of this area, and was taken just now.
+            let stack = unsafe { Stack::from_raw(&stacks::EDGES, RawStack::from_word(word as u64)) };
+            Victim::start_on(TaskStack::Mapped(stack), act).wait();
+        }
+    }
 }

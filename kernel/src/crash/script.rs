@@ -24,7 +24,7 @@ use crate::process::exec::Strings;
 use crate::process::{Process, fork, signal};
 use crate::syscall::Errno;
 use crate::task::{self, Task, TaskStack, sched};
-use crate::{fact, println, stacks};
+use crate::{fact, println};
 
 /// The program that provokes a crash by writing its name to the device, or works until it is told to stop.
 const PROGRAM: &[u8] = b"/bin/crash";
@@ -81,9 +81,7 @@ pub(crate) fn run(options: &Options) {
 
 /// Lets queues and caches grow to what a crash needs of them, so that they do not count as a loss, and makes the area of two stacks.
 fn warm_up() {
-    if let Err(error) = stacks::make_edges() {
-        println!("vmstack: no area with two stacks: {error}");
-    }
+    places::take_edges();
     let victims: Vec<_> = (0..2 * SURVIVORS + AT_ONCE).filter_map(|_| Victim::start(|| ())).collect();
     victims.iter().for_each(|victim| {
         victim.end();
