@@ -52,6 +52,8 @@ mod slots;
 #[cfg(not(all(loom, test)))]
 mod stack;
 mod sync;
+#[cfg(not(all(loom, test)))]
+mod trace;
 mod usage;
 
 pub use addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
@@ -71,6 +73,8 @@ pub use report::Report;
 pub use slots::{Phase, PinError};
 #[cfg(not(all(loom, test)))]
 pub use stack::{KernelStack, Pin, RawStack, StackId};
+#[cfg(not(all(loom, test)))]
+pub use trace::{BigFrame, Call, Group, MAX_CYCLE, Trace, TraceEnd, TraceText};
 pub use usage::{Counters, Recount};
 
 #[cfg(doctest)]
