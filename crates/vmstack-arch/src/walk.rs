@@ -19,7 +19,7 @@
 //!
 //! Any, the fault path included: no lock, no allocation, at most one step for every two words of the range.
 
-use vmstack::{TraceEnd, VirtAddr};
+use vmstack::{MAX_STACK_SIZE, TraceEnd, VirtAddr};
 
 const WORD: usize = size_of::<usize>();
 
@@ -68,6 +68,17 @@ impl Walk {
     #[must_use]
     pub fn end(&self) -> TraceEnd {
         self.end.unwrap_or_default()
+    }
+
+    /// The innermost call as a [`Trace`](vmstack::Trace) takes it: `instruction`, and what its function's frame takes so far,
+    /// in bytes, from `stack_pointer` up to the return address. Asked before the walk has begun.
+    ///
+    /// A function that has not set up its frame yet has none of its own; then these are the bytes of its caller's.
+    #[must_use]
+    pub fn innermost(&self, instruction: VirtAddr, stack_pointer: VirtAddr) -> (VirtAddr, Option<usize>) {
+        let linked = self.obstacle(self.next).is_none();
+        let locals = self.next.offset_from(stack_pointer).filter(|&locals| linked && locals <= MAX_STACK_SIZE);
+        (instruction, locals.map(|locals| locals + 2 * WORD))
     }
 
     /// Why no link may be read at `addr`; nothing if one may.
@@ -217,6 +228,20 @@ mod tests {
             assert!(pointers.len() <= 32 && pointers.is_sorted_by(|a, b| a.distance(*b) >= WORD && a < b));
             assert!(pointers.iter().all(|&at| at.is_aligned(WORD) && low <= at && at.wrapping_add(16) <= high));
         }
+    }
+
+    #[test]
+    fn the_innermost_frame_is_from_the_stack_pointer_to_the_return_address() {
+        let words = chain(&[2, 10]);
+        let (low, high) = bounds(&words);
+        let (instruction, fp) = (VirtAddr::new(0x77), low.wrapping_add(2 * WORD));
+        let size = |fp: VirtAddr, sp: VirtAddr| {
+            // SAFETY: the range is the slice.
+            unsafe { frames(fp, low, high) }.innermost(instruction, sp).1
+        };
+        assert_eq!(size(fp, low), Some(4 * WORD));
+        assert_eq!(size(fp, low.wrapping_sub(100)), Some(4 * WORD + 100), "it has left the stack already");
+        assert_eq!((size(fp, high), size(high, low), size(fp, VirtAddr::new(8))), (None, None, None));
     }
 
     #[test]
