@@ -73,7 +73,7 @@ pub use machine::{Fragmentation, Machine, MachineError, SlotState};
 pub use platform::{Guard, Hosted, HostedError};
 pub use sys::Errno;
 pub use task::{Death, Ended, Outcome, TaskId};
-pub use trace::{Run, Trace};
+pub use trace::Trace;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

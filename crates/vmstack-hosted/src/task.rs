@@ -26,7 +26,7 @@ use vmstack::{KernelStack, Platform, StackFault, VirtRange};
 use vmstack_arch::Context;
 
 use crate::platform::Hosted;
-use crate::thread::{self, RawDeath, RunningTask};
+use crate::thread::{self, RunningTask};
 use crate::trace::Trace;
 
 /// The number of a task in its machine, from 1.
@@ -51,20 +51,14 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// Why a task was killed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Why a task was killed: plain data, as the signal handler leaves it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Death {
     /// What the library found. [`StackArea::report`](vmstack::StackArea::report) makes text of it.
     pub fault: StackFault,
     /// The calls that led there.
     pub trace: Trace,
-}
-
-impl From<&RawDeath> for Death {
-    fn from(raw: &RawDeath) -> Self {
-        Self { fault: raw.fault, trace: Trace::from(&raw.trace) }
-    }
 }
 
 /// What became of a task.
