@@ -54,6 +54,7 @@ impl Balance {
         fact!("balance.tasks", "{} {}", before.tasks, self.tasks);
         fact!("balance.slots", "{}", self.slots_without_task);
         fact!("balance.reports", "{} {}", before.reports, self.reports);
+        fact!("balance.reports_lost", "{}", oops::lost());
     }
 }
 

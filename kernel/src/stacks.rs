@@ -6,7 +6,7 @@
 //! | [`IDLE`] | one for each CPU: what it idles on | 16 KiB |
 //! | [`INTERRUPTS`] | one for each CPU | 16 KiB |
 //! | [`NMIS`] | one for each CPU | 8 KiB |
-//! | [`EMERGENCY`] | three for each CPU: #DF, #MC, #DB | 8 KiB |
+//! | [`EMERGENCY`] | three for each CPU: #DF, #MC, #DB | 16 KiB |
 //! | [`EDGES`] | for crash scripts only: two, the first and the last | 16 KiB |
 //!
 //! All of them lie under one top-level entry. The stacks of the image, on which CPU 0 comes up, are registered with
@@ -43,7 +43,8 @@ pub(crate) const TASK_SLOTS: usize = 32_768;
 pub(crate) const INTERRUPT_STACK: usize = 16 << 10;
 /// The size of a CPU's NMI stack, in bytes.
 pub(crate) const NMI_STACK: usize = 8 << 10;
-const EMERGENCY_STACK: usize = 8 << 10;
+/// Room for a record, a copy of it, and a report.
+const EMERGENCY_STACK: usize = 16 << 10;
 
 /// Where the areas lie: 4 GiB for tasks, 1 GiB for each of the others.
 const BASE: usize = 0xffff_c900_0000_0000;

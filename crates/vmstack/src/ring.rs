@@ -7,7 +7,7 @@
 //!              begin                publish                claim_unprinted          the claim is dropped
 //!   Empty ───────────────> Writing ────────> Unprinted ───────────────> Printing ───────────────────> Printed
 //!                             ^                  │ (counted as lost)        │                            │
-//!                             └──────────────────┴────── begin: the oldest that nobody has in hand ──────┘
+//!                             └──────────────────┴────── begin: the oldest of those that are printed, or else of all ──────┘
 //! ```
 //!
 //! The state word of a record holds the number of the report, its phase and how many are copying it. Who copies announces
@@ -160,7 +160,7 @@ impl<T, const N: usize> Default for Ring<T, N> {
 }
 
 impl<T: Copy, const N: usize> Ring<T, N> {
-    /// Takes a number and a record to write: the oldest that nobody has in hand.
+    /// Takes a number and a record to write: of those that nobody has in hand the oldest, printed ones first.
     ///
     /// # Context
     ///
@@ -244,8 +244,10 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         self.slots.iter().map(|slot| (slot, State::unpack(slot.state.load(Ordering::Relaxed))))
     }
 
+    /// The record to overwrite: one that waits for its printer only if there is no other, however old it is.
     fn oldest(&self) -> Option<(&Slot<T>, State)> {
-        self.lowest(|state| state.can_be_taken())
+        let done = |state: &State| state.can_be_taken() && state.phase != UNPRINTED;
+        self.lowest(done).or_else(|| self.lowest(|state| state.can_be_taken()))
     }
 
     fn lowest(&self, wanted: impl Fn(&State) -> bool) -> Option<(&Slot<T>, State)> {

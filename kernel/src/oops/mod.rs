@@ -31,8 +31,7 @@ use crate::process::{self, End, signal};
 use crate::stacks::AREAS;
 use crate::symbols::Code;
 use crate::task::sched;
-use crate::trace::Trace;
-use crate::{hooks, interrupts};
+use crate::{hooks, interrupts, trace};
 
 mod place;
 mod record;
@@ -42,7 +41,7 @@ mod text;
 use place::Place;
 use record::{Aftermath, Fate};
 
-pub(crate) use record::{count, last};
+pub(crate) use record::{count, last, lost};
 pub(crate) use reporter::{print_left, start as start_reporter};
 
 /// A present page: the fault was against its rights.
@@ -106,14 +105,14 @@ fn end(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
 /// # Safety
 ///
 /// (1) The stack that ends at `top` is mapped, and whatever ran on it will not go on; (2) nothing of the current stack is needed.
-unsafe fn leave_for(top: VirtAddr, run: extern "C" fn(usize) -> !, number: usize) -> ! {
+unsafe fn leave_for(top: VirtAddr, run: extern "C" fn(usize) -> !, number: u64) -> ! {
     cpu::write_cr2(VirtAddr::default());
     if gdt::ist_busy(percpu::this_cpu(), Ist::DoubleFault) {
         // SAFETY: this is the #DF handler, which leaves its stack for good in the next line but one, interrupts off until then.
         unsafe { gdt::release_ist(Ist::DoubleFault) };
     }
     // SAFETY: the caller's promises.
-    unsafe { trap::run_on_stack(top, run, number) }
+    unsafe { trap::run_on_stack(top, run, number as usize) }
 }
 
 /// Records the fault and kills the current task for it; the idle task begins anew.
@@ -148,7 +147,7 @@ fn clean_up() -> Aftermath {
 
 /// The dying task, on the empty stack, with interrupts off.
 extern "C" fn die(number: usize) -> ! {
-    record::print(number, &clean_up());
+    record::print(number as u64, &clean_up());
     // SAFETY: the kernel was left in the middle of a call that holds nothing any more.
     unsafe { cpu::enable_interrupts() };
     process::exit_current(End::Killed(signal::SEGV))
@@ -156,7 +155,7 @@ extern "C" fn die(number: usize) -> ! {
 
 /// A task that overflowed while it was dying: its process ends, and what is not given back by now is lost.
 extern "C" fn die_at_once(number: usize) -> ! {
-    record::print(number, &Aftermath { cut_short: true, ..clean_up() });
+    record::print(number as u64, &Aftermath { cut_short: true, ..clean_up() });
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
     process::leave_current(End::Killed(signal::SEGV))
@@ -164,7 +163,7 @@ extern "C" fn die_at_once(number: usize) -> ! {
 
 /// The idle task, on its empty stack, with interrupts off.
 extern "C" fn idle_anew(number: usize) -> ! {
-    record::print(number, &clean_up());
+    record::print(number as u64, &clean_up());
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
     sched::idle()
@@ -173,7 +172,7 @@ extern "C" fn idle_anew(number: usize) -> ! {
 /// The handlers of this CPU's interrupts are given up, on the empty interrupt stack, with interrupts off.
 extern "C" fn abandon_interrupt(number: usize) -> ! {
     interrupts::abandon();
-    reporter::leave(number);
+    reporter::leave(number as u64);
     // SAFETY: (1) a handler was running, says `irq_depth`; (2) what it held was given back; (3) the interrupt stack is left.
     unsafe { trap::abandon_interrupt() }
 }
@@ -182,7 +181,7 @@ extern "C" fn abandon_interrupt(number: usize) -> ! {
 fn stop_for(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
     let number = record::take(fault, frame, place, Fate::Stopped);
     hooks::stop_machine();
-    reporter::print_all_but(number);
+    record::print_others(number);
     record::print(number, &Aftermath::default());
     let why = place.why_nobody();
     writeln!(Console::take(), "Kernel panic: {why}; the machine stops in order").ok();
@@ -196,7 +195,8 @@ pub(crate) fn stop(what: &str, frame: &TrapFrame, address: VirtAddr) -> ! {
     let cpu = percpu::cpu_number();
     writeln!(console, "BUG: {what}, cpu {cpu}, address {address}, at {}", Code(frame.instruction())).ok();
     writeln!(console, "{frame:?}").ok();
-    write!(console, "{}", Trace::of(frame, Place::of_this_cpu().stack())).ok();
+    let calls = trace::of(frame, Place::of_this_cpu().stack());
+    write!(console, "{}", calls.text(&trace::name)).ok();
     writeln!(console, "Kernel panic: {what}; the machine stops in order").ok();
     cpu::exit(17)
 }

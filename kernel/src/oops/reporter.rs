@@ -5,15 +5,17 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::record::{self, Aftermath, RECORDS};
+use super::record::{self, Aftermath};
 use crate::println;
 use crate::task::{self, sched};
 
 /// How often the reporter looks, in ticks.
 const EVERY: u64 = 5;
+/// How many reports can wait: as many as there are CPUs, and some more.
+const PLACES: usize = 96;
 
-/// A bit for each record of the ring that waits to be printed.
-static LEFT: [AtomicU64; RECORDS / 64] = [const { AtomicU64::new(0) }; RECORDS / 64];
+/// The numbers of reports that wait to be printed; zero for a place that is free.
+static LEFT: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
 
 /// Starts the reporter.
 pub(crate) fn start() {
@@ -30,33 +32,22 @@ extern "C" fn report(_: usize) -> ! {
     }
 }
 
-/// Leaves report `number` to the reporter. Any context.
-pub(super) fn leave(number: usize) {
-    let index = number % RECORDS;
+/// Leaves report `number` to the reporter. Any context. Where there is no place the report stays in the ring.
+pub(super) fn leave(number: u64) {
     // Release: pairs with the Acquire in `print_left`: the record is whole.
-    LEFT[index / 64].fetch_or(1 << (index % 64), Ordering::Release);
+    let take = |place: &AtomicU64| place.compare_exchange(0, number, Ordering::Release, Ordering::Relaxed).is_ok();
+    LEFT.iter().any(take);
 }
 
-/// Prints what was left, each once.
+/// Prints what was left, in order, each once.
 pub(crate) fn print_left() {
-    print_all_but(usize::MAX);
-}
-
-/// Prints what was left but for report `number`.
-pub(super) fn print_all_but(number: usize) {
-    let mut numbers = [0_usize; RECORDS];
-    let mut count = 0;
-    for (word, left) in LEFT.iter().enumerate() {
-        // Acquire: see `leave`. Taking the bits is taking the right to print.
-        let bits = left.swap(0, Ordering::Acquire);
-        for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {
-            numbers[count] = word * 64 + bit;
-            count += 1;
+    loop {
+        let waiting = LEFT.iter().filter(|place| place.load(Ordering::Relaxed) != 0);
+        let Some(first) = waiting.min_by_key(|place| place.load(Ordering::Relaxed)) else { return };
+        // Acquire: see `leave`. Taking the number is taking the right to print.
+        match first.swap(0, Ordering::Acquire) {
+            0 => {}
+            number => record::print(number, &Aftermath::default()),
         }
-    }
-    let left = &mut numbers[..count];
-    left.sort_unstable_by_key(|&index| record::number_at(index));
-    for index in left.iter().filter(|&&index| index != number % RECORDS) {
-        record::print(*index, &Aftermath::default());
     }
 }

@@ -16,6 +16,7 @@ use super::record::{Aftermath, Fate, Oops, finding_word};
 use crate::console::Console;
 use crate::stacks::TASKS;
 use crate::symbols::Code;
+use crate::trace;
 
 /// Prints a report, whole, with its facts; or, not in full, the lines that say what happened to whom.
 pub(super) fn print(oops: &Oops, aftermath: &Aftermath, in_full: bool) {
@@ -34,7 +35,7 @@ impl Oops {
         }
         writeln!(f, "{:?}", self.frame)?;
         self.write_code(f)?;
-        write!(f, "{}", self.trace)
+        write!(f, "{}", self.trace.text(&trace::name))
     }
 
     /// What the CPU was in the middle of.

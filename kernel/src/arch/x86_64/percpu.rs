@@ -136,6 +136,11 @@ impl PerCpu {
         }
     }
 
+    /// The link under that frame, which a walk of frame pointers goes on with.
+    pub(crate) fn interrupted_link(&self) -> VirtAddr {
+        VirtAddr::new(self.irq_link.load(Relaxed))
+    }
+
     /// How many reasons there are not to switch tasks on this CPU.
     pub(crate) fn preempt_count(&self) -> u32 {
         self.preempt_count.load(Relaxed)
