@@ -2,18 +2,52 @@
 
 use core::hint::black_box;
 
+use crate::fact;
+use crate::mm::heap;
+use crate::process;
+use crate::sync::declared::{self, Declared};
+use crate::sync;
 use crate::syscall::Errno;
 
 /// Provokes the crash called `name`, of which a line break at the end does not count.
 pub(crate) fn provoke(name: &[u8]) -> Result<(), Errno> {
-    match name.strip_suffix(b"\n").unwrap_or(name) {
-        b"EXHAUST_STACK" => {
-            // Deeper than any stack: it does not come back.
-            black_box(recursive_loop(black_box(usize::MAX)));
+    let name = core::str::from_utf8(name).map_err(|_| Errno::INVAL)?.trim_end_matches('\n');
+    match name.split_once(':').unwrap_or((name, "")) {
+        ("EXHAUST_STACK", "") => {
+            exhaust_stack();
+            Ok(())
+        }
+        ("HOLD", lock) => held(lock)?.hold(exhaust_stack).then_some(()).ok_or(Errno::INVAL),
+        ("SHARE", lock) => held(lock)?.hold_shared(exhaust_stack).then_some(()).ok_or(Errno::INVAL),
+        ("LOCKS", "") => {
+            show_locks();
             Ok(())
         }
         _ => Err(Errno::INVAL),
     }
+}
+
+fn held(lock: &str) -> Result<&'static Declared, Errno> {
+    declared::find(lock).ok_or(Errno::INVAL)
+}
+
+/// Says of each lock how it is, the current process's where there is one for each process; and takes poison from it.
+fn show_locks() {
+    let process = process::current();
+    for declared in &declared::ALL {
+        if let Some(lock) = declared.lock(process.as_ref().map(|process| &***process)) {
+            fact!("lock", "{} {} {}", declared.name, declared.kind.name(), lock.state().name());
+            lock.clear_poison();
+        }
+    }
+    let (ignored, retired) = heap::retired();
+    fact!("heap.lost", "{} {} {} {retired}", heap::used(), heap::lost().bytes, ignored.bytes);
+    fact!("locks.values_left", "{}", sync::values_left());
+}
+
+/// Deeper than any stack: it does not come back.
+fn exhaust_stack() {
+    black_box(recursive_loop(black_box(usize::MAX)));
 }
 
 /// Calls itself until the stack ends. Each frame holds something that its caller needs, so none of them can be left out.

@@ -12,7 +12,8 @@
 //! A stray access to a guard arrives as #PF on a healthy stack and takes the same way from `judge` on. Nothing is printed
 //! before the task's fate is sealed, so a fault is reported once (INV-ONCE) whatever happens to the report.
 //!
-//! Where nobody can be killed (an interrupt handler, idle, a section that holds a lock) the machine stops in order and says so.
+//! Where nobody can be killed (an interrupt handler, idle, a vital section) the machine stops in order and says so. The locks that
+//! the dead task held are given back first of all, poisoned (`sync`).
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
@@ -26,8 +27,10 @@ use crate::arch::{cpu, percpu, trap};
 use crate::console::Console;
 use crate::hooks;
 use crate::interrupts;
+use crate::mm::heap;
 use crate::process::{self, End, signal};
 use crate::stacks::{AREAS, TASKS};
+use crate::sync;
 use crate::symbols::Code;
 use crate::task::sched;
 use crate::trace::Trace;
@@ -83,11 +86,11 @@ fn judge(frame: &TrapFrame, address: VirtAddr) -> Verdict {
     verdicts.into_iter().find(|verdict| *verdict != Verdict::NotOurs).unwrap_or(Verdict::NotOurs)
 }
 
-/// Whether the current code is a task's own, with no lock held and nothing that depends on it.
+/// Whether the current code is a task's own, and not in a section on whose end the machine depends.
 fn somebody_can_be_killed() -> bool {
     let block = percpu::this_cpu();
     let task = sched::current_if_any();
-    block.irq_depth() == 0 && block.preempt_count() == 0 && task.is_some_and(|task| !task.is_idle())
+    block.irq_depth() == 0 && percpu::vital() == 0 && task.is_some_and(|task| !task.is_idle())
 }
 
 /// Records the fault and kills the current task for it.
@@ -138,18 +141,30 @@ fn recorded(number: usize) -> Option<&'static Oops> {
 ///
 /// Interrupts stay off until the record was printed: it belongs to this CPU until then.
 extern "C" fn die(number: usize) -> ! {
+    let task = sched::current();
+    let id = task.id();
+    // What the task was doing is over: its sections, and the locks that it held or was taking.
+    percpu::this_cpu().set_preempt_count(0);
+    // SAFETY: the task goes on here, on its empty stack, and nowhere else.
+    let given_back = unsafe { sync::give_back_task(&task) };
+    let lost = heap::count_lost(&task);
     // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
     let served = interrupts::serve_undelivered();
-    let id = sched::current().id();
     if let Some(oops) = recorded(number) {
         let mut console = Console::take();
         write!(console, "{oops}").ok();
         if served != 0 {
             writeln!(console, "note: {served} interrupts that were being delivered were served").ok();
         }
+        if !given_back.is_empty() {
+            writeln!(console, "note: {given_back}").ok();
+        }
+        if lost.bytes != 0 {
+            writeln!(console, "note: its frames may have owned {} bytes of the heap, lost", lost.bytes).ok();
+        }
         writeln!(console, "note: pid {id} is killed; everything else goes on").ok();
     }
-    // SAFETY: the kernel was left in the middle of a call that held no lock.
+    // SAFETY: what the kernel was in the middle of is over, and its locks were given back.
     unsafe { cpu::enable_interrupts() };
     process::exit_current(End::Killed(signal::SEGV))
 }
