@@ -36,7 +36,9 @@ fn show_locks() {
     let process = process::current();
     for declared in &declared::ALL {
         if let Some(lock) = declared.lock(process.as_ref().map(|process| &***process)) {
-            fact!("lock", "{} {} {}", declared.name, declared.kind.name(), lock.state().name());
+            // Before the fact: that takes the console.
+            let state = lock.state();
+            fact!("lock", "{} {} {}", declared.name, declared.kind.name(), state.name());
             lock.clear_poison();
         }
     }

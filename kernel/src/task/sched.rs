@@ -234,7 +234,9 @@ fn wake_sleepers(now: u64) {
 
 /// Ends the current task: its stack goes to the next one.
 pub(crate) fn exit() -> ! {
-    // Nothing may come between the hand-over and the last switch, and an overflow comes before: one section over both.
+    // Nothing may come between the hand-over and the last switch, and an overflow comes before: one section over both. It ends
+    // with the run queue's lock held, where interrupts stay off.
+    let _interrupts = InterruptsOff::new();
     let section = Section::enter();
     // SAFETY: the task is the current one, and this is its last act.
     match unsafe { current().take_stack() } {
