@@ -20,7 +20,7 @@ pub(crate) struct Balance {
     tasks: usize,
     /// Bytes of the heap that are handed out.
     heap: usize,
-    /// Bytes of the heap that died with a stack which owned them.
+    /// Bytes of the heap that frames of killed tasks may have owned.
     lost: usize,
     /// Reports that were taken.
     reports: usize,
@@ -42,7 +42,7 @@ impl Balance {
             slots_without_task: held.iter().sum::<usize>().saturating_sub(tasks + crash::kept_stacks()),
             tasks,
             heap: heap::used(),
-            lost: 0,
+            lost: heap::lost().bytes,
             reports: oops::count(),
         }
     }

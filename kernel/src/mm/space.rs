@@ -14,6 +14,7 @@ use vmstack_paging::{Access, Attributes, MapError, Mapper};
 use super::frames;
 use super::tables::{self, Format, Tables};
 use crate::arch::layout::{PAGE_SIZE, USER_END, phys_to_virt};
+use crate::sync::Section;
 
 /// Why user memory could not be had or used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,8 +80,11 @@ impl AddressSpace {
     pub(crate) fn map(&mut self, range: VirtRange, access: Access) -> Result<(), SpaceError> {
         let pages = Pages::new(range.start(), range.bytes() / PAGE_SIZE);
         for page in pages.addresses(PAGE_SIZE) {
+            // A frame is the allocator's or in the tables: nobody is killed in between.
+            let section = Section::enter();
             let frame = frames::take_zeroed().ok_or(SpaceError::OutOfMemory);
             let mapped = frame.and_then(|frame| self.map_frame(page, frame, access));
+            drop(section);
             if let Err(error) = mapped {
                 self.unmap(VirtRange::new(range.start(), page.distance(range.start())).unwrap_or(VirtRange::EMPTY))?;
                 return Err(error);
@@ -96,6 +100,15 @@ impl AddressSpace {
             frames::give(frame, 0);
             error.into()
         })
+    }
+
+    /// Takes everything out of the lower half, tables included. No CPU runs on the space.
+    pub(crate) fn clear(&mut self) {
+        let given_up = self.unmap(lower_half());
+        debug_assert!(given_up.is_ok(), "{given_up:?}");
+        // SAFETY: (1) every table of the lower half was made by this space's mapper; (2) no CPU runs on the root: its task
+        // has switched to the kernel's; (3) nobody else has the space.
+        let _tables = unsafe { self.mapper().free_tables(lower_half()) };
     }
 
     /// Whether nothing is mapped in `range`.
@@ -219,11 +232,7 @@ unsafe fn copy_frame(from: PhysAddr, to: PhysAddr) {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
-        let given_up = self.unmap(lower_half());
-        debug_assert!(given_up.is_ok(), "{given_up:?}");
-        // SAFETY: (1) every table of the lower half was made by this space's mapper; (2) no CPU runs on the root: its task
-        // has switched to the kernel's; (3) nobody else has the space.
-        let _tables = unsafe { self.mapper().free_tables(lower_half()) };
+        self.clear();
         frames::give(self.root, 0);
     }
 }

@@ -27,11 +27,12 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::gdt::{self, Ist};
 use crate::arch::{cpu, percpu, trap};
 use crate::console::Console;
+use crate::mm::heap;
 use crate::process::{self, End, signal};
 use crate::stacks::AREAS;
 use crate::symbols::Code;
 use crate::task::sched;
-use crate::{hooks, interrupts, trace};
+use crate::{hooks, interrupts, sync, trace};
 
 mod place;
 mod record;
@@ -90,7 +91,9 @@ fn end(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
         }
         Place::Nmi => {
             let number = record::take(fault, frame, place, Fate::Abandoned);
-            reporter::leave(number);
+            // SAFETY: the handler is given up.
+            let locks = unsafe { sync::give_back_emergencies() };
+            reporter::leave(number, &Aftermath { locks, ..Aftermath::NOTHING });
             cpu::write_cr2(VirtAddr::default());
             // SAFETY: (1) the NMI's handler has begun and not ended, says its flag; (2) it holds no lock and has nothing that
             // others know of: `hooks::nmi`; (3) this is a fault handler's stack, or the NMI handler's own.
@@ -138,11 +141,15 @@ fn kill(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
 
 /// What is done for every task that was cut short: what it held is given back, and interrupts that it swallowed are served.
 fn clean_up() -> Aftermath {
-    let block = percpu::this_cpu();
-    block.set_preempt_count(0);
+    let task = sched::current();
+    // What the task was doing is over: its sections, and the locks that it held or was taking.
+    percpu::this_cpu().set_preempt_count(0);
+    // SAFETY: the task goes on here, on its empty stack, and nowhere else.
+    let locks = unsafe { sync::give_back_task(&task) };
+    let heap = heap::count_lost(&task);
     // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
     let served = interrupts::serve_undelivered();
-    Aftermath { served, ..Aftermath::default() }
+    Aftermath { served, locks, heap, cut_short: false }
 }
 
 /// The dying task, on the empty stack, with interrupts off.
@@ -171,8 +178,10 @@ extern "C" fn idle_anew(number: usize) -> ! {
 
 /// The handlers of this CPU's interrupts are given up, on the empty interrupt stack, with interrupts off.
 extern "C" fn abandon_interrupt(number: usize) -> ! {
+    // SAFETY: (1) the handlers are given up: this stack was theirs.
+    let locks = unsafe { sync::give_back_handlers() };
     interrupts::abandon();
-    reporter::leave(number as u64);
+    reporter::leave(number as u64, &Aftermath { locks, ..Aftermath::NOTHING });
     // SAFETY: (1) a handler was running, says `irq_depth`; (2) what it held was given back; (3) the interrupt stack is left.
     unsafe { trap::abandon_interrupt() }
 }
@@ -182,7 +191,7 @@ fn stop_for(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
     let number = record::take(fault, frame, place, Fate::Stopped);
     hooks::stop_machine();
     record::print_others(number);
-    record::print(number, &Aftermath::default());
+    record::print(number, &Aftermath::NOTHING);
     let why = place.why_nobody();
     writeln!(Console::take(), "Kernel panic: {why}; the machine stops in order").ok();
     cpu::exit(17)

@@ -52,7 +52,7 @@ impl Place {
     /// Whether nobody can be ended here: there is nobody, the machine cannot do without, or a section was entered that must
     /// not be cut short.
     pub(super) fn is_indispensable(self) -> bool {
-        let vital = percpu::this_cpu().preempt_count() != 0;
+        let vital = percpu::vital() != 0;
         match self {
             Self::Emergency | Self::Boot => true,
             Self::Nmi => false,
@@ -67,7 +67,7 @@ impl Place {
             Self::Emergency => "a fault in the handler of a fault",
             Self::Boot => "a fault before there is a task",
             Self::Task if sched::is_init() => "init overflowed its stack",
-            _ => "a stack ended under a lock that the machine cannot do without",
+            _ => "a stack ended in a section that the machine cannot do without",
         }
     }
 

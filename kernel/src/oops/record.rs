@@ -9,6 +9,8 @@ use super::text;
 use crate::arch::frame::TrapFrame;
 use crate::arch::layout::Image;
 use crate::arch::percpu;
+use crate::mm::heap::Amount;
+use crate::sync::GivenBack;
 use crate::task::sched;
 use crate::trace;
 
@@ -91,12 +93,22 @@ pub(crate) struct Oops {
 }
 
 /// What was done for the victim, and what could not be done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Aftermath {
     /// Interrupts that were being delivered when the stack ended, and that were served after.
     pub(super) served: usize,
+    /// Locks that were given back.
+    pub(super) locks: GivenBack,
+    /// What its frames may have owned of the heap.
+    pub(super) heap: Amount,
     /// It was dying already, and did not give back what it had.
     pub(super) cut_short: bool,
+}
+
+impl Aftermath {
+    /// Nothing was done.
+    pub(super) const NOTHING: Self =
+        Self { served: 0, locks: GivenBack::new(), heap: Amount { bytes: 0, objects: 0 }, cut_short: false };
 }
 
 static RING: Ring<Oops, RECORDS> = Ring::new();
@@ -137,7 +149,7 @@ pub(super) fn print_others(number: u64) -> usize {
     let mut printed = 0;
     for oops in core::iter::successors(RING.next_after(0), |record| RING.next_after(record.number)) {
         if oops.number != number && oops.state == PrintState::Unprinted {
-            print(oops.number, &Aftermath::default());
+            print(oops.number, &Aftermath::NOTHING);
             printed += 1;
         }
     }

@@ -3,6 +3,7 @@
 //! A handler that was abandoned leaves its report here, for it may have interrupted whoever holds the console. The reporter looks
 //! a few times a second; a script or the end of a run may ask for everything at once.
 
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::record::{self, Aftermath};
@@ -14,8 +15,52 @@ const EVERY: u64 = 5;
 /// How many reports can wait: as many as there are CPUs, and some more.
 const PLACES: usize = 96;
 
-/// The numbers of reports that wait to be printed; zero for a place that is free.
-static LEFT: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
+/// A report that waits to be printed.
+struct Left {
+    /// Its number; zero for a place that is free, [`BEING_FILLED`] for one that is not yet to be read.
+    number: AtomicU64,
+    aftermath: UnsafeCell<Aftermath>,
+}
+
+const BEING_FILLED: u64 = u64::MAX;
+
+// SAFETY: the aftermath is written by whoever has made the number `BEING_FILLED`, and read by whoever has taken the number: one at
+// a time, see `leave` and `print_left`.
+unsafe impl Sync for Left {}
+
+static LEFT: [Left; PLACES] = [const { Left::new() }; PLACES];
+
+impl Left {
+    const fn new() -> Self {
+        Self { number: AtomicU64::new(0), aftermath: UnsafeCell::new(Aftermath::NOTHING) }
+    }
+
+    fn fill(&self, number: u64, aftermath: &Aftermath) -> bool {
+        // Acquire: pairs with the Release of the last reader.
+        if self.number.compare_exchange(0, BEING_FILLED, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        // SAFETY: the place is this CPU's alone until the number is there.
+        unsafe { *self.aftermath.get() = *aftermath };
+        // Release: pairs with the Acquire in `empty`.
+        self.number.store(number, Ordering::Release);
+        true
+    }
+
+    fn empty(&self, number: u64) -> Option<Aftermath> {
+        // Acquire: see `fill`. Taking the number is taking the right to print.
+        self.number.compare_exchange(number, BEING_FILLED, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // SAFETY: the place is this CPU's alone until it is free.
+        let aftermath = unsafe { *self.aftermath.get() };
+        self.number.store(0, Ordering::Release);
+        Some(aftermath)
+    }
+
+    fn waiting(&self) -> Option<u64> {
+        let number = self.number.load(Ordering::Relaxed);
+        (number != 0 && number != BEING_FILLED).then_some(number)
+    }
+}
 
 /// Starts the reporter.
 pub(crate) fn start() {
@@ -32,22 +77,19 @@ extern "C" fn report(_: usize) -> ! {
     }
 }
 
-/// Leaves report `number` to the reporter. Any context. Where there is no place the report stays in the ring.
-pub(super) fn leave(number: u64) {
-    // Release: pairs with the Acquire in `print_left`: the record is whole.
-    let take = |place: &AtomicU64| place.compare_exchange(0, number, Ordering::Release, Ordering::Relaxed).is_ok();
-    LEFT.iter().any(take);
+/// Leaves report `number` to the reporter, with what was done about it. Any context. Where there is no place the report stays in
+/// the ring.
+pub(super) fn leave(number: u64, aftermath: &Aftermath) {
+    LEFT.iter().any(|place| place.fill(number, aftermath));
 }
 
 /// Prints what was left, in order, each once.
 pub(crate) fn print_left() {
-    loop {
-        let waiting = LEFT.iter().filter(|place| place.load(Ordering::Relaxed) != 0);
-        let Some(first) = waiting.min_by_key(|place| place.load(Ordering::Relaxed)) else { return };
-        // Acquire: see `leave`. Taking the number is taking the right to print.
-        match first.swap(0, Ordering::Acquire) {
-            0 => {}
-            number => record::print(number, &Aftermath::default()),
+    while let Some((number, place)) =
+        LEFT.iter().filter_map(|place| Some((place.waiting()?, place))).min_by_key(|(number, _)| *number)
+    {
+        if let Some(aftermath) = place.empty(number) {
+            record::print(number, &aftermath);
         }
     }
 }

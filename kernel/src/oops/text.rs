@@ -14,6 +14,7 @@ use core::fmt::{self, Write};
 
 use super::record::{Aftermath, Fate, Oops, finding_word};
 use crate::console::Console;
+use crate::mm::heap::Amount;
 use crate::stacks::TASKS;
 use crate::symbols::Code;
 use crate::trace;
@@ -70,6 +71,13 @@ impl Oops {
         }
         if aftermath.served != 0 {
             write!(f, "; {} interrupts that were being delivered were served", aftermath.served)?;
+        }
+        if !aftermath.locks.is_empty() {
+            write!(f, "; {}", aftermath.locks)?;
+        }
+        if aftermath.heap.objects != 0 {
+            let Amount { bytes, objects } = aftermath.heap;
+            write!(f, "; its frames may have owned {bytes} bytes of the heap in {objects} objects: lost")?;
         }
         if aftermath.cut_short {
             write!(f, "; it was dying already: what it had not given back is lost")?;

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 
+use vmstack::VirtAddr;
+
 use super::{Errno, user};
 use crate::console::Console;
 use crate::process::files::{NEST, PROVOKE, TASK_STACKS, WORK, read_console};
@@ -43,7 +45,7 @@ fn read_memory(process: &Process, descriptor: usize, buffer: usize, count: usize
     let length = rest.len().min(count);
     user::write(buffer, &rest[..length])?;
     *at += length;
-    *process.files().get(descriptor)? = file;
+    *process.files_mut().get_mut(descriptor)? = file;
     Ok(length)
 }
 
@@ -88,11 +90,15 @@ fn write_file(file: &File, buffer: usize, count: usize) -> Result<usize, Errno> 
 
 /// Writes to the console, piece by piece, whole as seen by other CPUs.
 fn write_console(buffer: usize, count: usize) -> Result<usize, Errno> {
+    let process = process::current().ok_or(Errno::FAULT)?;
+    // Before the console: who holds that does not wait.
+    let memory = process.memory();
+    let space = &memory.as_ref().ok_or(Errno::FAULT)?.space;
     let console = Console::take();
     for start in (0..count).step_by(PIECE) {
         let mut bytes = [0; PIECE];
         let piece = &mut bytes[..PIECE.min(count - start)];
-        user::read(buffer.checked_add(start).ok_or(Errno::FAULT)?, piece)?;
+        space.read(VirtAddr::new(buffer.checked_add(start).ok_or(Errno::FAULT)?), piece)?;
         console.program_output(piece);
     }
     Ok(count)
@@ -115,11 +121,11 @@ pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {
             File::of(entry)
         }
     };
-    process::current().ok_or(Errno::BADF)?.files().open(file)
+    process::current().ok_or(Errno::BADF)?.files_mut().open(file)
 }
 
 pub(super) fn close(descriptor: usize) -> Result<usize, Errno> {
-    process::current().ok_or(Errno::BADF)?.files().close(descriptor).map(|()| 0)
+    process::current().ok_or(Errno::BADF)?.files_mut().close(descriptor).map(|()| 0)
 }
 
 pub(super) fn fstat(descriptor: usize, buffer: usize) -> Result<usize, Errno> {

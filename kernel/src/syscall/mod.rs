@@ -18,6 +18,7 @@ use crate::arch::frame::TrapFrame;
 use crate::mm::heap::OutOfHeap;
 use crate::mm::space::SpaceError;
 use crate::process::elf::ElfError;
+use crate::task::sched;
 
 mod file;
 mod memory;
@@ -91,6 +92,7 @@ static UNKNOWN: [AtomicU32; COUNTED] = [const { AtomicU32::new(0) }; COUNTED];
 
 /// Carries out the system call in `frame` and puts the answer there.
 pub(crate) fn handle(frame: &mut TrapFrame) {
+    sched::current().heap().reset();
     let number = frame.rax as usize;
     let answer = dispatch(number, Arguments::of(frame), frame);
     frame.rax = match answer {
