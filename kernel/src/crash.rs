@@ -5,8 +5,8 @@ use core::hint::black_box;
 use crate::fact;
 use crate::mm::heap;
 use crate::process;
-use crate::sync::declared::{self, Declared};
 use crate::sync;
+use crate::sync::declared::{self, Declared};
 use crate::syscall::Errno;
 
 /// Provokes the crash called `name`, of which a line break at the end does not count.

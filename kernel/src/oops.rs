@@ -30,8 +30,8 @@ use crate::interrupts;
 use crate::mm::heap;
 use crate::process::{self, End, signal};
 use crate::stacks::{AREAS, TASKS};
-use crate::sync;
 use crate::symbols::Code;
+use crate::sync;
 use crate::task::sched;
 use crate::trace::Trace;
 
