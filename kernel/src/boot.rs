@@ -96,7 +96,7 @@ pub(crate) fn start(start_info: PhysAddr) -> ! {
     // SAFETY: called once, on the final tables.
     unsafe { stacks::init(apic_ids.len().max(1)) }.unwrap_or_else(|error| fail(format_args!("{error}")));
     register_boot_stacks();
-    *FOUND.lock_or_reset(|| None) = Some(Found { options, apic_ids, trampoline: info.trampoline_page() });
+    *FOUND.lock_or_reset(|_| None) = Some(Found { options, apic_ids, trampoline: info.trampoline_page() });
     stand_on_guarded_stacks()
 }
 
@@ -188,7 +188,7 @@ fn stand_on_guarded_stacks() -> ! {
 extern "C" fn begin(idle: usize) -> ! {
     become_idle(idle);
     apic::init().unwrap_or_else(|error| fail(format_args!("{error}")));
-    let Some(found) = FOUND.lock_or_reset(|| None).take() else { fail(format_args!("the boot was entered twice")) };
+    let Some(found) = FOUND.lock_or_reset(|_| None).take() else { fail(format_args!("the boot was entered twice")) };
     let counting = found.options.mode == crate::options::Mode::Count;
     if !counting {
         start_others(&found);

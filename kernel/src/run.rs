@@ -19,7 +19,7 @@ pub(crate) fn lock() -> &'static dyn AnyLock {
 
 /// Queues the task that does what `options` ask.
 pub(crate) fn spawn(options: Options) {
-    *OPTIONS.lock_or_reset(|| None) = Some(options);
+    *OPTIONS.lock_or_reset(|_| None) = Some(options);
     if let Err(error) = task::spawn_kernel("main", main, 0) {
         println!("Kernel panic: no first task: {error}");
         cpu::exit(17);
@@ -29,7 +29,7 @@ pub(crate) fn spawn(options: Options) {
 extern "C" fn main(_: usize) -> ! {
     sched::begin();
     sched::become_init();
-    let Some(options) = OPTIONS.lock_or_reset(|| None).take() else { sched::exit() };
+    let Some(options) = OPTIONS.lock_or_reset(|_| None).take() else { sched::exit() };
     if options.direct {
         task::use_direct_stacks();
     }

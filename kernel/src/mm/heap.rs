@@ -82,7 +82,7 @@ pub(crate) struct Amount {
     pub(crate) objects: usize,
 }
 
-/// What frames of killed tasks may have owned, over all of the boot.
+/// What frames of killed tasks may have owned, and values left behind poisoned locks did, over all of the boot.
 pub(crate) fn lost() -> Amount {
     Amount { bytes: LOST_BYTES.load(Ordering::Relaxed), objects: LOST_OBJECTS.load(Ordering::Relaxed) }
 }
@@ -134,6 +134,12 @@ pub(crate) fn count_lost(task: &Task) -> Amount {
     LOST_OBJECTS.fetch_add(amount.objects, Ordering::Relaxed);
     task.heap().reset();
     amount
+}
+
+/// Counts a block of `bytes` bytes as lost: it belonged to a value that was left behind a poisoned lock.
+pub(crate) fn count_left(bytes: usize) {
+    LOST_BYTES.fetch_add(bytes, Ordering::Relaxed);
+    LOST_OBJECTS.fetch_add(usize::from(bytes != 0), Ordering::Relaxed);
 }
 
 /// Adds to the account of the task that runs this. Interrupts are off.
@@ -202,7 +208,7 @@ impl fmt::Debug for Heap {
 impl Heap {
     /// The arena in use, which is a new one if a task was killed in the last.
     fn arena(&self) -> SpinGuard<'_, Arena> {
-        let mut arena = self.0.lock_or_reset(Arena::empty);
+        let mut arena = self.0.lock_or_reset(|_| Arena::empty());
         if arena.blocks[0] == 0 {
             arena.claim();
         }

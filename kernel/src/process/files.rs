@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::archive::Entry;
 use crate::arch::serial::{self, Port};
+use crate::mm::heap;
 use crate::sync::{AnyLock, Mutex};
 use crate::syscall::Errno;
 use crate::task::sched;
@@ -134,6 +135,12 @@ impl Files {
     /// Standard input, output and error on the console.
     pub(crate) fn standard() -> Self {
         Self([File::Console, File::Console, File::Console].map(Some).into())
+    }
+
+    /// No files, in place of a table that was cut in the middle of a change: it is counted as lost, and what is open with it.
+    pub(super) fn left_behind(&self) -> Self {
+        heap::count_left(self.0.capacity() * size_of::<Option<File>>());
+        Self::default()
     }
 
     pub(crate) fn get(&self, descriptor: usize) -> Result<&File, Errno> {

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr};
 
+use crate::mm::heap;
 use crate::mm::space::AddressSpace;
 use crate::mm::tables;
 use crate::sync::{AnyLock, Mutex, MutexGuard, ReadGuard, RwLock, Section, SpinGuard, SpinLock, WriteGuard};
@@ -177,12 +178,15 @@ impl Process {
 
     /// The files, for change. None is open if a task was killed while it changed them.
     pub(crate) fn files_mut(&self) -> WriteGuard<'_, Files> {
-        self.files.write_or_reset(Files::default)
+        self.files.write_or_reset(Files::left_behind)
     }
 
     /// The children. None are known if a task was killed while it changed the list: it may be cut in the middle of growing.
     fn children(&self) -> SpinGuard<'_, Vec<Arc<Self>>> {
-        self.children.lock_or_reset(Vec::new)
+        self.children.lock_or_reset(|cut| {
+            heap::count_left(cut.capacity() * size_of::<Arc<Self>>());
+            Vec::new()
+        })
     }
 
     /// The process's locks: children, memory, files.

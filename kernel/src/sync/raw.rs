@@ -123,8 +123,13 @@ impl RawLock {
     ///
     /// If `me` has the lock: it would wait for itself.
     fn refuse_twice(&self, me: &Holder<'_>) {
-        let mine = |word: &Word| word.load() == me.owner();
-        assert!(!mine(&self.owner) && !self.readers.iter().any(mine), "lock {} is taken twice", self.name);
+        assert!(!self.is_of(me.owner()), "lock {} is taken twice", self.name);
+    }
+
+    /// Whether `owner` has the lock, alone or among others.
+    pub(crate) fn is_of(&self, owner: u64) -> bool {
+        let has = |word: &Word| word.load() == owner;
+        has(&self.owner) || self.readers.iter().any(has)
     }
 
     /// Takes the lock for `me`, asking at most `tries` times. False if somebody else had it all the time.
@@ -221,9 +226,14 @@ impl RawLock {
         alone || shared
     }
 
+    /// Before the last look of who is about to park.
+    pub(super) fn say_contended(&self) {
+        self.contended.store(1);
+    }
+
     fn park(&self, busy: impl Fn() -> bool) {
         lot::park(self.key(), || {
-            self.contended.store(1);
+            self.say_contended();
             busy()
         });
     }

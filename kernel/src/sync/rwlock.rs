@@ -67,10 +67,12 @@ impl<T> RwLock<T> {
     }
 
     /// Takes the lock for writing. If a writer was killed, its value is left behind for a `fresh` one, and the lock is good again.
-    pub(crate) fn write_or_reset(&self, fresh: impl FnOnce() -> T) -> WriteGuard<'_, T> {
+    /// `fresh` may look at the old value, which can be anything that its words allow, to count what is lost with it.
+    pub(crate) fn write_or_reset(&self, fresh: impl FnOnce(&T) -> T) -> WriteGuard<'_, T> {
         self.write().unwrap_or_else(|poisoned| {
             let mut guard = poisoned.into_inner();
-            leave_behind(&mut *guard, fresh());
+            let fresh = fresh(&guard);
+            leave_behind(&mut *guard, fresh);
             self.raw.clear_poison();
             guard
         })

@@ -65,10 +65,12 @@ impl<T> SpinLock<T> {
     }
 
     /// Takes the lock. If a holder was killed, its value is left behind for a `fresh` one, and the lock is good again.
-    pub(crate) fn lock_or_reset(&self, fresh: impl FnOnce() -> T) -> SpinGuard<'_, T> {
+    /// `fresh` may look at the old value, which can be anything that its words allow, to count what is lost with it.
+    pub(crate) fn lock_or_reset(&self, fresh: impl FnOnce(&T) -> T) -> SpinGuard<'_, T> {
         self.lock().unwrap_or_else(|poisoned| {
             let mut guard = poisoned.into_inner();
-            leave_behind(&mut *guard, fresh());
+            let fresh = fresh(&guard);
+            leave_behind(&mut *guard, fresh);
             self.raw.clear_poison();
             guard
         })
