@@ -22,7 +22,7 @@ use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::rc::Rc;
 
-use vmstack::{KernelStack, Platform, StackFault, VirtRange};
+use vmstack::{KernelStack, Platform, StackFault, VirtAddr, VirtRange};
 use vmstack_arch::Context;
 
 use crate::platform::Hosted;
@@ -117,8 +117,8 @@ impl<'m> Task<'m> {
     ) -> Rc<Self> {
         let (bottom, top) = (stack.bottom(), stack.top());
         let guard = stack.area().geometry().map_or(0, vmstack::Geometry::guard);
-        let range = |from| VirtRange::new(from, top.distance(from)).unwrap_or(VirtRange::EMPTY);
-        let (stack_range, reach) = (range(bottom), range(bottom.wrapping_sub(guard)));
+        let range = |from, to: VirtAddr| VirtRange::new(from, to.distance(from)).unwrap_or(VirtRange::EMPTY);
+        let (stack_range, reach) = (range(bottom, top), range(bottom.wrapping_sub(guard), top.wrapping_add(guard)));
         let task = Rc::new(Self {
             id,
             name: Cell::new(name.to_owned()),

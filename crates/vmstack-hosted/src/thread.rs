@@ -32,7 +32,7 @@ pub(crate) struct RunningTask {
     pub(crate) context: *mut Context,
     /// Its stack.
     pub(crate) stack: VirtRange,
-    /// The stack with the guard below it: where its stack pointer may be.
+    /// The stack with the guards on both sides: where its stack pointer may be. No other task of that machine runs here.
     pub(crate) reach: VirtRange,
 }
 

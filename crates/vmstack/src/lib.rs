@@ -73,12 +73,12 @@ pub use platform::{NotMapped, Platform, Unmapped};
 pub use registry::{ExternalStack, RegisterError};
 #[cfg(not(all(loom, test)))]
 pub use report::Report;
-pub use ring::{Claim, PrintState, Record, Ring, RingFull, Writing};
+pub use ring::{Claim, PrintState, Ring, RingFull, RingRecord, Writing};
 pub use slots::{Phase, PinError};
 #[cfg(not(all(loom, test)))]
 pub use stack::{KernelStack, Pin, RawStack, StackId};
 #[cfg(not(all(loom, test)))]
-pub use trace::{BigFrame, Call, Group, MAX_CYCLE, Trace, TraceEnd, TraceText};
+pub use trace::{BigFrame, Call, CallGroup, MAX_CYCLE, Trace, TraceEnd, TraceText};
 pub use usage::{Counters, Recount};
 
 #[cfg(doctest)]

@@ -63,8 +63,8 @@ impl<P: Platform> Report<'_, P> {
         write!(f, "{}: ", finding.name())?;
         match finding {
             Finding::InsideStack => f.write_str("in ")?,
-            _ if address < stack.bottom => write!(f, "{beyond} bytes below the bottom of ")?,
-            _ => write!(f, "{beyond} bytes above the top of ")?,
+            _ if address < stack.bottom => write!(f, "{} below the bottom of ", Bytes(beyond))?,
+            _ => write!(f, "{} above the top of ", Bytes(beyond))?,
         }
         self.owned(stack, f)?;
         writeln!(f)
@@ -80,11 +80,11 @@ impl<P: Platform> Report<'_, P> {
         } else if sp == top {
             writeln!(f, "at the top of {whose} stack")
         } else if bottom <= sp && sp < top {
-            writeln!(f, "inside {whose} stack, {} bytes above its bottom", sp.distance(bottom))
+            writeln!(f, "inside {whose} stack, {} above its bottom", Bytes(sp.distance(bottom)))
         } else if sp < bottom && bottom.distance(sp) <= self.fault.guard_bytes {
-            writeln!(f, "in the guard of {whose} stack, {} bytes below its bottom", bottom.distance(sp))
+            writeln!(f, "in the guard of {whose} stack, {} below its bottom", Bytes(bottom.distance(sp)))
         } else if sp > top && sp.distance(top) <= self.fault.guard_bytes {
-            writeln!(f, "in the guard of {whose} stack, {} bytes above its top", sp.distance(top))
+            writeln!(f, "in the guard of {whose} stack, {} above its top", Bytes(sp.distance(top)))
         } else {
             writeln!(f, "elsewhere")
         }
@@ -118,6 +118,8 @@ impl<P: Platform> Report<'_, P> {
     fn owned(&self, stack: &StackView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (stack.known, stack.phase) {
             (0, _) => f.write_str("a slot that was never used"),
+            // Beside a slot that was used: its record is there, and says nothing.
+            (_, 0) if stack.generation == 0 => f.write_str("a slot that was never used"),
             // Live and dead stacks have an owner.
             (_, 2 | 3) => {
                 f.write_str("the stack of ")?;
@@ -128,5 +130,14 @@ impl<P: Platform> Report<'_, P> {
                 self.platform.write_owner(stack.owner, f)
             }
         }
+    }
+}
+
+/// A number of bytes, in words.
+struct Bytes(usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} byte{}", self.0, if self.0 == 1 { "" } else { "s" })
     }
 }

@@ -132,7 +132,7 @@ pub struct RingFull {
 /// A copy of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct Record<T> {
+pub struct RingRecord<T> {
     /// The number of the report, from 1.
     pub number: u64,
     /// Whether it was printed, at the moment of the copy.
@@ -206,7 +206,7 @@ impl<T: Copy, const N: usize> Ring<T, N> {
     }
 
     /// The record with the lowest number above `number`: with 0 the oldest that there is. Reading changes nothing.
-    pub fn next_after(&self, number: u64) -> Option<Record<T>> {
+    pub fn next_after(&self, number: u64) -> Option<RingRecord<T>> {
         loop {
             let (slot, seen) = self.lowest(|state| state.number > number && state.can_be_copied())?;
             let copied = slot.copy(|state| (state.number == seen.number).then_some(state));
@@ -214,7 +214,7 @@ impl<T: Copy, const N: usize> Ring<T, N> {
             if let Some((state, value)) = copied
                 && let Some(print_state) = state.print_state()
             {
-                return Some(Record { number: state.number, state: print_state, value });
+                return Some(RingRecord { number: state.number, state: print_state, value });
             }
         }
     }

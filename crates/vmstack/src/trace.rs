@@ -146,14 +146,14 @@ impl Fold {
 /// Calls that follow each other, once or several times: a cycle with its turns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct Group<'a> {
+pub struct CallGroup<'a> {
     /// The calls of one turn, innermost first.
     pub calls: &'a [Call],
     /// How many turns there are.
     pub turns: usize,
 }
 
-impl Group<'_> {
+impl CallGroup<'_> {
     /// What one turn takes of the stack, in bytes, if all of its frames can be sized.
     #[must_use]
     pub fn turn_bytes(&self) -> Option<usize> {
@@ -264,13 +264,13 @@ impl Trace {
     }
 
     /// The calls in groups, innermost first.
-    pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
+    pub fn groups(&self) -> impl Iterator<Item = CallGroup<'_>> {
         let mut from = 0;
         core::iter::from_fn(move || {
             let fold = self.folds.get(from).filter(|_| from < self.len)?;
             let calls = self.calls.get(from..from + usize::from(fold.cycle))?;
             from += calls.len();
-            Some(Group { calls, turns: usize::from(fold.turns) })
+            Some(CallGroup { calls, turns: usize::from(fold.turns) })
         })
     }
 

@@ -146,6 +146,11 @@ fn a_record_that_was_never_made_is_seen_as_such() {
     let fault = killed(area.on_fault(bottom.wrapping_sub(8), bottom, &context()));
     assert_eq!((fault.stack.known, fault.stack.slot, fault.stack.owner), (0, 2, 0));
     assert!(area.report(&fault).to_string().contains("a slot that was never used"));
+    let stack = area.alloc(1).unwrap();
+    let fault = killed(area.on_fault(stack.top(), stack.top(), &context()));
+    assert_eq!((fault.neighbour.known, fault.neighbour.slot), (1, 1), "made with its neighbour's");
+    assert!(area.report(&fault).to_string().ends_with(", a slot that was never used"));
+    assert!(area.report(&fault).to_string().contains("underflow: 1 byte above the top of the stack of task 1\n"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn frame(letter: u8) -> Frame {
 }
 
 fn expand(trace: &Trace) -> Vec<Frame> {
-    let written_out = |group: vmstack::Group<'_>| {
+    let written_out = |group: vmstack::CallGroup<'_>| {
         let turn: Vec<_> = group.calls.iter().map(|call| (call.address(), call.frame_bytes())).collect();
         turn.repeat(group.turns)
     };

@@ -13,7 +13,7 @@
 
 use core::fmt::{self, Write};
 
-use super::{Call, Group, Trace, TraceEnd};
+use super::{Call, CallGroup, Trace, TraceEnd};
 use crate::addr::VirtAddr;
 
 /// Writes the name of a place in the code.
@@ -54,7 +54,7 @@ impl fmt::Display for TraceText<'_> {
 }
 
 impl TraceText<'_> {
-    fn group(&self, group: &Group<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn group(&self, group: &CallGroup<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widest = group.calls.iter().map(|call| self.width(call)).max().unwrap_or(0).min(WIDEST);
         for (i, call) in group.calls.iter().enumerate() {
             self.call(call, f)?;
@@ -103,7 +103,7 @@ impl TraceText<'_> {
     }
 }
 
-fn turns(group: &Group<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn turns(group: &CallGroup<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, " {} turns of {}, ", group.turns, Frames(group.calls.len()))?;
     match group.turn_bytes() {
         Some(bytes) => write!(f, "{bytes} bytes a turn"),
