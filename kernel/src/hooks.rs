@@ -6,7 +6,7 @@ use vmstack::VirtAddr;
 
 use crate::arch::frame::{TrapFrame, vector};
 use crate::arch::serial::{self, Port};
-use crate::arch::{cpu, percpu};
+use crate::arch::{cpu, percpu, provoke};
 use crate::interrupts;
 use crate::oops;
 use crate::println;
@@ -22,7 +22,7 @@ pub(crate) fn exception(frame: &mut TrapFrame) {
     let address = if frame.vector == vector::PAGE_FAULT { cpu::read_cr2() } else { VirtAddr::default() };
     if frame.is_user() {
         user_fault(frame, address);
-    } else {
+    } else if !provoke::is_expected(frame) {
         oops::stop("an exception in the kernel", frame, address);
     }
 }
@@ -86,6 +86,7 @@ pub(crate) fn nmi(_frame: &mut TrapFrame) {
     if stopper != 0 && stopper != percpu::cpu_number().index() as u32 + 1 {
         cpu::halt_forever();
     }
+    provoke::note_nmi();
     interrupts::nmi();
 }
 

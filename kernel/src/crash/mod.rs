@@ -10,6 +10,7 @@
 //! | `places` | the first and the last slot, other stacks' guards |
 //! | `crowd` | many at once |
 //! | `attack` | what thread_info on the stack invites |
+//! | `sweep` | events with every number of bytes left on the stack |
 //! | `handler` | overflows of the stacks of interrupts, NMIs and idle tasks |
 //!
 //! There are two doors. A program writes a name to the device, and the crash happens in its own system call, as with Linux's
@@ -24,6 +25,7 @@ mod handler;
 mod places;
 mod script;
 mod stack;
+mod sweep;
 
 pub(crate) use attack::evaluate;
 pub(crate) use handler::{in_interrupt, in_nmi, while_idle};
@@ -38,7 +40,7 @@ struct Provocation {
 }
 
 /// What a program can provoke.
-static PROVOCATIONS: &[&[Provocation]] = &[&stack::PROVOCATIONS, &frames::PROVOCATIONS, &places::PROVOCATIONS];
+static PROVOCATIONS: &[&[Provocation]] = &[&stack::PROVOCATIONS, &frames::PROVOCATIONS, &places::PROVOCATIONS, &sweep::PROVOCATIONS];
 
 fn find(name: &str) -> Option<&'static Provocation> {
     PROVOCATIONS.iter().copied().flatten().find(|provocation| provocation.name == name)

@@ -76,6 +76,7 @@ mod msr;
 pub(crate) mod percpu;
 mod pic;
 pub(crate) mod pit;
+pub(crate) mod provoke;
 pub(crate) mod serial;
 pub(crate) mod smp;
 pub(crate) mod stacks;

@@ -17,6 +17,7 @@ use super::gdt::{self, Ist};
 use super::layout::USER_END;
 use super::msr;
 use super::percpu;
+use super::provoke;
 use super::stacks;
 use crate::hooks;
 
@@ -118,6 +119,7 @@ extern "C" fn interrupt(frame: &mut TrapFrame) {
 }
 
 extern "C" fn system_call(frame: &mut TrapFrame) {
+    provoke::entered();
     hooks::system_call(frame);
 }
 
@@ -159,6 +161,7 @@ extern "C" fn before_return(frame: &mut TrapFrame) {
     if frame.is_user() {
         hooks::before_return(frame);
         make_returnable(frame);
+        provoke::before_user();
         return;
     }
     let block = percpu::this_cpu();
