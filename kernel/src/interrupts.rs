@@ -12,10 +12,16 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
+use arrayvec::ArrayVec;
+
+use crate::arch::acpi::Madt;
 use crate::arch::apic::{self, Message, Target};
+use crate::arch::edu;
 use crate::arch::frame::TrapFrame;
+use crate::arch::ioapic::{IoApic, Route};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::provoke;
+use crate::sync::SpinLock;
 use crate::task::sched;
 use crate::{crash, stacks};
 
@@ -54,7 +60,40 @@ impl Source {
 
 /// A message from a CPU, to itself or to another.
 pub(crate) static IPI: Source = Source::new("ipi", apic::VECTOR_PROVOKED, || ());
-static SOURCES: [&Source; 1] = [&IPI];
+/// A device's message.
+pub(crate) static MESSAGE: Source = Source::new("message", apic::VECTOR_PROVOKED + 1, edu::acknowledge);
+/// A device's line, triggered by level.
+pub(crate) static LINE: Source = Source::new("line", apic::VECTOR_PROVOKED + 2, edu::acknowledge);
+static SOURCES: [&Source; 3] = [&IPI, &MESSAGE, &LINE];
+
+/// The lines of the machine: the I/O APICs that they end in, and how they are wired.
+#[derive(Debug)]
+struct Lines {
+    io_apics: ArrayVec<IoApic, 8>,
+    madt: Madt,
+}
+
+static LINES: SpinLock<Option<Lines>> = SpinLock::new(None);
+
+/// Takes the I/O APICs that `madt` lists, all lines held back.
+///
+/// # Safety
+///
+/// Called once, on the final tables; the table is this machine's.
+pub(crate) unsafe fn init_lines(madt: &Madt) {
+    // SAFETY: the addresses are those of I/O APICs, which `mm::tables` maps uncached, and nobody else takes them.
+    let io_apics = madt.io_apics().iter().map(|&info| unsafe { IoApic::new(info) }).collect();
+    *LINES.lock() = Some(Lines { io_apics, madt: *madt });
+}
+
+/// Lets the legacy line `irq` interrupt the CPU with `apic_id`, with `vector`. False if there is no such line.
+pub(crate) fn route_line(irq: u8, vector: u8, apic_id: u32) -> bool {
+    let mut lines = LINES.lock();
+    let Some(Lines { io_apics, madt }) = lines.as_mut() else { return false };
+    let wired = madt.legacy_line(irq);
+    let route = Route::legacy(wired, vector, apic_id);
+    io_apics.iter_mut().any(|io_apic| io_apic.route(wired.gsi, route))
+}
 
 /// How often the handler of `PROVOKED` came to its end on each CPU, and how often the NMI's did.
 static PROVOKED_ENDS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];

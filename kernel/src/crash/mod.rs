@@ -5,6 +5,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `script` | what every crash of `mode=crash` shares: victims, survivors, the balance |
+//! | `delivery` | interrupts whose frame does not fit |
 //! | `stack` | overflows of a task's stack, and accesses to its guards |
 //! | `frames` | frames that are too big |
 //! | `places` | the first and the last slot, other stacks' guards |
@@ -23,6 +24,7 @@ mod crowd;
 mod frames;
 mod handler;
 mod places;
+mod delivery;
 mod script;
 mod stack;
 mod sweep;

@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, attack, crowd, find, handler, places, sweep};
+use super::{Provocation, attack, crowd, delivery, find, handler, places, sweep};
 use vmstack::VirtAddr;
 
 use crate::balance::Balance;
@@ -45,7 +45,7 @@ pub(super) struct Script {
 }
 
 /// The scripts that are more than one victim which provokes the crash of the same name.
-static SCRIPTS: &[&[Script]] = &[&SHARED, &attack::SCRIPTS, &crowd::SCRIPTS, &handler::SCRIPTS, &places::SCRIPTS, &sweep::SCRIPTS];
+static SCRIPTS: &[&[Script]] = &[&SHARED, &attack::SCRIPTS, &crowd::SCRIPTS, &handler::SCRIPTS, &places::SCRIPTS, &sweep::SCRIPTS, &delivery::SCRIPTS];
 
 /// Several victims, each with a variant of its own.
 static SHARED: [Script; 2] = [
@@ -65,6 +65,7 @@ static SHARED: [Script; 2] = [
 
 /// Runs the crashes that the command line names, in its order.
 pub(crate) fn run(options: &Options) {
+    delivery::prepare();
     warm_up();
     for name in options.crashes() {
         println!("vmstack: provoking {name}");

@@ -22,6 +22,18 @@ pub(super) unsafe fn in8(port: u16) -> u8 {
     value
 }
 
+/// Reads a word of 32 bits from I/O port `port`.
+///
+/// # Safety
+///
+/// The device behind the port expects it: reading may change its state.
+pub(super) unsafe fn in32(port: u16) -> u32 {
+    let value;
+    // SAFETY: the caller's promise; no memory is touched.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// Writes a byte to I/O port `port`.
 ///
 /// # Safety

@@ -50,7 +50,6 @@ use core::fmt;
 
 use vmstack::Cpu;
 
-#[expect(dead_code, reason = "there are no device interrupts yet")]
 pub(crate) mod acpi;
 #[expect(
     dead_code,
@@ -59,16 +58,17 @@ pub(crate) mod acpi;
 pub(crate) mod apic;
 mod boot;
 pub(crate) mod cpu;
+pub(crate) mod edu;
 pub(crate) mod features;
 pub(crate) mod fpu;
 pub(crate) mod frame;
 pub(crate) mod gdt;
 mod idt;
-#[expect(dead_code, reason = "there are no device interrupts yet")]
 pub(crate) mod ioapic;
 pub(crate) mod layout;
 pub(crate) mod memory;
 mod msr;
+mod pci;
 #[expect(
     dead_code,
     reason = "what abandoning an interrupt or NMI handler needs; such overflows still stop the machine"

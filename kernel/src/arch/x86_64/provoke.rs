@@ -54,7 +54,10 @@ unsafe extern "C" {
 ///
 /// - interrupts are off on this CPU, but where an event lets them in;
 /// - of maskable interrupts only the provoked ones, from [`apic::VECTOR_PROVOKED`], can be let in. The timer and messages
-///   of other CPUs wait.
+///   of other CPUs wait;
+/// - where they are let in, no switch of tasks follows: none is wanted when it begins, and nobody comes who could want one.
+///
+/// Dropping it asks for a switch, in case it took one back.
 ///
 /// A task that is killed meanwhile never drops it: [`let_everything_in`] is called on its way out.
 #[derive(Debug)]
@@ -68,12 +71,14 @@ impl Alone {
     pub(crate) fn new() -> Self {
         let interrupts = InterruptsOff::new();
         apic::set_task_priority(apic::VECTOR_PROVOKED - 0x10);
+        percpu::this_cpu().set_need_resched(false);
         Self { _interrupts: interrupts }
     }
 }
 
 impl Drop for Alone {
     fn drop(&mut self) {
+        percpu::this_cpu().set_need_resched(true);
         let_everything_in();
     }
 }
