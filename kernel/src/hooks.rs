@@ -34,7 +34,7 @@ pub(crate) fn page_fault(frame: &mut TrapFrame, address: VirtAddr) {
 
 /// A page fault in a fault handler.
 pub(crate) fn nested_page_fault(frame: &mut TrapFrame, address: VirtAddr) {
-    oops::stop("a fault in a fault handler", frame, address);
+    oops::fault_in_handler(frame, address)
 }
 
 /// A fault of a program: it is killed, as by a signal that nobody handles.
@@ -76,6 +76,7 @@ pub(crate) fn before_return(_frame: &mut TrapFrame) {
 
 /// A fault while a fault was being delivered: the stack could not be used. Never goes back.
 pub(crate) fn double_fault(frame: &mut TrapFrame, address: VirtAddr) -> ! {
+    provoke::fault_if_asked();
     oops::double_fault(frame, address)
 }
 
@@ -100,7 +101,7 @@ pub(crate) fn debug(frame: &mut TrapFrame) {
 
 /// A fault in the handler of a fault.
 pub(crate) fn last_resort(frame: &mut TrapFrame, address: VirtAddr) -> ! {
-    oops::stop("a fault in a fault handler", frame, address)
+    oops::fault_in_handler(frame, address)
 }
 
 /// Stops the other CPUs for good, and comes back on the first CPU that calls it. Any other CPU ends here.

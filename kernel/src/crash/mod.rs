@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `script` | what every crash of `mode=crash` shares: victims, survivors, the balance |
 //! | `delivery` | interrupts whose frame does not fit |
+//! | `emergency` | faults in the handler of a fault, and those that no stack explains |
 //! | `stack` | overflows of a task's stack, and accesses to its guards |
 //! | `frames` | frames that are too big |
 //! | `places` | the first and the last slot, other stacks' guards |
@@ -21,10 +22,11 @@ use crate::syscall::Errno;
 
 mod attack;
 mod crowd;
+mod delivery;
+mod emergency;
 mod frames;
 mod handler;
 mod places;
-mod delivery;
 mod script;
 mod stack;
 mod sweep;
@@ -42,7 +44,13 @@ struct Provocation {
 }
 
 /// What a program can provoke.
-static PROVOCATIONS: &[&[Provocation]] = &[&stack::PROVOCATIONS, &frames::PROVOCATIONS, &places::PROVOCATIONS, &sweep::PROVOCATIONS];
+static PROVOCATIONS: &[&[Provocation]] = &[
+    &stack::PROVOCATIONS,
+    &frames::PROVOCATIONS,
+    &places::PROVOCATIONS,
+    &sweep::PROVOCATIONS,
+    &emergency::PROVOCATIONS,
+];
 
 fn find(name: &str) -> Option<&'static Provocation> {
     PROVOCATIONS.iter().copied().flatten().find(|provocation| provocation.name == name)

@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, attack, crowd, delivery, find, handler, places, sweep};
+use super::{Provocation, attack, crowd, delivery, emergency, find, handler, places, sweep};
 use vmstack::VirtAddr;
 
 use crate::balance::Balance;
@@ -45,7 +45,16 @@ pub(super) struct Script {
 }
 
 /// The scripts that are more than one victim which provokes the crash of the same name.
-static SCRIPTS: &[&[Script]] = &[&SHARED, &attack::SCRIPTS, &crowd::SCRIPTS, &handler::SCRIPTS, &places::SCRIPTS, &sweep::SCRIPTS, &delivery::SCRIPTS];
+static SCRIPTS: &[&[Script]] = &[
+    &SHARED,
+    &attack::SCRIPTS,
+    &crowd::SCRIPTS,
+    &handler::SCRIPTS,
+    &places::SCRIPTS,
+    &sweep::SCRIPTS,
+    &delivery::SCRIPTS,
+    &emergency::SCRIPTS,
+];
 
 /// Several victims, each with a variant of its own.
 static SHARED: [Script; 2] = [

@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 use vmstack::{PhysAddr, VirtAddr};
 
 /// The port of QEMU's `isa-debug-exit` device, as the command configures it.
-const DEBUG_EXIT: u16 = 0xf4;
+pub(super) const DEBUG_EXIT: u16 = 0xf4;
 
 /// Reads a byte from I/O port `port`.
 ///

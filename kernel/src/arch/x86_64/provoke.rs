@@ -28,8 +28,8 @@ use super::cpu::InterruptsOff;
 use super::frame::{TrapFrame, vector};
 use super::{gdt, percpu};
 
-/// How often an event is looked for before it is given up: seconds, under emulation.
-const PATIENCE: u32 = 1_000_000_000;
+/// How often an event is looked for before it is given up: about a second, under emulation or not.
+const PATIENCE: u32 = 20_000_000;
 
 global_asm!(include_str!("provoke.S"), patience = const PATIENCE, options(att_syntax));
 
@@ -133,7 +133,7 @@ pub(crate) unsafe fn exception_at(_alone: &Alone, sp: VirtAddr) {
     unsafe { provoke_exception(sp.get()) }
 }
 
-/// Makes `store` with the stack pointer at `sp`, lets interrupts in, and waits until `flag` is not zero, or for some seconds.
+/// Makes `store` with the stack pointer at `sp`, lets interrupts in, and waits until `flag` is not zero, or for about a second.
 ///
 /// # Safety
 ///

@@ -18,6 +18,7 @@ use super::layout::USER_END;
 use super::msr;
 use super::percpu;
 use super::provoke;
+use super::serial::Port;
 use super::stacks;
 use crate::hooks;
 
@@ -56,6 +57,8 @@ global_asm!(
     syscall_vector = const SYSCALL_VECTOR,
     gs_base_msr = const msr::GS_BASE.number(),
     smap = sym SMAP_ON,
+    com1 = const Port::Com1.base(),
+    exit_port = const cpu::DEBUG_EXIT,
     last_resort_stack = sym stacks::LAST_RESORT,
     stack_top = const stacks::TOP_OFFSET,
     exception = sym exception,
