@@ -76,7 +76,6 @@ mod pci;
 pub(crate) mod percpu;
 mod pic;
 pub(crate) mod pit;
-#[expect(dead_code, reason = "also what crashes need that are not in the catalogue yet")]
 pub(crate) mod provoke;
 pub(crate) mod serial;
 pub(crate) mod smp;

@@ -92,64 +92,6 @@ provoke_nmi:                            // %rdi: sp, %rsi: where to store, %edx:
 2:  MOVE_BACK                           // stack: return address
     ret                                 // the flag says whether it came
 
-// ---- provoke_run(sp, function, argument): a function of the C ABI, on another place of the stack --------------------
-
-.balign 16
-.globl provoke_run
-.type provoke_run, @function
-provoke_run:                            // %rdi: sp, %rsi: the function, %rdx: its argument
-    MOVE_STACK                          // stack: moved
-    andq $-16, %rsp                     // as the ABI wants it before a call
-    movq %rdx, %rdi                     // first argument
-    callq *%rsi                         // stack: return address
-    MOVE_BACK                           // stack: return address
-    ret                                 // it came back
-
-// ---- provoke_underflow(top): pops from the last word of a stack on --------------------------------------------------
-
-.balign 16
-.globl provoke_underflow
-.type provoke_underflow, @function
-provoke_underflow:                      // %rdi: the end of the current stack
-    MOVE_STACK                          // stack: moved to its end
-    subq $8, %rsp                       // stack: its topmost word
-    popq %rax                           // that word; the stack is empty
-    popq %rax                           // one too many: what is above is a guard
-    MOVE_BACK                           // stack: return address
-    ret                                 // nothing was caught
-
-// ---- copies by a leaf without a frame -------------------------------------------------------------------------------
-
-.balign 16
-.globl provoke_copy_down
-.type provoke_copy_down, @function
-provoke_copy_down:                      // %rdi: the highest byte to write, %rsi: to read, %rdx: how many
-    movq %rdx, %rcx                     // how many
-    std                                 // downwards
-    rep movsb                           // no push, no call: only the copy touches memory
-    cld                                 // as the ABI wants it
-    ret                                 // all of it
-
-.balign 16
-.globl provoke_copy_up
-.type provoke_copy_up, @function
-provoke_copy_up:                        // %rdi: the lowest byte to write, %rsi: to read, %rdx: how many
-    movq %rdx, %rcx                     // how many
-    rep movsb                           // upwards: DF is clear by the ABI
-    ret                                 // all of it
-
-// ---- provoke_execute_stack(): calls a byte of the stack -------------------------------------------------------------
-
-.balign 16
-.globl provoke_execute_stack
-.type provoke_execute_stack, @function
-provoke_execute_stack:                  // stack: return address
-    pushq $0xc3                         // stack: the instruction `ret`, return address
-    movq %rsp, %rax                     // where it lies
-    callq *%rax                         // comes back if the stack can be executed
-    addq $8, %rsp                       // stack: return address
-    ret                                 // it did
-
 // ---- provoke_double_fault(nowhere) -> !: a stack pointer that is about no stack -------------------------------------
 
 .balign 16

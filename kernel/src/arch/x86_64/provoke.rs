@@ -8,7 +8,6 @@
 //! | [`interrupt_at`] | a store that raises an interrupt, which is let in | a frame; the handler has a stack of its own |
 //! | [`nmi_at`] | a store that raises an NMI | none |
 //! | [`move_next_entry`] | the current task's next system call, all of it | a frame, and the call's own |
-//! | [`run_at`] | a function | its own |
 //!
 //! An event either completes, and the function comes back on the stack that it was called on; or the stack ends under it,
 //! and the fault path takes over. Interrupts are off around it, and an [`Alone`] keeps everything but what was provoked
@@ -39,11 +38,6 @@ unsafe extern "C" {
     fn provoke_exception(sp: usize);
     fn provoke_interrupt(sp: usize, place: *mut u32, value: u32, flag: *const AtomicU32);
     fn provoke_nmi(sp: usize, place: *mut u32, value: u32, flag: *const AtomicU32);
-    fn provoke_run(sp: usize, function: extern "C" fn(usize), argument: usize);
-    fn provoke_underflow(top: usize);
-    fn provoke_copy_down(to: usize, from: usize, bytes: usize);
-    fn provoke_copy_up(to: usize, from: usize, bytes: usize);
-    fn provoke_execute_stack();
     fn provoke_double_fault(nowhere: usize) -> !;
     fn provoke_use_up() -> !;
 }
@@ -156,16 +150,6 @@ pub(crate) unsafe fn nmi_at(_alone: &Alone, sp: VirtAddr) -> bool {
     NMI_SEEN.load(Relaxed) != 0
 }
 
-/// Runs `function(argument)` with the stack pointer at `sp`, rounded down to 16 bytes.
-///
-/// # Safety
-///
-/// As for [`call_at`].
-pub(crate) unsafe fn run_at(sp: VirtAddr, function: extern "C" fn(usize), argument: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { provoke_run(sp.get(), function, argument) }
-}
-
 /// Set by the hook when an NMI comes.
 static NMI_SEEN: AtomicU32 = AtomicU32::new(0);
 
@@ -239,63 +223,7 @@ pub(super) fn before_user() {
     }
 }
 
-// ---- accesses -------------------------------------------------------------------------------------------------------
-
-/// Reads the word at `at`, whatever is there. An access that faults ends in the fault path.
-pub(crate) fn read_at(at: VirtAddr) -> u64 {
-    let word;
-    // SAFETY: a load that nothing is concluded from, hidden from the compiler; a device's register is not looked for here.
-    unsafe { asm!("mov {}, [{}]", out(reg) word, in(reg) at.get(), options(nostack, preserves_flags, readonly)) };
-    word
-}
-
-/// Writes `word` at `at`.
-///
-/// # Safety
-///
-/// What is there is a guard, or memory that the caller may destroy.
-pub(crate) unsafe fn write_at(at: VirtAddr, word: u64) {
-    // SAFETY: the caller's promise.
-    unsafe { asm!("mov [{}], {}", in(reg) at.get(), in(reg) word, options(nostack, preserves_flags)) };
-}
-
-/// Copies `bytes` bytes downwards, from the highest to the lowest, in a leaf that uses no stack: the highest byte read is at
-/// `from`, the highest byte written at `to`. With the direction flag set: the entries must clear it.
-///
-/// # Safety
-///
-/// What is written is the caller's to destroy, or a guard.
-pub(crate) unsafe fn copy_down(to: VirtAddr, from: VirtAddr, bytes: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { provoke_copy_down(to.get(), from.get(), bytes) }
-}
-
-/// Copies `bytes` bytes upwards, in a leaf that uses no stack.
-///
-/// # Safety
-///
-/// As for [`copy_down`].
-pub(crate) unsafe fn copy_up(to: VirtAddr, from: VirtAddr, bytes: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { provoke_copy_up(to.get(), from.get(), bytes) }
-}
-
-/// Pops two words where the current stack, which ends at `top`, has one.
-///
-/// # Safety
-///
-/// `top` is the end of the current task's stack, with a guard above it. If it faults, what lay at the top is overwritten: the
-/// task does not go on.
-pub(crate) unsafe fn underflow(top: VirtAddr) {
-    // SAFETY: the caller's promise.
-    unsafe { provoke_underflow(top.get()) }
-}
-
-/// Calls a `ret` instruction on the stack. Comes back if stacks can be executed.
-pub(crate) fn execute_stack() {
-    // SAFETY: the instruction returns; or the call faults, for the page is not executable (W^X).
-    unsafe { provoke_execute_stack() }
-}
+// ---- faults that are about no stack, and faults in the handler of a fault --------------------------------------------
 
 /// Where nothing is: canonical, in the kernel's half, in no area and not in the direct map.
 const NOWHERE: usize = 0xffff_b000_0000_0000;
@@ -305,8 +233,6 @@ pub(crate) fn double_fault() -> ! {
     // SAFETY: nothing is pushed anywhere, for nothing is mapped there; the #DF stack takes over.
     unsafe { provoke_double_fault(NOWHERE) }
 }
-
-// ---- faults in the handler of a fault -------------------------------------------------------------------------------
 
 /// How many handlers of faults are to fault themselves.
 pub(crate) static FAULT_IN_HANDLER: AtomicU32 = AtomicU32::new(0);
@@ -320,7 +246,8 @@ pub(crate) fn fault_if_asked() {
     }
     FAULT_IN_HANDLER.fetch_sub(1, Relaxed);
     if FAULT_WILDLY.load(Relaxed) {
-        read_at(VirtAddr::new(NOWHERE));
+        // SAFETY: nothing is there, so it faults, on a stack that is in order.
+        unsafe { asm!("mov {0}, [{0}]", inout(reg) NOWHERE => _, options(nostack, preserves_flags, readonly)) };
     }
     // SAFETY: the handler ends here. Only its own stack is written to, down to its guard.
     unsafe { provoke_use_up() }
