@@ -32,8 +32,6 @@ use super::msr;
 use super::pit;
 use super::provoke::Store;
 
-/// The first vector for lines of I/O APICs.
-pub(crate) const VECTOR_LINES: u8 = 0x30;
 /// The first vector for the kernel's inter-processor interrupts; there are fifteen.
 pub(crate) const VECTOR_IPI: u8 = 0xe0;
 /// The timer's vector.
@@ -48,7 +46,6 @@ const TASK_PRIORITY: usize = 0x80;
 const END_OF_INTERRUPT: usize = 0xb0;
 const SPURIOUS: usize = 0xf0;
 const IN_SERVICE: usize = 0x100;
-const REQUESTED: usize = 0x200;
 const ERROR_STATUS: usize = 0x280;
 const COMMAND_LOW: usize = 0x300;
 const COMMAND_HIGH: usize = 0x310;
@@ -244,12 +241,6 @@ impl Vectors {
 #[must_use]
 pub(crate) fn in_service() -> Vectors {
     Vectors::read(IN_SERVICE)
-}
-
-/// The interrupts that wait to be delivered to this CPU.
-#[must_use]
-pub(crate) fn requested() -> Vectors {
-    Vectors::read(REQUESTED)
 }
 
 /// Sends `message` to `target`.

@@ -51,10 +51,6 @@ use core::fmt;
 use vmstack::Cpu;
 
 pub(crate) mod acpi;
-#[expect(
-    dead_code,
-    reason = "what abandoning an interrupt or NMI handler needs; such overflows still stop the machine"
-)]
 pub(crate) mod apic;
 mod boot;
 pub(crate) mod cpu;
@@ -69,10 +65,6 @@ pub(crate) mod layout;
 pub(crate) mod memory;
 mod msr;
 mod pci;
-#[expect(
-    dead_code,
-    reason = "what abandoning an interrupt or NMI handler needs; such overflows still stop the machine"
-)]
 pub(crate) mod percpu;
 mod pic;
 pub(crate) mod pit;
@@ -81,10 +73,6 @@ pub(crate) mod serial;
 pub(crate) mod smp;
 pub(crate) mod stacks;
 pub(crate) mod start_info;
-#[expect(
-    dead_code,
-    reason = "what abandoning an interrupt or NMI handler needs; such overflows still stop the machine"
-)]
 pub(crate) mod trap;
 
 /// Why a CPU could not be set up.
