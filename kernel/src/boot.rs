@@ -28,7 +28,7 @@ use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
 use crate::sync::{AnyLock, SpinLock};
 use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::{TaskStack, sched};
-use crate::{oops, println, run, symbols};
+use crate::{interrupts, oops, println, run, symbols};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
 type Ranges = ArrayVec<FrameRange, 64>;
@@ -92,6 +92,8 @@ pub(crate) fn start(start_info: PhysAddr) -> ! {
     find_archive(&info);
     // SAFETY: called once, on the boot tables.
     unsafe { set_up_memory(&info) };
+    // SAFETY: called once, on the final tables.
+    unsafe { interrupts::init_lines(&madt) };
     let apic_ids: ArrayVec<u32, MAX_CPUS> = madt.cpus().iter().copied().take(MAX_CPUS).collect();
     // SAFETY: called once, on the final tables.
     unsafe { stacks::init(apic_ids.len().max(1)) }.unwrap_or_else(|error| fail(format_args!("{error}")));

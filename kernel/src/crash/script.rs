@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, attack, crowd, find, handler, places};
+use super::{Provocation, attack, crowd, delivery, emergency, find, handler, places, sweep};
 use vmstack::VirtAddr;
 
 use crate::balance::Balance;
@@ -27,7 +27,7 @@ use crate::task::{self, Task, TaskStack, sched};
 use crate::{fact, println};
 
 /// The program that provokes a crash by writing its name to the device, or works until it is told to stop.
-const PROGRAM: &[u8] = b"/bin/crash";
+pub(super) const PROGRAM: &[u8] = b"/bin/crash";
 /// How many victims are alive at once at most.
 const AT_ONCE: usize = 64;
 /// How many survivors of each sort work beside the victims.
@@ -45,7 +45,16 @@ pub(super) struct Script {
 }
 
 /// The scripts that are more than one victim which provokes the crash of the same name.
-static SCRIPTS: &[&[Script]] = &[&SHARED, &attack::SCRIPTS, &crowd::SCRIPTS, &handler::SCRIPTS, &places::SCRIPTS];
+static SCRIPTS: &[&[Script]] = &[
+    &SHARED,
+    &attack::SCRIPTS,
+    &crowd::SCRIPTS,
+    &handler::SCRIPTS,
+    &places::SCRIPTS,
+    &sweep::SCRIPTS,
+    &delivery::SCRIPTS,
+    &emergency::SCRIPTS,
+];
 
 /// Several victims, each with a variant of its own.
 static SHARED: [Script; 2] = [
@@ -65,6 +74,7 @@ static SHARED: [Script; 2] = [
 
 /// Runs the crashes that the command line names, in its order.
 pub(crate) fn run(options: &Options) {
+    delivery::prepare();
     warm_up();
     for name in options.crashes() {
         println!("vmstack: provoking {name}");

@@ -25,7 +25,7 @@ use vmstack::{FaultContext, StackFault, Verdict, VirtAddr};
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::gdt::{self, Ist};
-use crate::arch::{cpu, percpu, trap};
+use crate::arch::{cpu, percpu, provoke, trap};
 use crate::console::Console;
 use crate::mm::heap;
 use crate::process::{self, End, signal};
@@ -66,6 +66,15 @@ pub(crate) fn double_fault(frame: &TrapFrame, address: VirtAddr) -> ! {
         Verdict::Kill(fault) => end(&fault, frame, place),
         Verdict::Stop(fault) => stop_for(&fault, frame, place),
         _ => stop("a double fault", frame, address),
+    }
+}
+
+/// A fault in the handler of a fault: nobody is ended for it, whatever it was.
+pub(crate) fn fault_in_handler(frame: &TrapFrame, address: VirtAddr) -> ! {
+    provoke::fault_if_asked();
+    match judge(frame, address, Place::Emergency) {
+        Verdict::Kill(fault) | Verdict::Stop(fault) => stop_for(&fault, frame, Place::Emergency),
+        _ => stop("a fault in a fault handler", frame, address),
     }
 }
 

@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 use vmstack::{PhysAddr, VirtAddr};
 
 /// The port of QEMU's `isa-debug-exit` device, as the command configures it.
-const DEBUG_EXIT: u16 = 0xf4;
+pub(super) const DEBUG_EXIT: u16 = 0xf4;
 
 /// Reads a byte from I/O port `port`.
 ///
@@ -19,6 +19,18 @@ pub(super) unsafe fn in8(port: u16) -> u8 {
     let value;
     // SAFETY: the caller's promise; no memory is touched.
     unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Reads a word of 32 bits from I/O port `port`.
+///
+/// # Safety
+///
+/// The device behind the port expects it: reading may change its state.
+pub(super) unsafe fn in32(port: u16) -> u32 {
+    let value;
+    // SAFETY: the caller's promise; no memory is touched.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) };
     value
 }
 

@@ -18,7 +18,6 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use vmstack::{Cpu, VirtAddr};
 
-use super::frame::TrapFrame;
 use super::gdt::Ist;
 
 /// How many CPUs the kernel can use.
@@ -104,11 +103,6 @@ impl PerCpu {
         self.apic_id.load(Relaxed)
     }
 
-    /// Where the kernel is entered from user mode.
-    pub(crate) fn kernel_stack_top(&self) -> VirtAddr {
-        VirtAddr::new(self.kernel_stack_top.load(Relaxed))
-    }
-
     /// Says where SYSCALL enters. `gdt::set_kernel_stack` says it to interrupts too, and is what to call.
     pub(super) fn set_kernel_stack_top(&self, top: VirtAddr) {
         self.kernel_stack_top.store(top.get(), Relaxed);
@@ -130,17 +124,7 @@ impl PerCpu {
         self.irq_depth.load(Relaxed)
     }
 
-    /// The frame of what the interrupt stack's first handler interrupted; null if none has ever run.
-    ///
-    /// The frame lies on the interrupted stack, and is live as long as `irq_depth` is not zero.
-    pub(crate) fn interrupted_frame(&self) -> *mut TrapFrame {
-        match self.irq_link.load(Relaxed) {
-            0 => ptr::null_mut(),
-            link => VirtAddr::new(link).wrapping_add(super::trap::LINK_BYTES).as_mut_ptr(),
-        }
-    }
-
-    /// The link under that frame, which a walk of frame pointers goes on with.
+    /// The link under the frame of what the interrupt stack's first handler interrupted: a walk of frame pointers goes on with it.
     pub(crate) fn interrupted_link(&self) -> VirtAddr {
         VirtAddr::new(self.irq_link.load(Relaxed))
     }
@@ -163,11 +147,6 @@ impl PerCpu {
     /// Asks for a switch of tasks, or takes the request back. Any CPU may ask; an IPI makes it heard.
     pub(crate) fn set_need_resched(&self, wanted: bool) {
         self.need_resched.store(u32::from(wanted), Relaxed);
-    }
-
-    /// The word that stands for this CPU's current task.
-    pub(crate) fn current(&self) -> usize {
-        self.current.load(Relaxed)
     }
 
     /// Sets the word that stands for this CPU's current task.
