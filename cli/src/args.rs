@@ -41,6 +41,9 @@ pub enum Command {
     Decode(Decode),
     /// Says what is installed, what is missing, and what a run would do about it
     Doctor,
+    /// One boot of the hosted port: what `crash --on hosted` starts in a process of its own
+    #[command(hide = true, name = "hosted-boot")]
+    HostedBoot(HostedBoot),
 }
 
 /// What to run on.
@@ -102,24 +105,33 @@ pub struct Run {
 
 /// `vmstack crash`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = ENVIRONMENT)]
 pub struct Crash {
-    /// Crashes to provoke
+    /// Crashes to provoke, by the names that --list shows
+    #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// Provokes all of them
     #[arg(long)]
     pub all: bool,
-    /// Lists them
+    /// Lists them, with what each does and what must come of it
     #[arg(long)]
     pub list: bool,
     /// Where to run [default: x86_64]
     #[arg(long, value_name = "T")]
     pub on: Option<Target>,
-    /// CPUs of the machine, 1 to 8
-    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=8))]
-    pub cpus: u32,
-    /// Writes the findings there as one JSON array; `-` is standard output
+    /// CPUs of the machine, 1 to 8 [default: 2; OVERFLOW_STORM: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub cpus: Option<u32>,
+    /// Writes the findings there as one JSON array; `-` is standard output, where then nothing else is printed
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// `vmstack hosted-boot`.
+#[derive(Clone, Debug, Args)]
+pub struct HostedBoot {
+    /// The crash to provoke
+    pub name: String,
 }
 
 /// `vmstack bench`.

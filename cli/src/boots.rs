@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::path::{Path, PathBuf};
 
-use crate::args::{self, Stacks};
+use crate::args::Stacks;
 use crate::checkout::Checkout;
 use crate::checks::Check;
 use crate::console::Transcript;
@@ -22,15 +22,32 @@ use crate::story::{SCENES, Scene};
 /// How long a boot of the story may take when the user does not say.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What the user asked of a run, and how it is interrupted.
+/// The machine that the user asked for, and how its boots are ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// The flags.
-    pub run: &'a args::Run,
+    /// Its CPUs, where a boot does not say otherwise.
+    pub cpus: u32,
+    /// Its memory, in MiB.
+    pub memory: u32,
     /// How long one boot may take, when the user says.
     pub limit: Option<Duration>,
     /// The signals that end it.
     pub interrupts: &'a Interrupts,
+}
+
+/// One boot of which only the console is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// The kernel's command line.
+    pub words: &'a str,
+    /// The marker that ends it.
+    pub marker: &'a str,
+    /// Its CPUs.
+    pub cpus: u32,
+    /// Its further devices.
+    pub devices: &'a [&'a str],
+    /// How long it may take when the user does not say.
+    pub limit: Duration,
 }
 
 /// A guest that is built, and what executes it.
@@ -65,13 +82,12 @@ impl<'a> Boots<'a> {
     /// # Errors
     ///
     /// When a boot could not be started, or on a signal.
-    pub fn tell(&self, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
+    pub fn tell(&self, stacks: Stacks, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
         let folder = scratch()?;
-        let archive = folder.path().join("initrd");
-        write(&archive, &self.guest.archive_with_programs()?.finish())?;
+        let archive = self.write_archive(folder.path())?;
         let mut checks = Vec::new();
         for scene in SCENES {
-            if self.request.run.stacks == Stacks::Direct && scene.stacks == Stacks::Virtual && !scene.counting {
+            if stacks == Stacks::Direct && scene.stacks == Stacks::Virtual && !scene.counting {
                 checks.extend(scene.skip("needs stacks that are mapped page by page, and --stacks direct was given"));
                 continue;
             }
@@ -90,6 +106,46 @@ impl<'a> Boots<'a> {
             limit: self.request.limit.or(Some(LIMIT)),
             ..self.boot(words.line()?, accelerator)
         };
+        let (outcome, transcript) = self.hear(&boot, &scene.marker())?;
+        show(scene, outcome, &transcript, screen);
+        Ok(scene.judge(outcome, &transcript))
+    }
+
+    /// Writes the archive of the kernel's symbols and all programs into `folder`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or written.
+    pub fn write_archive(&self, folder: &Path) -> Result<PathBuf, Failure> {
+        let archive = folder.join("initrd");
+        write(&archive, &self.guest.archive_with_programs()?.finish())?;
+        Ok(archive)
+    }
+
+    /// The kernel that is booted.
+    #[must_use]
+    pub fn kernel(&self) -> &Path {
+        &self.guest.kernel
+    }
+
+    /// Boots as `reading` says: how it ended, and what it printed.
+    ///
+    /// # Errors
+    ///
+    /// When the boot could not be started, or on a signal.
+    pub fn read(&self, archive: &Path, reading: Reading<'_>) -> Result<(Outcome, Transcript), Failure> {
+        let boot = Boot {
+            archive: Some(archive),
+            cpus: reading.cpus,
+            devices: reading.devices,
+            limit: self.request.limit.or(Some(reading.limit)),
+            ..self.boot(reading.words, self.kvm.accelerator())
+        };
+        self.hear(&boot, reading.marker)
+    }
+
+    /// Boots, and keeps what is printed.
+    fn hear(&self, boot: &Boot<'_>, marker: &str) -> Result<(Outcome, Transcript), Failure> {
         let progress = Progress::start("booting");
         let mut transcript = Transcript::default();
         let ended = boot.run(self.request.interrupts, &mut |at, bytes| {
@@ -100,9 +156,7 @@ impl<'a> Boots<'a> {
         drop(progress);
         transcript.finish(Duration::ZERO);
         refused(&ended, transcript.is_empty())?;
-        let outcome = Outcome::of(ended.end, transcript.has_marker(&scene.marker()));
-        show(scene, outcome, &transcript, screen);
-        Ok(scene.judge(outcome, &transcript))
+        Ok((Outcome::of(ended.end, transcript.has_marker(marker)), transcript))
     }
 
     /// Boots one program: how it ended, or what the machine died of.
@@ -146,9 +200,10 @@ impl<'a> Boots<'a> {
             archive: None,
             words,
             accelerator,
-            cpus: self.request.run.cpus,
-            memory: self.request.run.memory.get(),
+            cpus: self.request.cpus,
+            memory: self.request.memory,
             limit: None,
+            devices: &[],
             interactive: false,
         }
     }
@@ -166,10 +221,15 @@ fn refused(ended: &Ended, silent: bool) -> Result<(), Failure> {
 
 /// Shows a boot that ended in order as its scene does; else its last lines.
 fn show(scene: &Scene, outcome: Outcome, transcript: &Transcript, screen: &mut Screen) {
-    const LAST: usize = 12;
     if outcome == Outcome::Orderly {
         return (scene.show)(transcript, screen);
     }
+    show_end(outcome, transcript, screen);
+}
+
+/// Shows how a boot ended that should have ended otherwise, and its last lines.
+pub fn show_end(outcome: Outcome, transcript: &Transcript, screen: &mut Screen) {
+    const LAST: usize = 12;
     let line = screen.paint(Tone::Bad, &format!("  {outcome}; its last lines:"));
     screen.line(&line);
     let lines = transcript.lines();

@@ -50,6 +50,8 @@ pub struct Boot<'a> {
     pub memory: u32,
     /// How long it may take, when there is a limit.
     pub limit: Option<Duration>,
+    /// Devices beside those of every boot, as the emulator's `-device` takes them.
+    pub devices: &'a [&'a str],
     /// Whether this process's standard input becomes the guest's.
     pub interactive: bool,
 }
@@ -125,6 +127,7 @@ impl Boot<'_> {
         add(&["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-serial", "stdio", "-serial"]);
         all.push(prefixed("file:", side_channel));
+        all.extend(self.devices.iter().flat_map(|device| ["-device".into(), OsString::from(device)]));
         all.extend(["-kernel".into(), self.kernel.into()]);
         if let Some(archive) = self.archive {
             all.extend(["-initrd".into(), archive.into()]);

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::archive::Archive;
 use crate::checkout::Checkout;
 use crate::failure::Failure;
+use crate::frames;
 use crate::interrupt::Interrupts;
 use crate::leash;
 use crate::progress::Progress;
@@ -66,12 +67,12 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// When cargo fails (its words have been shown by then), or on a signal.
+    /// When cargo fails (its words have been shown by then), when a frame of the kernel could jump over a guard, or on a signal.
     pub fn build(checkout: &Checkout, toolchain: Toolchain, interrupts: &Interrupts) -> Result<Self, Failure> {
         let mut kernel = build(checkout, "kernel", toolchain.cargo(), interrupts)?;
         let programs = build(checkout, "programs", toolchain::host_cargo(), interrupts)?;
         match (kernel.pop(), kernel.is_empty()) {
-            (Some(kernel), true) => Ok(Self { kernel, programs }),
+            (Some(kernel), true) => frames::gate(&kernel).map(|()| Self { kernel, programs }),
             _ => Err(Failure::cannot("kernel/ must build exactly one executable, and does not; repair its Cargo.toml")),
         }
     }

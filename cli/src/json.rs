@@ -8,7 +8,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::checks::Check;
+use serde::Serialize;
+
 use crate::failure::Failure;
 
 /// A place that was found to be writable.
@@ -56,13 +57,13 @@ impl Sink {
         matches!(self, Self::StandardOutput)
     }
 
-    /// Writes the findings as one array.
+    /// Writes the findings, or what else was found, as one array.
     ///
     /// # Errors
     ///
     /// When the place cannot be written any more.
-    pub fn write(self, checks: &[Check]) -> Result<(), Failure> {
-        let array = || serde_json::to_string_pretty(checks).map(|text| text + "\n").map_err(io::Error::from);
+    pub fn write<T: Serialize>(self, findings: &[T]) -> Result<(), Failure> {
+        let array = || serde_json::to_string_pretty(findings).map(|text| text + "\n").map_err(io::Error::from);
         let (path, result) = match self {
             Self::Nowhere => return Ok(()),
             Self::StandardOutput => {
@@ -120,6 +121,6 @@ mod tests {
     #[test]
     fn a_device_is_written_and_stays_a_device() {
         let sink = Sink::open(Some(Path::new("/dev/null"))).expect("writable");
-        assert!(matches!(sink, Sink::Stream(..)) && sink.write(&[]).is_ok());
+        assert!(matches!(sink, Sink::Stream(..)) && sink.write::<Check>(&[]).is_ok());
     }
 }

@@ -144,6 +144,7 @@ fn probe(emulator: &Path, kernel: &Path, interrupts: &Interrupts) -> Result<Kvm,
         cpus: 1,
         memory: 128,
         limit: Some(LIMIT),
+        devices: &[],
         interactive: false,
     };
     let ended = boot.run(interrupts, &mut |at, bytes| {

@@ -12,6 +12,7 @@
 //!                ├─► boots ─► kvm, emulator, console          one boot: a transcript and an outcome
 //!                ├─► story ─► checks ─► report                facts become findings, findings a table and JSON
 //!                └─► program ─► elf                           one program instead of the story
+//!   args ─► crash ─► boots ─► judge                           crashes, each judged from its facts
 //! ```
 //!
 //! Everything between "start a child process" and "print" is pure and tested without either.
@@ -27,10 +28,12 @@ pub mod busybox;
 pub mod checkout;
 pub mod checks;
 pub mod console;
+pub mod crash;
 pub mod doctor;
 pub mod elf;
 pub mod emulator;
 pub mod failure;
+pub mod frames;
 pub mod guest;
 pub mod hosted;
 pub mod interrupt;
@@ -77,7 +80,8 @@ fn dispatch(command: Command, interrupts: &Interrupts) -> Result<ExitCode, Failu
     match command {
         Command::Run(run) => run::run(&run, interrupts),
         Command::Doctor => doctor::doctor(interrupts),
-        Command::Crash(_) => Err(not_yet("crash")),
+        Command::Crash(crash) => crash::crash(&crash, interrupts),
+        Command::HostedBoot(boot) => crash::hosted::guest(&boot),
         Command::Bench(_) => Err(not_yet("bench")),
         Command::Decode(_) => Err(not_yet("decode")),
     }
@@ -85,5 +89,5 @@ fn dispatch(command: Command, interrupts: &Interrupts) -> Result<ExitCode, Failu
 
 /// The line for a command whose place is kept on the command line.
 fn not_yet(name: &str) -> Failure {
-    Failure::cannot(format!("`vmstack {name}` is not there yet; `vmstack run` and `vmstack doctor` are"))
+    Failure::cannot(format!("`vmstack {name}` is not there yet; `vmstack run`, `crash` and `doctor` are"))
 }

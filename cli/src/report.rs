@@ -17,31 +17,42 @@ pub fn table(screen: &mut Screen, checks: &[Check]) {
             explain(screen, &check.detail);
         }
     }
-    screen.line(&sum(checks));
+    sum(screen, checks);
+}
+
+/// Prints the sum of the findings.
+pub fn sum(screen: &mut Screen, checks: &[Check]) {
+    let count = |verdict| checks.iter().filter(|check| check.outcome == verdict).count();
+    let (pass, fail, skip) = (count(Verdict::Pass), count(Verdict::Fail), count(Verdict::Skip));
+    screen.line(&format!("{pass} as it should be, {fail} fell short, {skip} not looked at"));
 }
 
 fn row(screen: &Screen, check: &Check, width: usize) -> String {
-    let (mark, tone) = match check.outcome {
+    let line = format!("{}  {:width$}  {}", mark(screen, check.outcome), check.name, figure(check));
+    line.trim_end().to_owned()
+}
+
+/// The word for a verdict, in its colour.
+pub(crate) fn mark(screen: &Screen, verdict: Verdict) -> String {
+    let (mark, tone) = match verdict {
         Verdict::Pass => ("pass", Tone::Good),
         Verdict::Fail => ("FAIL", Tone::Bad),
         Verdict::Skip => ("skip", Tone::Faint),
     };
-    let figure = check.figure.as_ref().map_or_else(String::new, |figure| format!("{figure} {}", check.unit));
-    let line = format!("{}  {:width$}  {figure}", screen.paint(tone, mark), check.name);
-    line.trim_end().to_owned()
+    screen.paint(tone, mark)
 }
 
-fn explain(screen: &mut Screen, detail: &str) {
+/// The figure with its unit; empty without one.
+pub(crate) fn figure(check: &Check) -> String {
+    check.figure.as_ref().map_or_else(String::new, |figure| format!("{figure} {}", check.unit))
+}
+
+/// Prints the detail of a finding under it.
+pub(crate) fn explain(screen: &mut Screen, detail: &str) {
     for line in wrap(detail, COLUMNS - INDENT) {
         let line = screen.paint(Tone::Faint, &line);
         screen.line(&format!("{:INDENT$}{line}", ""));
     }
-}
-
-fn sum(checks: &[Check]) -> String {
-    let count = |verdict| checks.iter().filter(|check| check.outcome == verdict).count();
-    let (pass, fail, skip) = (count(Verdict::Pass), count(Verdict::Fail), count(Verdict::Skip));
-    format!("{pass} as it should be, {fail} fell short, {skip} not looked at")
 }
 
 #[cfg(test)]

@@ -35,21 +35,30 @@ const MIB_A_CPU: u32 = 8;
 /// When it could not be carried out.
 pub fn run(run: &args::Run, interrupts: &Interrupts) -> Result<ExitCode, Failure> {
     check_machine(run)?;
-    let request = Request { run, limit: time_limit()?, interrupts };
+    let request = Request { cpus: run.cpus, memory: run.memory.get(), limit: time_limit()?, interrupts };
     let sink = Sink::open(run.json.as_deref())?;
-    if run.program.is_empty() { tell(request, sink) } else { run_program(request, sink) }
+    if run.program.is_empty() { tell(run, request, sink) } else { run_program(run, request, sink) }
+}
+
+/// Refuses a target that is not there yet.
+///
+/// # Errors
+///
+/// One line that names those that are.
+pub fn check_target(on: Option<Target>) -> Result<(), Failure> {
+    match on {
+        Some(Target::Aarch64 | Target::Riscv64) => {
+            Err(Failure::cannot("that target is not there yet; use --on x86_64 or --on hosted"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what can be seen to be impossible from the flags alone.
 fn check_machine(run: &args::Run) -> Result<(), Failure> {
-    match run.on {
-        Some(Target::Aarch64 | Target::Riscv64) => {
-            return Err(Failure::cannot("that target is not there yet; use --on x86_64 or --on hosted"));
-        }
-        Some(Target::Hosted) if !run.program.is_empty() => {
-            return Err(Failure::cannot("--program needs the reference kernel, not --on hosted; leave --on away"));
-        }
-        _ => {}
+    check_target(run.on)?;
+    if run.on == Some(Target::Hosted) && !run.program.is_empty() {
+        return Err(Failure::cannot("--program needs the reference kernel, not --on hosted; leave --on away"));
     }
     let (memory, cpus) = (run.memory.get(), run.cpus);
     let least = MIB_AT_LEAST + MIB_A_CPU * cpus;
@@ -61,8 +70,8 @@ fn check_machine(run: &args::Run) -> Result<(), Failure> {
 }
 
 /// Runs the story: hosted first, before anything is installed, then boot by boot.
-fn tell(request: Request<'_>, sink: Sink) -> Result<ExitCode, Failure> {
-    let Request { run, interrupts, .. } = request;
+fn tell(run: &args::Run, request: Request<'_>, sink: Sink) -> Result<ExitCode, Failure> {
+    let interrupts = request.interrupts;
     let mut screen = Screen::standard(sink.takes_standard_output());
     if run.on == Some(Target::Hosted) {
         let checks = hosted::tell(&mut screen);
@@ -73,7 +82,7 @@ fn tell(request: Request<'_>, sink: Sink) -> Result<ExitCode, Failure> {
     let refused = |refusal: Refusal| Failure::cannot(refusal.to_string());
     if run.on.is_some() {
         let ready = provision(&mut machine, build).map_err(refused)?;
-        let checks = Boots::set_up(ready, request)?.tell(&mut screen)?;
+        let checks = Boots::set_up(ready, request)?.tell(run.stacks, &mut screen)?;
         return conclude(&checks, &mut screen, sink);
     }
     let foreseen = Refusal::foreseen(&machine, build);
@@ -84,7 +93,7 @@ fn tell(request: Request<'_>, sink: Sink) -> Result<ExitCode, Failure> {
     interrupts.check()?;
     match foreseen.map_or_else(|| provision(&mut machine, build), Err) {
         Ok(ready) => {
-            checks.extend(Boots::set_up(ready, request)?.tell(&mut screen)?);
+            checks.extend(Boots::set_up(ready, request)?.tell(run.stacks, &mut screen)?);
             conclude(&checks, &mut screen, sink)
         }
         Err(refusal) => {
@@ -121,8 +130,8 @@ fn announce(screen: &mut Screen, sink: &Sink, notice: &str) {
 }
 
 /// Runs one program in the guest.
-fn run_program(request: Request<'_>, sink: Sink) -> Result<ExitCode, Failure> {
-    let Request { run, interrupts, .. } = request;
+fn run_program(run: &args::Run, request: Request<'_>, sink: Sink) -> Result<ExitCode, Failure> {
+    let interrupts = request.interrupts;
     if sink.takes_standard_output() {
         let line = "--json - and --program both want standard output; give --json a file";
         return Err(Failure::cannot(line));

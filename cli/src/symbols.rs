@@ -25,10 +25,15 @@ pub enum NoSymbols {
     Stripped,
 }
 
-struct Symbol {
-    address: u64,
-    size: u32,
-    name: String,
+/// A function of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Where it begins.
+    pub address: u64,
+    /// Its size, in bytes.
+    pub size: u32,
+    /// Its name, demangled, without the hash.
+    pub name: String,
 }
 
 /// Makes the table of the kernel whose ELF file is `kernel`.
@@ -37,7 +42,15 @@ struct Symbol {
 ///
 /// When the file cannot be read or names no function.
 pub fn table(kernel: &[u8]) -> Result<Vec<u8>, NoSymbols> {
-    let file = object::File::parse(kernel)?;
+    Ok(encode(&functions(&object::File::parse(kernel)?)?))
+}
+
+/// The functions of the object file `file`, sorted by address.
+///
+/// # Errors
+///
+/// When it names none.
+pub fn functions(file: &object::File<'_>) -> Result<Vec<Symbol>, NoSymbols> {
     let mut symbols: Vec<Symbol> = file.symbols().filter_map(|symbol| function(&symbol)).collect();
     if symbols.is_empty() {
         return Err(NoSymbols::Stripped);
@@ -46,7 +59,16 @@ pub fn table(kernel: &[u8]) -> Result<Vec<u8>, NoSymbols> {
     // Functions that the linker folded into one keep the first of their names.
     symbols.dedup_by_key(|symbol| symbol.address);
     fill_sizes(&mut symbols);
-    Ok(encode(&symbols))
+    Ok(symbols)
+}
+
+/// The function of `symbols` that holds `address`, and how far into it that is: `name+0x12`.
+#[must_use]
+pub fn place(symbols: &[Symbol], address: u64) -> Option<String> {
+    let after = symbols.partition_point(|symbol| symbol.address <= address);
+    let symbol = symbols.get(after.checked_sub(1)?)?;
+    let offset = address - symbol.address;
+    (offset < u64::from(symbol.size)).then(|| format!("{}+{offset:#x}", symbol.name))
 }
 
 /// Gives assembly without a size everything up to the next symbol.
@@ -92,7 +114,7 @@ fn length(length: usize) -> [u8; 4] {
 
 #[cfg(test)]
 mod tests {
-    use super::{NoSymbols, Symbol, encode, table};
+    use super::{NoSymbols, Symbol, encode, place, table};
 
     fn word(bytes: &[u8], at: usize) -> u32 {
         u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
@@ -118,6 +140,15 @@ mod tests {
         assert!((1..count).all(|index| address(index - 1) < address(index)));
         let names = String::from_utf8_lossy(&bytes[16 + 16 * count..]);
         assert!(names.split('\0').any(|name| name == "vmstack_cli::symbols::table"), "demangled, without the hash");
+    }
+
+    #[test]
+    fn an_address_is_named_by_the_function_that_holds_it() {
+        let symbol = |address, name: &str| Symbol { address, size: 16, name: name.into() };
+        let symbols = [symbol(0x1000, "a"), symbol(0x2000, "b")];
+        assert_eq!(place(&symbols, 0x100f).as_deref(), Some("a+0xf"));
+        assert_eq!(place(&symbols, 0x2000).as_deref(), Some("b+0x0"));
+        assert_eq!((place(&symbols, 0x1010), place(&symbols, 0xfff), place(&[], 0)), (None, None, None));
     }
 
     #[test]

@@ -17,6 +17,7 @@ fn boot(emulator: &Path) -> Boot<'_> {
         cpus: 2,
         memory: 256,
         limit: Some(Duration::from_secs(20)),
+        devices: &[],
         interactive: false,
     }
 }
@@ -103,9 +104,10 @@ fn a_signal_during_a_boot_ends_the_emulator_and_leaves_no_file() {
 
 #[test]
 fn counting_is_one_cpu_in_software() {
-    let counting = Boot { accelerator: Accelerator::Counting, cpus: 4, ..boot(Path::new("/q")) };
+    let devices = &["edu"];
+    let counting = Boot { accelerator: Accelerator::Counting, cpus: 4, devices, ..boot(Path::new("/q")) };
     let words = counting.arguments(Path::new("/t/com2")).join(std::ffi::OsStr::new(" "));
     let line = words.to_string_lossy();
     assert!(line.contains("-icount shift=0,sleep=off -cpu max,-erms -smp 1 "), "{line}");
-    assert!(line.ends_with("-kernel /kernel -append mode=probe"), "{line}");
+    assert!(line.ends_with("com2 -device edu -kernel /kernel -append mode=probe"), "{line}");
 }

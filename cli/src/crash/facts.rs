@@ -1,0 +1,236 @@
+//! What the guest printed of one crash: the lines between its beginning and its end.
+//!
+//! ```text
+//!   fact crash.begin NAME
+//!     the text of a report, then    fact oops NUMBER FINDING KIND VERDICT ADDRESS LOW HIGH SP IP CPU TASK BEYOND
+//!     how it went with the others   fact victim ..., fact survivor ..., fact balance.* ..., fact lock ...
+//!   fact crash.end NAME             not there after an orderly stop
+//! ```
+//!
+//! `docs/console.md` has the whole list. A word that is not of the contract is a shortfall that quotes it.
+
+use core::fmt;
+
+use crate::console::{BadFact, Transcript, number};
+
+/// What fell short, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shortfall(pub(super) String);
+
+impl From<BadFact> for Shortfall {
+    fn from(bad: BadFact) -> Self {
+        Self(bad.to_string())
+    }
+}
+
+/// Nothing fell short, or what did.
+pub(super) type Holds = Result<(), Shortfall>;
+
+/// Holds if `condition` does; else `what` says what fell short.
+pub(super) fn hold(condition: bool, what: impl FnOnce() -> String) -> Holds {
+    if condition { Ok(()) } else { Err(Shortfall(what())) }
+}
+
+/// An enum whose variants are words of the console.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// The variant that the guest means by `word`.
+            fn of(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)* _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word,)* })
+            }
+        }
+    };
+}
+
+words!(
+    /// What a fault turned out to be.
+    Finding {
+        Walked = "overflow-walked",
+        Jumped = "overflow-jumped",
+        Underflow = "underflow",
+        OtherGuard = "other-guard",
+        Wild = "wild-pointer",
+        Inside = "inside-stack",
+    }
+);
+
+words!(
+    /// Whose stack it was about: the first word of the report.
+    Kind {
+        Task = "TASK",
+        Idle = "IDLE",
+        Irq = "IRQ",
+        Nmi = "NMI",
+        Emergency = "EMERGENCY",
+        Boot = "BOOT",
+    }
+);
+
+words!(
+    /// What the kernel did about it.
+    Verdict {
+        Killed = "killed",
+        Abandoned = "abandoned",
+        Replaced = "replaced",
+        Stopped = "stopped",
+    }
+);
+
+/// One report, as data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Oops {
+    /// Counts from 1 over the boot.
+    pub(super) number: u64,
+    pub(super) finding: Finding,
+    pub(super) kind: Kind,
+    pub(super) verdict: Verdict,
+    pub(super) address: u64,
+    /// The stack: its lowest address, and the first one above it.
+    pub(super) low: u64,
+    pub(super) high: u64,
+    pub(super) stack_pointer: u64,
+    pub(super) instruction: u64,
+    pub(super) cpu: u64,
+    pub(super) task: u64,
+    /// Bytes past the end of the stack.
+    pub(super) beyond: u64,
+}
+
+impl Oops {
+    /// Reads the values of a `fact oops` line.
+    pub(super) fn read(words: &[String]) -> Option<Self> {
+        let [count, finding, kind, verdict, numbers @ ..] = words else { return None };
+        let numbers: Vec<u64> = numbers.iter().map(|word| number(word)).collect::<Option<_>>()?;
+        let [address, low, high, stack_pointer, instruction, cpu, task, beyond] = numbers.try_into().ok()?;
+        Some(Self {
+            number: number(count)?,
+            finding: Finding::of(finding)?,
+            kind: Kind::of(kind)?,
+            verdict: Verdict::of(verdict)?,
+            address,
+            low,
+            high,
+            stack_pointer,
+            instruction,
+            cpu,
+            task,
+            beyond,
+        })
+    }
+
+    /// The first line of its text.
+    pub(super) fn headline(&self) -> String {
+        let Self { kind, address, low, high, .. } = self;
+        let what = if self.finding == Finding::Inside { "was touched" } else { "guard page was hit" };
+        format!("BUG: {kind} stack {what} at {address:016x} (stack is {low:016x}..{high:016x})")
+    }
+}
+
+/// How a task ended, or what else a fact says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Victim {
+    pub(super) task: u64,
+    /// As `wait4` gives it.
+    pub(super) status: u64,
+}
+
+impl Victim {
+    /// Whether SIGSEGV killed it: a raw wait status holds the signal in its low seven bits.
+    pub(super) fn was_killed(self) -> bool {
+        self.status & 0x7f == 11
+    }
+}
+
+/// Everything that is known of one crash. What is in it was printed between its beginning and its end.
+#[derive(Clone, Debug)]
+pub(super) struct Evidence {
+    /// The name, and what follows its colon.
+    pub(super) word: String,
+    /// The lines between.
+    pub(super) facts: Transcript,
+    /// Whether its end was printed.
+    pub(super) ended: bool,
+    /// CPUs of the machine.
+    pub(super) cpus: u32,
+}
+
+impl Evidence {
+    /// The crashes of a boot on `cpus` CPUs, in the order in which they began.
+    pub(super) fn of_boot(transcript: &Transcript, cpus: u32) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for line in transcript.lines() {
+            if let Some(word) = line.text.strip_prefix("fact crash.begin ") {
+                let word = word.trim().to_owned();
+                all.push(Self { word, facts: Transcript::default(), ended: false, cpus });
+                continue;
+            }
+            let Some(open) = all.last_mut().filter(|crash| !crash.ended) else { continue };
+            match line.text.strip_prefix("fact crash.end ") {
+                Some(word) if word.trim() == open.word => open.ended = true,
+                _ => {
+                    open.facts.hear(line.at, line.text.as_bytes());
+                    open.facts.hear(line.at, b"\n");
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether the kernel said that it does not know this crash.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.facts.count_starting("there is no crash called ") > 0
+    }
+
+    /// The reports, in the order in which they were printed.
+    pub(super) fn oopses(&self) -> Result<Vec<Oops>, Shortfall> {
+        let read = |words: &Vec<String>| Oops::read(words).ok_or_else(|| odd("oops", words));
+        self.facts.all("oops").iter().map(read).collect()
+    }
+
+    /// The tasks that the crash was provoked in.
+    pub(super) fn victims(&self) -> Result<Vec<Victim>, Shortfall> {
+        let read = |words: &Vec<String>| match numbers(words).as_deref() {
+            Some(&[task, status]) => Ok(Victim { task, status }),
+            _ => Err(odd("victim", words)),
+        };
+        self.facts.all("victim").iter().map(read).collect()
+    }
+
+    /// The `N` numbers of each `fact name`.
+    pub(super) fn each<const N: usize>(&self, name: &str) -> Result<Vec<[u64; N]>, Shortfall> {
+        let read = |words: &Vec<String>| {
+            numbers(words).and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| odd(name, words))
+        };
+        self.facts.all(name).iter().map(read).collect()
+    }
+
+    /// A word and the `N` numbers after it of each `fact name`.
+    pub(super) fn named<const N: usize>(&self, name: &str) -> Result<Vec<(&str, [u64; N])>, Shortfall> {
+        let read = |words: &'_ Vec<String>| {
+            let numbers = numbers(words.get(1..).unwrap_or_default());
+            numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| odd(name, words))
+        };
+        let each = self.facts.all(name).iter();
+        each.map(|words| Ok((words.first().map_or("", String::as_str), read(words)?))).collect()
+    }
+}
+
+fn numbers(words: &[String]) -> Option<Vec<u64>> {
+    words.iter().map(|word| number(word)).collect()
+}
+
+/// The shortfall of a fact that has not the form of the contract.
+pub(super) fn odd(name: &str, words: &[String]) -> Shortfall {
+    Shortfall(format!("the guest printed `fact {name} {}`, which is not of the agreed form", words.join(" ")))
+}
