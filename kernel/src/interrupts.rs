@@ -21,7 +21,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::ioapic::{IoApic, Route};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::provoke;
-use crate::sync::SpinLock;
+use crate::sync::{AnyLock, SpinLock};
 use crate::task::sched;
 use crate::{crash, stacks};
 
@@ -73,7 +73,12 @@ struct Lines {
     madt: Madt,
 }
 
-static LINES: SpinLock<Option<Lines>> = SpinLock::new(None);
+static LINES: SpinLock<Option<Lines>> = SpinLock::new("interrupt-lines", None);
+
+/// The lock of the lines.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &LINES
+}
 
 /// Takes the I/O APICs that `madt` lists, all lines held back.
 ///
@@ -83,12 +88,12 @@ static LINES: SpinLock<Option<Lines>> = SpinLock::new(None);
 pub(crate) unsafe fn init_lines(madt: &Madt) {
     // SAFETY: the addresses are those of I/O APICs, which `mm::tables` maps uncached, and nobody else takes them.
     let io_apics = madt.io_apics().iter().map(|&info| unsafe { IoApic::new(info) }).collect();
-    *LINES.lock() = Some(Lines { io_apics, madt: *madt });
+    *LINES.lock_or_reset(|_| None) = Some(Lines { io_apics, madt: *madt });
 }
 
 /// Lets the legacy line `irq` interrupt the CPU with `apic_id`, with `vector`. False if there is no such line.
 pub(crate) fn route_line(irq: u8, vector: u8, apic_id: u32) -> bool {
-    let mut lines = LINES.lock();
+    let mut lines = LINES.lock_or_reset(|_| None);
     let Some(Lines { io_apics, madt }) = lines.as_mut() else { return false };
     let wired = madt.legacy_line(irq);
     let route = Route::legacy(wired, vector, apic_id);

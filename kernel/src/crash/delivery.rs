@@ -26,7 +26,7 @@ use crate::arch::provoke::{self, Alone, Store};
 use crate::interrupts::{self, IPI, LINE, MESSAGE, Source};
 use crate::mm::tables;
 use crate::stacks;
-use crate::sync::SpinLock;
+use crate::sync::{AnyLock, SpinLock};
 use crate::task::sched;
 use crate::{fact, println};
 
@@ -38,7 +38,7 @@ const ENOUGH: usize = 8192;
 pub(super) static SCRIPTS: [Script; 1] = [Script { name: "OVERFLOW_IN_INTERRUPT_DELIVERY", run: deliver }];
 
 /// The device, if it is plugged in.
-static DEVICE: SpinLock<Option<Edu>> = SpinLock::new(None);
+static DEVICE: SpinLock<Option<Edu>> = SpinLock::new("crash-device", None);
 /// How many bytes are left in the current run.
 static LEFT: AtomicUsize = AtomicUsize::new(0);
 /// The victim waits for another CPU's interrupt.
@@ -46,11 +46,16 @@ static WAITING: AtomicU32 = AtomicU32::new(0);
 /// The local APIC id of its CPU.
 static WAITING_AT: AtomicU32 = AtomicU32::new(0);
 
+/// The lock of the device.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &DEVICE
+}
+
 /// Looks for the device. Once, before anything is counted: its registers need page tables.
 pub(super) fn prepare() {
     // SAFETY: (1) called once, and nobody else uses PCI; (2) a mapping of the kernel's that is never undone.
     let device = unsafe { Edu::find(|at, bytes| tables::map_device(at, bytes).ok()) };
-    *DEVICE.lock() = device;
+    *DEVICE.lock_or_reset(|_| None) = device;
 }
 
 fn deliver(_: &str) {
@@ -58,7 +63,7 @@ fn deliver(_: &str) {
     if stacks::cpus_up() > 1 {
         raise_all("ipi-from-another", &IPI, wait_for_ipi);
     }
-    let device = DEVICE.lock().is_some();
+    let device = DEVICE.lock_or_reset(|_| None).is_some();
     fact!("interrupts.device", "{}", u32::from(device));
     if device {
         raise_all("message", &MESSAGE, raise_message);
@@ -119,7 +124,7 @@ fn raise_ipi() {
 
 fn raise_message() {
     let alone = Alone::new();
-    if let Some(device) = DEVICE.lock().as_mut() {
+    if let Some(device) = DEVICE.lock_or_reset(|_| None).as_mut() {
         device.use_message(MESSAGE.vector, apic::id());
     }
     make(&alone, edu::raise(), &MESSAGE);
@@ -127,7 +132,7 @@ fn raise_message() {
 
 fn raise_line() {
     let alone = Alone::new();
-    let line = DEVICE.lock().as_mut().map(|device| {
+    let line = DEVICE.lock_or_reset(|_| None).as_mut().map(|device| {
         device.use_line();
         device.line()
     });

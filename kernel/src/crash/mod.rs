@@ -32,6 +32,7 @@ mod stack;
 mod sweep;
 
 pub(crate) use attack::evaluate;
+pub(crate) use delivery::lock as device_lock;
 pub(crate) use handler::{in_interrupt, in_nmi, while_idle};
 pub(crate) use places::kept_stacks;
 pub(crate) use script::{note_work, run};

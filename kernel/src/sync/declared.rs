@@ -8,7 +8,7 @@ use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
 use crate::mm::{frames, heap};
 use crate::process::{self, Process, files};
 use crate::task::sched;
-use crate::{boot, console, run};
+use crate::{boot, console, crash, interrupts, run};
 
 /// A lock that is declared somewhere in the kernel.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ const fn of_process(name: &'static str, kind: Kind, index: usize) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 14] = [
+pub(crate) static ALL: [Declared; 16] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("page-tables", Kind::Vital, || &PageTables),
@@ -45,6 +45,8 @@ pub(crate) static ALL: [Declared; 14] = [
     at("console-input", Kind::Mutex, files::lock),
     at("boot-found", Kind::Spin, boot::lock),
     at("run-options", Kind::Spin, run::lock),
+    at("interrupt-lines", Kind::Spin, interrupts::lock),
+    at("crash-device", Kind::Spin, crash::device_lock),
     of_process("process-children", Kind::Spin, 0),
     of_process("process-memory", Kind::Mutex, 1),
     of_process("process-files", Kind::ReadWrite, 2),
