@@ -31,7 +31,7 @@
 //! before_return(&mut TrapFrame)          task          yes         after each of the three: to user mode always;
 //!                                                                  to the kernel only if interrupts were on there,
 //!                                                                  need_resched is set, irq_depth and preempt_count
-//!                                                                  are 0
+//!                                                                  are 0, and may_be_preempted() says yes
 //! double_fault(&mut TrapFrame, cr2) -> ! its IST       no          #DF; leaves by switching stacks, after which
 //!                                                                  gdt::release_ist frees this one, or by
 //!                                                                  trap::abandon_interrupt or trap::abandon_nmi
