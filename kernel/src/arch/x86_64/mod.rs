@@ -41,6 +41,9 @@
 //! last_resort(&mut TrapFrame, cr2) -> !  last resort   no          #DF, #MC or #DB inside its own handler: stop
 //! ```
 //!
+//! Such a fault while `last_resort` runs calls no hook: the entry says so on the console and ends the machine, without a
+//! stack. So does another CPU's, when the first has not stopped the machine within some seconds.
+//!
 //! `exception` reads CR2 first thing when the vector is #PF: any later fault overwrites it. NMIs do not.
 //!
 //! A hook that leaves for good (a killed task) must leave this CPU as an entry finds it: irq_depth zero or the
