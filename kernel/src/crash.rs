@@ -2,6 +2,7 @@
 
 use core::hint::black_box;
 
+use crate::arch::cpu;
 use crate::fact;
 use crate::mm::heap;
 use crate::process;
@@ -19,6 +20,15 @@ pub(crate) fn provoke(name: &[u8]) -> Result<(), Errno> {
         }
         ("HOLD", lock) => held(lock)?.hold(exhaust_stack).then_some(()).ok_or(Errno::INVAL),
         ("SHARE", lock) => held(lock)?.hold_shared(exhaust_stack).then_some(()).ok_or(Errno::INVAL),
+        // Both with an argument, the second while another task does the first: the holder dies, the waiter gets the lock.
+        ("HOLD_LONG", lock) => held(lock)?.hold(exhaust_stack_soon).then_some(()).ok_or(Errno::INVAL),
+        ("WAIT", lock) => {
+            let waited = held(lock)?;
+            waited.hold(|| ());
+            let state = waited.lock(None).map_or("", |lock| lock.state().name());
+            fact!("waited", "{} {state}", waited.name);
+            Ok(())
+        }
         ("LOCKS", "") => {
             show_locks();
             Ok(())
@@ -39,12 +49,24 @@ fn show_locks() {
             // Before the fact: that takes the console.
             let state = lock.state();
             fact!("lock", "{} {} {}", declared.name, declared.kind.name(), state.name());
-            lock.clear_poison();
+            if !declared.is_vital() {
+                lock.clear_poison();
+            }
         }
     }
     let (ignored, retired) = heap::retired();
     fact!("heap.lost", "{} {} {} {retired}", heap::used(), heap::lost().bytes, ignored.bytes);
     fact!("locks.values_left", "{}", sync::values_left());
+}
+
+/// Overflows after a while, in which others come to wait: a few hundred milliseconds. By the cycle counter: where interrupts are
+/// off, the ticks may stand still.
+fn exhaust_stack_soon() {
+    let since = cpu::cycles();
+    while cpu::cycles() - since < 600_000_000 {
+        cpu::relax();
+    }
+    exhaust_stack();
 }
 
 /// Deeper than any stack: it does not come back.

@@ -146,7 +146,7 @@ extern "C" fn die(number: usize) -> ! {
     // What the task was doing is over: its sections, and the locks that it held or was taking.
     percpu::this_cpu().set_preempt_count(0);
     // SAFETY: the task goes on here, on its empty stack, and nowhere else.
-    let given_back = unsafe { sync::give_back_task(&task) };
+    let given_back = unsafe { sync::current::give_back_task(&task) };
     let lost = heap::count_lost(&task);
     // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
     let served = interrupts::serve_undelivered();

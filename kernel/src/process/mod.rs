@@ -62,9 +62,13 @@ impl End {
 struct AtomicEnd(AtomicU32);
 
 impl AtomicEnd {
-    const ALIVE: Self = Self(AtomicU32::new(0));
     const EXITED: u32 = 1 << 8;
     const KILLED: u32 = 2 << 8;
+
+    /// Of a process that has not ended.
+    const fn none() -> Self {
+        Self(AtomicU32::new(0))
+    }
 
     /// Sets the end, unless there is one.
     fn set(&self, end: End) {
@@ -136,7 +140,7 @@ impl Process {
             memory: Mutex::new("process-memory", Some(memory)),
             root,
             files: RwLock::new("process-files", files),
-            end: AtomicEnd::ALIVE,
+            end: AtomicEnd::none(),
             child_ended: Event::new(),
         }))
     }
