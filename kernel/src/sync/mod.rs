@@ -16,8 +16,9 @@
 //!
 //! Each step is one store, so there is a truth at every instruction, and [`HeldLocks::give_back`] reads it from the words alone:
 //! a lock whose owner is the dead task is released, and poisoned unless it stands in `taking`, where no section has begun or
-//! all is put right. Waiters get [`PoisonError`] in the manner of `std::sync`, with the guard in it. What a poisoned lock protects
-//! may be cut in the middle of anything; [`SpinLock::lock_or_reset`] and its like leave it behind and start anew.
+//! all is put right. Waiters get [`PoisonError`](poison::PoisonError) in the manner of `std::sync`, with the guard in it. What a
+//! poisoned lock protects may be cut in the middle of anything; [`SpinLock::lock_or_reset`] and its like leave it behind and
+//! start anew.
 //!
 //! | lock | held with | who waits | a fault under it |
 //! | --- | --- | --- | --- |
@@ -56,7 +57,6 @@ mod word;
 /// Where tasks wait for locks.
 use crate::task::sched as lot;
 
-pub(crate) use current::holder;
 pub(crate) use held::{HeldLocks, Holder};
 pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use poison::values_left;
