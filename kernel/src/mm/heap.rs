@@ -35,7 +35,7 @@ const BLOCKS: usize = 2;
 const BLOCK_BYTES: usize = PAGE_SIZE << frames::MAX_ORDER;
 
 /// How many arenas there are over a boot.
-const ARENAS: usize = 8;
+const ARENAS: usize = 16;
 
 /// What programs' wishes leave free, in bytes: what the kernel needs for as many tasks as there can be.
 const RESERVE: usize = 4 << 20;

@@ -92,11 +92,6 @@ impl Declared {
         self.kind == Kind::Vital
     }
 
-    /// Whether there is one for each process.
-    pub(crate) fn is_of_process(&self) -> bool {
-        matches!(self.place, Place::Process(_))
-    }
-
     /// The lock itself: of `process`, if it is a process's.
     pub(crate) fn lock<'a>(&self, process: Option<&'a Process>) -> Option<&'a dyn AnyLock> {
         match self.place {
