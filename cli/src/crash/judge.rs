@@ -41,6 +41,8 @@ pub(super) fn judge(expect: &Expect, crash: &Evidence, outcome: Outcome) -> Judg
 
 /// How the kernel begins a report.
 const REPORT: &str = "BUG: ";
+/// What is in the first line of one that is about a stack.
+const ABOUT_A_STACK: &str = " (stack is ";
 /// How it ends one.
 const REPORT_END: &str = "---[ end";
 /// How it announces an orderly stop.
@@ -172,7 +174,8 @@ fn told(_: &Survival, crash: &Evidence) -> Holds {
 fn each_told(crash: &Evidence) -> Holds {
     let mut printed: HashMap<&str, usize> = HashMap::new();
     for line in crash.facts.lines() {
-        if line.text.starts_with(REPORT) {
+        // What stops the machine and is about no stack has no fact of its own: its announcement is judged.
+        if line.text.starts_with(REPORT) && line.text.contains(ABOUT_A_STACK) {
             *printed.entry(&line.text).or_default() += 1;
         } else if let Some(values) = line.text.strip_prefix("fact oops ") {
             let words: Vec<String> = values.split_whitespace().map(str::to_owned).collect();
