@@ -325,7 +325,7 @@ pub(super) const CATALOGUE: &[Crash] = &[
     },
     Crash {
         name: "OVERFLOW_OWNING",
-        does: "the frames own a Box, an Arc, a file, a pin and a lock: given back or counted",
+        does: "its frames own Box, Arc, file, pin and lock: given back, or counted as lost",
         outcome: Outcome::TaskKilled,
         hosted: Err("what a killed task of the port owned in its frames is lost, as documented"),
         unit: "",
@@ -416,7 +416,7 @@ pub(super) const CATALOGUE: &[Crash] = &[
     },
     Crash {
         name: "ATTACK_THREAD_INFO",
-        does: "a program overflows into thread_info to read kernel memory; the control works",
+        does: "a program overwrites thread_info to read kernel memory; works in the control",
         outcome: Outcome::TaskKilled,
         hosted: Err("thread_info is the kernel's"),
         unit: "",
