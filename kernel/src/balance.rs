@@ -3,9 +3,9 @@
 use vmstack::{Geometry, VirtRange};
 
 use crate::mm::{frames, heap, tables};
-use crate::stacks::{AREAS, TASKS};
+use crate::stacks::{AREAS, EDGES, TASKS};
 use crate::task::sched;
-use crate::{fact, oops};
+use crate::{crash, fact, oops};
 
 /// What is there, found by looking at every frame, table and record.
 #[derive(Clone, Copy, Debug)]
@@ -14,13 +14,13 @@ pub(crate) struct Balance {
     pub(crate) frames: usize,
     /// Page tables of the stack areas.
     pub(crate) tables: usize,
-    /// Stacks that are handed out, less the tasks that there are.
+    /// Stacks that are handed out, less the tasks that there are, and less those that the crash scripts keep.
     pub(crate) slots_without_task: usize,
     /// Tasks that are not dead, idle ones apart.
     tasks: usize,
     /// Bytes of the heap that are handed out.
     heap: usize,
-    /// Bytes of the heap that died with a stack which owned them.
+    /// Bytes of the heap that frames of killed tasks may have owned.
     lost: usize,
     /// Reports that were taken.
     reports: usize,
@@ -31,16 +31,18 @@ impl Balance {
         let census = areas().map(|range| tables::kernel().census(range));
         let (in_areas, tables) = census
             .fold((0, 0), |(frames, tables), census| (frames + census.leaves + census.parked, tables + census.tables));
-        let slots = TASKS.recount();
-        let held = slots.live + slots.dead + slots.leaked;
+        let held = [&TASKS, &EDGES].map(|area| {
+            let slots = area.recount();
+            slots.live + slots.dead + slots.leaked
+        });
         let tasks = sched::tasks_alive();
         Self {
             frames: frames::recount() + in_areas + tables,
             tables,
-            slots_without_task: held.saturating_sub(tasks),
+            slots_without_task: held.iter().sum::<usize>().saturating_sub(tasks + crash::kept_stacks()),
             tasks,
             heap: heap::used(),
-            lost: 0,
+            lost: heap::lost().bytes,
             reports: oops::count(),
         }
     }
@@ -52,6 +54,7 @@ impl Balance {
         fact!("balance.tasks", "{} {}", before.tasks, self.tasks);
         fact!("balance.slots", "{}", self.slots_without_task);
         fact!("balance.reports", "{} {}", before.reports, self.reports);
+        fact!("balance.reports_lost", "{}", oops::lost());
     }
 }
 

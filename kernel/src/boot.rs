@@ -25,9 +25,10 @@ use crate::mm::{heap, tables};
 use crate::options::Options;
 use crate::process::archive::Archive;
 use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
+use crate::sync::{AnyLock, SpinLock};
 use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::{TaskStack, sched};
-use crate::{oops, println, run, symbols};
+use crate::{interrupts, oops, println, run, symbols};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
 type Ranges = ArrayVec<FrameRange, 64>;
@@ -41,8 +42,13 @@ struct Found {
 }
 
 static ARCHIVE: (AtomicPtr<u8>, AtomicUsize) = (AtomicPtr::new(ptr::null_mut()), AtomicUsize::new(0));
-static FOUND: crate::sync::SpinLock<Option<Found>> = crate::sync::SpinLock::new(None);
+static FOUND: SpinLock<Option<Found>> = SpinLock::new("boot-found", None);
 static CPUS: AtomicUsize = AtomicUsize::new(1);
+
+/// The lock of what `begin` needs.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &FOUND
+}
 
 /// The initial file system; empty if the loader brought none.
 pub(crate) fn archive() -> Archive {
@@ -86,11 +92,13 @@ pub(crate) fn start(start_info: PhysAddr) -> ! {
     find_archive(&info);
     // SAFETY: called once, on the boot tables.
     unsafe { set_up_memory(&info) };
+    // SAFETY: called once, on the final tables.
+    unsafe { interrupts::init_lines(&madt) };
     let apic_ids: ArrayVec<u32, MAX_CPUS> = madt.cpus().iter().copied().take(MAX_CPUS).collect();
     // SAFETY: called once, on the final tables.
     unsafe { stacks::init(apic_ids.len().max(1)) }.unwrap_or_else(|error| fail(format_args!("{error}")));
     register_boot_stacks();
-    *FOUND.lock() = Some(Found { options, apic_ids, trampoline: info.trampoline_page() });
+    *FOUND.lock_or_reset(|_| None) = Some(Found { options, apic_ids, trampoline: info.trampoline_page() });
     stand_on_guarded_stacks()
 }
 
@@ -182,7 +190,7 @@ fn stand_on_guarded_stacks() -> ! {
 extern "C" fn begin(idle: usize) -> ! {
     become_idle(idle);
     apic::init().unwrap_or_else(|error| fail(format_args!("{error}")));
-    let Some(found) = FOUND.lock().take() else { fail(format_args!("the boot was entered twice")) };
+    let Some(found) = FOUND.lock_or_reset(|_| None).take() else { fail(format_args!("the boot was entered twice")) };
     let counting = found.options.mode == crate::options::Mode::Count;
     if !counting {
         start_others(&found);

@@ -1,60 +1,97 @@
 //! The console: whole lines, from any CPU, in any context that may wait a little.
 //!
 //! A line is never broken by another CPU's. The lock knows its owner and is waited for a bounded time (INV-FAULT): who
-//! cannot get it prints all the same and says so, for a report that is lost is worse than one that is mixed.
+//! cannot get it prints all the same and says so, for a report that is lost is worse than one that is mixed. Who is killed
+//! while it prints gives the lock back like any other; whoever prints next ends its line.
 //!
 //! With `mode=program` the console (COM1) belongs to the program, and what the kernel says goes to the side channel (COM2).
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::arch::cpu;
 use crate::arch::percpu;
 use crate::arch::serial::{self, Port};
-use crate::sync::Section;
+use crate::sync::{AnyLock, Holder, Kind, RawLock, State, Still, holder};
 
-/// Zero, or the holder's CPU number plus one.
-static HOLDER: AtomicU32 = AtomicU32::new(0);
+static LOCK: RawLock = RawLock::new("console", Kind::Spin);
+/// The number of the CPU that holds it, plus one: a handler that comes between prints at once.
+static CPU: AtomicU32 = AtomicU32::new(0);
 static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// How often the lock is asked for before it is gone without: about a second under emulation.
-const PATIENCE: u32 = 50_000_000;
+const PATIENCE: u64 = 50_000_000;
 
 /// Sends what the kernel prints to the side channel from here on.
 pub(crate) fn leave_to_program() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
+/// The console's lock, without the patience.
+#[derive(Debug)]
+struct ConsoleLock;
+
+/// The console's lock.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &ConsoleLock
+}
+
+impl AnyLock for ConsoleLock {
+    fn state(&self) -> State {
+        LOCK.state()
+    }
+
+    fn clear_poison(&self) {
+        LOCK.clear_poison();
+    }
+
+    fn hold(&self, then: fn()) {
+        let _console = Console::take();
+        then();
+    }
+}
+
 /// The right to print: lines of several calls stay together.
 #[derive(Debug)]
 pub(crate) struct Console {
-    held: bool,
-    _section: Section,
+    /// Who holds the lock; `None`: printing without.
+    held: Option<Holder<'static>>,
+    /// Left after the lock is released.
+    _still: Still,
 }
 
 impl Console {
     /// Takes the console, or goes without after a bounded time. Nested on one CPU it prints at once.
     pub(crate) fn take() -> Self {
-        let section = Section::enter();
+        let still = Still::new();
         let me = percpu::cpu_number().index() as u32 + 1;
-        for _ in 0..PATIENCE {
-            // Acquire/Release: one holder's bytes before the next one's.
-            match HOLDER.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Self { held: true, _section: section },
-                Err(holder) if holder == me => return Self { held: false, _section: section },
-                Err(_) => cpu::relax(),
-            }
+        if LOCK.state() == State::Held && CPU.load(Ordering::Relaxed) == me {
+            return Self { held: None, _still: still };
         }
-        let mut console = Self { held: false, _section: section };
+        let holder = holder();
+        if LOCK.lock_within(&holder, PATIENCE) {
+            CPU.store(me, Ordering::Relaxed);
+            return Self { held: Some(holder), _still: still }.after_the_dead();
+        }
+        let mut console = Self { held: None, _still: still };
         console.write_str("[the console was held too long; lines may be mixed]\n").ok();
         console
+    }
+
+    /// Ends the line of a holder that was killed.
+    fn after_the_dead(mut self) -> Self {
+        if LOCK.is_poisoned() {
+            LOCK.clear_poison();
+            self.write_str("\n").ok();
+        }
+        self
     }
 }
 
 impl Drop for Console {
     fn drop(&mut self) {
-        if self.held {
-            HOLDER.store(0, Ordering::Release);
+        if let Some(holder) = self.held {
+            CPU.store(0, Ordering::Relaxed);
+            LOCK.unlock(&holder);
         }
     }
 }
@@ -62,7 +99,7 @@ impl Drop for Console {
 impl Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let port = if QUIET.load(Ordering::Relaxed) { Port::Com2 } else { Port::Com1 };
-        if self.held {
+        if self.held.is_some() {
             serial::write_bytes(port, text.as_bytes());
         } else {
             serial::write_bytes_forced(port, text.as_bytes());

@@ -10,13 +10,14 @@
 //! Nothing else in the kernel uses such stacks.
 
 use core::hint::black_box;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr};
 use vmstack_arch::stack_pointer;
 
 use crate::arch::cpu;
-use crate::arch::layout::{direct_map_to_phys, phys_to_virt};
+use crate::arch::layout::{direct_map_to_phys, is_direct, phys_to_virt};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::fact;
 use crate::mm::frames;
@@ -46,6 +47,10 @@ impl DirectStack {
         let bottom = phys_to_virt(block);
         for page in 0..1 << STACK_ORDER {
             frames::clear(block.wrapping_add(page * 4096));
+        }
+        if THREAD_INFO_AT_BOTTOM.load(Ordering::Relaxed) {
+            // SAFETY: the stack is new.
+            unsafe { ThreadInfo::place(bottom, 0) };
         }
         Some(Self { bottom, block, order: STACK_ORDER })
     }
@@ -94,6 +99,34 @@ pub(crate) fn reap() {
     let dead = &DEAD[percpu::cpu_number().index()];
     if dead.load(Ordering::Relaxed) != 0 {
         give(dead.swap(0, Ordering::Relaxed));
+    }
+}
+
+/// Whether direct stacks of processes have thread_info at their bottom, and system calls go by the address limit in it.
+static THREAD_INFO_AT_BOTTOM: AtomicBool = AtomicBool::new(false);
+
+/// Puts thread_info at the bottom of direct stacks from here on.
+pub(crate) fn put_thread_info_at_bottom() {
+    THREAD_INFO_AT_BOTTOM.store(true, Ordering::Relaxed);
+}
+
+/// The first address that system calls of the current task may not touch for its program, where thread_info says so.
+pub(crate) fn address_limit() -> Option<usize> {
+    let (bottom, top) = sched::current().stack_bounds();
+    let direct = THREAD_INFO_AT_BOTTOM.load(Ordering::Relaxed) && top > bottom && is_direct(bottom);
+    // SAFETY: the current task's stack, which has a thread_info.
+    direct.then(|| unsafe { word(bottom.wrapping_add(offset_of!(ThreadInfo, address_limit))) } as usize)
+}
+
+/// Reads kernel memory for a program whose address limit allows it.
+///
+/// # Safety
+///
+/// None can be given: this is the hole.
+pub(crate) unsafe fn read_kernel(addr: usize, bytes: &mut [u8]) {
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        // SAFETY: as above; an address where nothing is faults, and the machine stops in order.
+        *byte = unsafe { VirtAddr::new(addr + index).as_mut_ptr::<u8>().read_volatile() };
     }
 }
 
@@ -158,7 +191,7 @@ extern "C" fn victim(_: usize) -> ! {
 extern "C" fn neighbour(_: usize) -> ! {
     sched::begin();
     loop {
-        sched::block();
+        sched::sleep_until(u64::MAX);
     }
 }
 

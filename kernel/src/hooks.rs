@@ -6,7 +6,7 @@ use vmstack::VirtAddr;
 
 use crate::arch::frame::{TrapFrame, vector};
 use crate::arch::serial::{self, Port};
-use crate::arch::{cpu, percpu};
+use crate::arch::{cpu, percpu, provoke};
 use crate::interrupts;
 use crate::oops;
 use crate::println;
@@ -22,7 +22,7 @@ pub(crate) fn exception(frame: &mut TrapFrame) {
     let address = if frame.vector == vector::PAGE_FAULT { cpu::read_cr2() } else { VirtAddr::default() };
     if frame.is_user() {
         user_fault(frame, address);
-    } else {
+    } else if !provoke::is_expected(frame) {
         oops::stop("an exception in the kernel", frame, address);
     }
 }
@@ -34,7 +34,7 @@ pub(crate) fn page_fault(frame: &mut TrapFrame, address: VirtAddr) {
 
 /// A page fault in a fault handler.
 pub(crate) fn nested_page_fault(frame: &mut TrapFrame, address: VirtAddr) {
-    oops::stop("a fault in a fault handler", frame, address);
+    oops::fault_in_handler(frame, address)
 }
 
 /// A fault of a program: it is killed, as by a signal that nobody handles.
@@ -76,6 +76,7 @@ pub(crate) fn before_return(_frame: &mut TrapFrame) {
 
 /// A fault while a fault was being delivered: the stack could not be used. Never goes back.
 pub(crate) fn double_fault(frame: &mut TrapFrame, address: VirtAddr) -> ! {
+    provoke::fault_if_asked();
     oops::double_fault(frame, address)
 }
 
@@ -86,6 +87,7 @@ pub(crate) fn nmi(_frame: &mut TrapFrame) {
     if stopper != 0 && stopper != percpu::cpu_number().index() as u32 + 1 {
         cpu::halt_forever();
     }
+    provoke::note_nmi();
     interrupts::nmi();
 }
 
@@ -99,7 +101,7 @@ pub(crate) fn debug(frame: &mut TrapFrame) {
 
 /// A fault in the handler of a fault.
 pub(crate) fn last_resort(frame: &mut TrapFrame, address: VirtAddr) -> ! {
-    oops::stop("a fault in a fault handler", frame, address)
+    oops::fault_in_handler(frame, address)
 }
 
 /// Stops the other CPUs for good, and comes back on the first CPU that calls it. Any other CPU ends here.

@@ -6,14 +6,22 @@
 //! | `POKE` | another CPU queued a task: an idle CPU wakes up and looks |
 //! | `SHOOTDOWN` | another CPU unmapped stacks: flush, then acknowledge |
 //! | `PROVOKED` | a crash script wants to see what its handler does |
+//! | a [`Source`]'s | raised on purpose where nothing else can come: counted, and the device is told |
 //!
 //! Handlers run on the CPU's interrupt stack, with interrupts off.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
+use arrayvec::ArrayVec;
+
+use crate::arch::acpi::Madt;
 use crate::arch::apic::{self, Message, Target};
+use crate::arch::edu;
 use crate::arch::frame::TrapFrame;
+use crate::arch::ioapic::{IoApic, Route};
 use crate::arch::percpu::{self, MAX_CPUS};
+use crate::arch::provoke;
+use crate::sync::{AnyLock, SpinLock};
 use crate::task::sched;
 use crate::{crash, stacks};
 
@@ -21,6 +29,76 @@ const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
 /// Sent by crash scripts only.
 pub(crate) const PROVOKED: u8 = apic::VECTOR_IPI + 2;
+
+/// Where interrupts come from that are raised on purpose: a vector each, and what serves it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// In facts.
+    pub(crate) name: &'static str,
+    pub(crate) vector: u8,
+    /// Tells the device that it was heard, so that it lets go of its line.
+    acknowledge: fn(),
+    served: AtomicU32,
+}
+
+impl Source {
+    const fn new(name: &'static str, vector: u8, acknowledge: fn()) -> Self {
+        Self { name, vector, acknowledge, served: AtomicU32::new(0) }
+    }
+
+    /// How often it was served.
+    pub(crate) const fn served(&self) -> &AtomicU32 {
+        &self.served
+    }
+
+    /// The same for an interrupt whose handler runs, and for one that is found undelivered.
+    fn serve(&self) {
+        (self.acknowledge)();
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A message from a CPU, to itself or to another.
+pub(crate) static IPI: Source = Source::new("ipi", apic::VECTOR_PROVOKED, || ());
+/// A device's message.
+pub(crate) static MESSAGE: Source = Source::new("message", apic::VECTOR_PROVOKED + 1, edu::acknowledge);
+/// A device's line, triggered by level.
+pub(crate) static LINE: Source = Source::new("line", apic::VECTOR_PROVOKED + 2, edu::acknowledge);
+static SOURCES: [&Source; 3] = [&IPI, &MESSAGE, &LINE];
+
+/// The lines of the machine: the I/O APICs that they end in, and how they are wired.
+#[derive(Debug)]
+struct Lines {
+    io_apics: ArrayVec<IoApic, 8>,
+    madt: Madt,
+}
+
+static LINES: SpinLock<Option<Lines>> = SpinLock::new("interrupt-lines", None);
+
+/// The lock of the lines.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &LINES
+}
+
+/// Takes the I/O APICs that `madt` lists, all lines held back.
+///
+/// # Safety
+///
+/// Called once, on the final tables; the table is this machine's.
+pub(crate) unsafe fn init_lines(madt: &Madt) {
+    // SAFETY: the addresses are those of I/O APICs, which `mm::tables` maps uncached, and nobody else takes them.
+    let io_apics = madt.io_apics().iter().map(|&info| unsafe { IoApic::new(info) }).collect();
+    *LINES.lock_or_reset(|_| None) = Some(Lines { io_apics, madt: *madt });
+}
+
+/// Lets the legacy line `irq` interrupt the CPU with `apic_id`, with `vector`. False if there is no such line.
+pub(crate) fn route_line(irq: u8, vector: u8, apic_id: u32) -> bool {
+    let mut lines = LINES.lock_or_reset(|_| None);
+    let Some(Lines { io_apics, madt }) = lines.as_mut() else { return false };
+    let wired = madt.legacy_line(irq);
+    let route = Route::legacy(wired, vector, apic_id);
+    io_apics.iter_mut().any(|io_apic| io_apic.route(wired.gsi, route))
+}
 
 /// How often the handler of `PROVOKED` came to its end on each CPU, and how often the NMI's did.
 static PROVOKED_ENDS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
@@ -138,6 +216,8 @@ fn end(vector: u8) {
 ///
 /// Interrupts off, no handler running on this CPU.
 pub(crate) fn serve_undelivered() -> usize {
+    // The task may have died of an event for which everything else was held up.
+    provoke::let_everything_in();
     let mut served = 0;
     while let Some(vector) = apic::in_service().highest() {
         serve(vector);
@@ -155,7 +235,7 @@ fn serve(vector: u8) {
             crash::in_interrupt();
             PROVOKED_ENDS[percpu::cpu_number().index()].fetch_add(1, Ordering::Relaxed);
         }
-        _ => {}
+        vector => SOURCES.iter().filter(|source| source.vector == vector).for_each(|source| source.serve()),
     }
     end(vector);
 }

@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) mode: Mode,
     /// Task stacks are contiguous, in the direct map.
     pub(crate) direct: bool,
+    /// They have thread_info at their bottom.
+    pub(crate) thread_info_at_bottom: bool,
 }
 
 /// A word of the command line that the kernel does not understand.
@@ -52,14 +54,15 @@ pub(crate) struct BadWord(pub(crate) &'static str);
 impl Options {
     /// The options in `line`. Without a mode it is a probe.
     pub(crate) fn parse(line: &'static str) -> Result<Self, BadWord> {
-        let mut options = Self { line, mode: Mode::Probe, direct: false };
+        let mut options = Self { line, mode: Mode::Probe, direct: false, thread_info_at_bottom: false };
         for word in line.split_ascii_whitespace() {
             match word.split_once('=') {
                 Some(("mode", mode)) => options.mode = Mode::parse(mode).ok_or(BadWord(word))?,
                 Some(("stacks", "virtual")) => options.direct = false,
                 Some(("stacks", "direct")) => options.direct = true,
-                // What `control` does with mapped stacks is all that this word is for.
-                Some(("thread_info", "off" | "bottom")) | Some(("argv" | "env" | "crash", _)) => {}
+                Some(("thread_info", "off")) => options.thread_info_at_bottom = false,
+                Some(("thread_info", "bottom")) => options.thread_info_at_bottom = true,
+                Some(("argv" | "env" | "crash", _)) => {}
                 _ => return Err(BadWord(word)),
             }
         }

@@ -5,16 +5,21 @@ use crate::console;
 use crate::mm::heap;
 use crate::options::{Mode, Options};
 use crate::process::{End, fork};
-use crate::sync::SpinLock;
+use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
 use crate::task::{self, sched};
 use crate::{control, count, crash, oops, println, story, syscall};
 
-static OPTIONS: SpinLock<Option<Options>> = SpinLock::new(None);
+static OPTIONS: SpinLock<Option<Options>> = SpinLock::new("run-options", None);
+
+/// The lock of the options.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &OPTIONS
+}
 
 /// Queues the task that does what `options` ask.
 pub(crate) fn spawn(options: Options) {
-    *OPTIONS.lock() = Some(options);
+    *OPTIONS.lock_or_reset(|_| None) = Some(options);
     if let Err(error) = task::spawn_kernel("main", main, 0) {
         println!("Kernel panic: no first task: {error}");
         cpu::exit(17);
@@ -24,9 +29,12 @@ pub(crate) fn spawn(options: Options) {
 extern "C" fn main(_: usize) -> ! {
     sched::begin();
     sched::become_init();
-    let Some(options) = OPTIONS.lock().take() else { sched::exit() };
+    let Some(options) = OPTIONS.lock_or_reset(|_| None).take() else { sched::exit() };
     if options.direct {
         task::use_direct_stacks();
+    }
+    if options.thread_info_at_bottom {
+        control::put_thread_info_at_bottom();
     }
     match options.mode {
         Mode::Probe => {}

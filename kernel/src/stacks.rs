@@ -6,7 +6,8 @@
 //! | [`IDLE`] | one for each CPU: what it idles on | 16 KiB |
 //! | [`INTERRUPTS`] | one for each CPU | 16 KiB |
 //! | [`NMIS`] | one for each CPU | 8 KiB |
-//! | [`EMERGENCY`] | three for each CPU: #DF, #MC, #DB | 8 KiB |
+//! | [`EMERGENCY`] | three for each CPU: #DF, #MC, #DB | 16 KiB |
+//! | [`EDGES`] | for crash scripts only: two, the first and the last | 16 KiB |
 //!
 //! All of them lie under one top-level entry. The stacks of the image, on which CPU 0 comes up, are registered with
 //! `TASKS`, so that an overflow there is named as well.
@@ -42,7 +43,8 @@ pub(crate) const TASK_SLOTS: usize = 32_768;
 pub(crate) const INTERRUPT_STACK: usize = 16 << 10;
 /// The size of a CPU's NMI stack, in bytes.
 pub(crate) const NMI_STACK: usize = 8 << 10;
-const EMERGENCY_STACK: usize = 8 << 10;
+/// Room for a record, a copy of it, and a report.
+const EMERGENCY_STACK: usize = 16 << 10;
 
 /// Where the areas lie: 4 GiB for tasks, 1 GiB for each of the others.
 const BASE: usize = 0xffff_c900_0000_0000;
@@ -54,8 +56,10 @@ pub(crate) static INTERRUPTS: StackArea<Kernel> = StackArea::new(Kernel);
 pub(crate) static NMIS: StackArea<Kernel> = StackArea::new(Kernel);
 pub(crate) static EMERGENCY: StackArea<Kernel> = StackArea::new(Kernel);
 
-/// All areas, in the order in which a fault is asked about.
-pub(crate) static AREAS: [&StackArea<Kernel>; 5] = [&TASKS, &IDLE, &INTERRUPTS, &NMIS, &EMERGENCY];
+pub(crate) static EDGES: StackArea<Kernel> = StackArea::new(Kernel);
+
+/// All areas, in the order in which a fault is asked about. One that was not made has no stacks, and answers so.
+pub(crate) static AREAS: [&StackArea<Kernel>; 6] = [&TASKS, &IDLE, &INTERRUPTS, &NMIS, &EMERGENCY, &EDGES];
 
 /// A stack of one of the areas.
 pub(crate) type Stack = KernelStack<'static, Kernel>;
@@ -97,6 +101,23 @@ pub(crate) unsafe fn init(cpus: usize) -> Result<(), InitError<StackError>> {
         unsafe { area.init(&config) }?;
     }
     Ok(())
+}
+
+/// Makes the area of two stacks, once.
+pub(crate) fn make_edges() -> Result<(), InitError<StackError>> {
+    if EDGES.geometry().is_some() {
+        return Ok(());
+    }
+    let range = VirtRange::new(VirtAddr::new(BASE + 8 * GIB), GIB).unwrap_or(VirtRange::EMPTY);
+    let config = AreaConfig::new(range, 2, TASK_STACK, cpus_up());
+    // SAFETY: the range is of no other area's, and nothing else is mapped there.
+    unsafe { EDGES.init(&config) }.map(|_| ())
+}
+
+/// Gives back the stacks of tasks that died on this CPU.
+pub(crate) fn reap() {
+    TASKS.reap();
+    EDGES.reap();
 }
 
 /// Makes this CPU's TLB forget what a shootdown asks. Called by its interrupt handler, on every CPU but the sender.

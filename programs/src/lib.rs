@@ -13,6 +13,9 @@ pub const AREAS: &str = "/sys/kernel/debug/vmstack/tasks";
 /// Where a program that works beside a crash counts what it does, on the reference kernel.
 pub const WORK: &str = "/sys/kernel/debug/provoke-crash/work";
 
+/// Where the reference kernel evaluates nested brackets, however deep.
+pub const NEST: &str = "/sys/kernel/debug/provoke-crash/nest";
+
 /// A process number.
 pub type Pid = libc::pid_t;
 

@@ -13,12 +13,13 @@
 //!
 //! The walk reads a link only if both its words lie in the range that the caller vouches for, it is aligned, and it is
 //! above the last one. So it reads nothing else, it ends, and a corrupt stack costs the rest of the trace and no more.
+//! Why it ended it can say ([`Walk::end`]), so that a broken chain is not taken for a short one.
 //!
 //! # Context
 //!
 //! Any, the fault path included: no lock, no allocation, at most one step for every two words of the range.
 
-use vmstack::VirtAddr;
+use vmstack::{MAX_STACK_SIZE, TraceEnd, VirtAddr};
 
 const WORD: usize = size_of::<usize>();
 
@@ -34,12 +35,22 @@ pub struct Frame {
     pub caller_bytes: usize,
 }
 
+impl Frame {
+    /// The call as a [`Trace`](vmstack::Trace) takes it: where it returns to, and the size in bytes of the frame there, which
+    /// is not known where the chain ends.
+    #[must_use]
+    pub const fn call(&self) -> (VirtAddr, Option<usize>) {
+        (self.return_address, if self.caller_bytes == 0 { None } else { Some(self.caller_bytes) })
+    }
+}
+
 /// The frames of a stack, innermost first.
 #[derive(Clone, Debug)]
 pub struct Walk {
     next: VirtAddr,
     low: VirtAddr,
     high: VirtAddr,
+    end: Option<TraceEnd>,
 }
 
 /// The frames from the frame pointer `start` upwards, all inside `low..high`.
@@ -49,18 +60,42 @@ pub struct Walk {
 /// Every byte of `low..high` can be read without a fault for as long as the walk is used.
 #[must_use]
 pub const unsafe fn frames(start: VirtAddr, low: VirtAddr, high: VirtAddr) -> Walk {
-    Walk { next: start, low, high }
+    Walk { next: start, low, high, end: None }
 }
 
 impl Walk {
-    /// Whether a link may be read at `addr`.
-    fn holds_link(&self, addr: VirtAddr) -> bool {
+    /// Why the walk ended. Before it has, that of a chain that is whole.
+    #[must_use]
+    pub fn end(&self) -> TraceEnd {
+        self.end.unwrap_or_default()
+    }
+
+    /// The innermost call as a [`Trace`](vmstack::Trace) takes it: `instruction`, and what its function's frame takes so far,
+    /// in bytes, from `stack_pointer` up to the return address. Asked before the walk has begun.
+    ///
+    /// A function that has not set up its frame yet has none of its own; then these are the bytes of its caller's.
+    #[must_use]
+    pub fn innermost(&self, instruction: VirtAddr, stack_pointer: VirtAddr) -> (VirtAddr, Option<usize>) {
+        let linked = self.obstacle(self.next).is_none();
+        let locals = self.next.offset_from(stack_pointer).filter(|&locals| linked && locals <= MAX_STACK_SIZE);
+        (instruction, locals.map(|locals| locals + 2 * WORD))
+    }
+
+    /// Why no link may be read at `addr`; nothing if one may.
+    fn obstacle(&self, addr: VirtAddr) -> Option<TraceEnd> {
         let end = addr.checked_add(2 * WORD);
-        addr >= self.low && addr.is_aligned(WORD) && end.is_some_and(|end| end <= self.high)
+        match addr {
+            _ if addr.get() == 0 => Some(TraceEnd::Chain),
+            _ if end.is_none_or(|end| end > self.high) => Some(TraceEnd::LeftStack),
+            _ if !addr.is_aligned(WORD) => Some(TraceEnd::Misaligned),
+            // What is below the last frame is not read, whether it is on the stack or not.
+            _ if addr < self.low => Some(TraceEnd::NotAscending),
+            _ => None,
+        }
     }
 
     fn word(&self, addr: VirtAddr) -> usize {
-        // SAFETY: (1) `holds_link` has seen the word inside the range that the caller of `frames` vouched for, aligned;
+        // SAFETY: (1) `obstacle` has seen the word inside the range that the caller of `frames` vouched for, aligned;
         // (2) volatile: the stack may belong to code that is running.
         unsafe { core::ptr::read_volatile(addr.as_mut_ptr::<usize>()) }
     }
@@ -70,24 +105,31 @@ impl Iterator for Walk {
     type Item = Frame;
 
     fn next(&mut self) -> Option<Frame> {
+        if self.end.is_some() {
+            return None;
+        }
         let pointer = self.next;
-        if !self.holds_link(pointer) {
+        self.end = self.obstacle(pointer);
+        if self.end.is_some() {
             return None;
         }
         let caller = VirtAddr::new(self.word(pointer));
         let return_address = VirtAddr::new(self.word(pointer.wrapping_add(WORD)));
-        // Each frame is above the last, so the walk ends; anything else ends it at once.
-        let climbs = caller > pointer && self.holds_link(caller);
+        if return_address.get() == 0 {
+            self.end = Some(TraceEnd::Chain);
+            return None;
+        }
+        // Each frame is above the last, so the walk ends; anything else ends it at the next step.
         self.low = pointer.wrapping_add(WORD);
-        self.next = if climbs { caller } else { VirtAddr::new(0) };
-        let caller_bytes = if climbs { caller.distance(pointer) } else { 0 };
-        (return_address.get() != 0).then_some(Frame { pointer, return_address, caller_bytes })
+        self.next = caller;
+        let caller_bytes = if self.obstacle(caller).is_none() { caller.distance(pointer) } else { 0 };
+        Some(Frame { pointer, return_address, caller_bytes })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{VirtAddr, WORD, frames};
+    use super::{TraceEnd, VirtAddr, WORD, frames};
 
     fn bounds(words: &[usize]) -> (VirtAddr, VirtAddr) {
         let low = VirtAddr::new(words.as_ptr().expose_provenance());
@@ -108,10 +150,33 @@ mod tests {
     }
 
     fn walk(words: &[usize], from: usize) -> Vec<(usize, usize)> {
+        walk_to_end(words, from).0
+    }
+
+    fn walk_to_end(words: &[usize], from: usize) -> (Vec<(usize, usize)>, TraceEnd) {
         let (low, high) = bounds(words);
         // SAFETY: the range is the slice.
-        let walk = unsafe { frames(low.wrapping_add(from * WORD), low, high) };
-        walk.map(|frame| (frame.return_address.get(), frame.caller_bytes)).collect()
+        let mut walk = unsafe { frames(low.wrapping_add(from * WORD), low, high) };
+        let frames = walk.by_ref().map(|frame| (frame.return_address.get(), frame.caller_bytes)).collect();
+        (frames, walk.end())
+    }
+
+    /// Garbage that repeats: a fixed recipe of numbers, many of them near the stack.
+    fn garbage(seed: usize, base: usize) -> Vec<usize> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        (0..64)
+            .map(|_| match random() % 4 {
+                0 => random(),
+                1 => base.wrapping_add(random() % 1024).wrapping_sub(256),
+                _ => base + random() % 64 * WORD,
+            })
+            .collect()
     }
 
     #[test]
@@ -125,8 +190,68 @@ mod tests {
         for bad in [1, usize::MAX, usize::MAX - 7, 0] {
             let mut words = chain(&[2, 10]);
             words[10] = bad;
-            assert_eq!(walk(&words, 2).len(), 2, "{bad:#x}");
+            let (seen, end) = walk_to_end(&words, 2);
+            let expected = if bad == 0 { TraceEnd::Chain } else { TraceEnd::LeftStack };
+            assert!(bad == 1 || end == expected, "{bad:#x}: {end:?}");
+            assert_eq!(seen.len(), 2, "{bad:#x}");
         }
+    }
+
+    #[test]
+    fn a_chain_that_goes_up_and_down_or_is_misaligned_ends_there_and_says_so() {
+        for (link, expected) in [
+            (1, TraceEnd::NotAscending),
+            (10, TraceEnd::NotAscending),
+            (63, TraceEnd::LeftStack),
+            (64, TraceEnd::LeftStack),
+            (100, TraceEnd::LeftStack),
+        ] {
+            let mut words = chain(&[2, 10]);
+            words[10] = words.as_ptr().addr() + link * WORD;
+            assert_eq!(walk_to_end(&words, 2), (vec![(0x1002, 8 * WORD), (0x100a, 0)], expected), "{link}");
+        }
+        let mut words = chain(&[2, 10]);
+        words[10] = words.as_ptr().addr() + 20 * WORD + 4;
+        assert_eq!(walk_to_end(&words, 2).1, TraceEnd::Misaligned);
+    }
+
+    #[test]
+    fn whatever_the_words_are_each_frame_is_inside_and_above_the_last() {
+        for seed in 0..20_000 {
+            let mut words = vec![0_usize; 64];
+            let made = garbage(seed, words.as_ptr().addr());
+            words.copy_from_slice(&made);
+            let (low, high) = bounds(&words);
+            // SAFETY: the range is the slice.
+            let walk = unsafe { frames(VirtAddr::new(words[seed % 64]), low, high) };
+            let pointers: Vec<_> = walk.map(|frame| frame.pointer).collect();
+            assert!(pointers.len() <= 32 && pointers.is_sorted_by(|a, b| a.distance(*b) >= WORD && a < b));
+            assert!(pointers.iter().all(|&at| at.is_aligned(WORD) && low <= at && at.wrapping_add(16) <= high));
+        }
+    }
+
+    #[test]
+    fn the_innermost_frame_is_from_the_stack_pointer_to_the_return_address() {
+        let words = chain(&[2, 10]);
+        let (low, high) = bounds(&words);
+        let (instruction, fp) = (VirtAddr::new(0x77), low.wrapping_add(2 * WORD));
+        let size = |fp: VirtAddr, sp: VirtAddr| {
+            // SAFETY: the range is the slice.
+            unsafe { frames(fp, low, high) }.innermost(instruction, sp).1
+        };
+        assert_eq!(size(fp, low), Some(4 * WORD));
+        assert_eq!(size(fp, low.wrapping_sub(100)), Some(4 * WORD + 100), "it has left the stack already");
+        assert_eq!((size(fp, high), size(high, low), size(fp, VirtAddr::new(8))), (None, None, None));
+    }
+
+    #[test]
+    fn the_frame_where_the_chain_ends_has_no_size() {
+        let words = chain(&[2, 10]);
+        let (low, high) = bounds(&words);
+        // SAFETY: the range is the slice.
+        let walk = unsafe { frames(low.wrapping_add(2 * WORD), low, high) };
+        let calls: Vec<_> = walk.map(|frame| frame.call()).collect();
+        assert_eq!(calls, [(VirtAddr::new(0x1002), Some(8 * WORD)), (VirtAddr::new(0x100a), None)]);
     }
 
     #[test]

@@ -9,13 +9,18 @@
 //! | `Interrupted::{instruction, stack_pointer, frame_pointer}` | where the interrupted code was |
 //! | `Interrupted::is_protection()` | the page was there, or would not help: an access that is forbidden |
 //! | `Interrupted::continue_at(instruction, stack pointer)` | what runs when the handler returns |
+//! | `damage::call_at(stack pointer)` | calls a function of a known depth there |
+//! | `damage::signal_at(stack pointer, ...)` | sends this thread a signal while it stands there |
+//! | `damage::fill_down(stack pointer)` | a leaf that writes downwards from there, without a frame |
+//! | `damage::pop_at(stack pointer)` | pops a word there |
+//! | `damage::RETURN` | the bytes of a function that returns at once |
 //!
 //! Nothing else in this crate asks for the architecture. Context: the fault path; only reads and writes the signal frame.
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{Interrupted, PAGE_SIZE};
+pub(crate) use x86_64::{Interrupted, PAGE_SIZE, damage};
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("vmstack-hosted has no module for this architecture yet");

@@ -20,7 +20,7 @@ use crate::alternate::AlternateStack;
 use crate::machine::Machine;
 use crate::platform::{HEADROOM, HostedError};
 use crate::sys::Errno;
-use crate::task::{Body, Death, Ended, Task, TaskId};
+use crate::task::{Body, Ended, Task, TaskId};
 use crate::thread::{self, CpuState};
 
 /// The smallest stack that a task can run on, in bytes: a task enters the library when it ends.
@@ -190,7 +190,7 @@ impl<'m> Cpu<'m> {
         self.machine.area().reap();
         let death = self.state().take_death();
         if death.is_some() || task.is_done() {
-            return Some(task.end(death.as_ref().map(Death::from)));
+            return Some(task.end(death));
         }
         self.ready.borrow_mut().push_back(task);
         None

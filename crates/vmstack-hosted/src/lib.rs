@@ -43,13 +43,14 @@
 //!
 //! In the order of the story: `sys` (system calls), `limit`, `frames`, `memory`, `space`, `names`, `platform`, `thread`, `config`,
 //! `machine`, `task`, `cpu`; then the fault path: `arch`, `trace`, `registry`, `chain`,
-//! `alternate`, `signal`; then [`story`].
+//! `alternate`, `signal`; then [`story`] and [`crash`].
 
 mod alternate;
 mod arch;
 mod chain;
 mod config;
 mod cpu;
+pub mod crash;
 mod frames;
 mod limit;
 mod machine;
@@ -73,7 +74,7 @@ pub use machine::{Fragmentation, Machine, MachineError, SlotState};
 pub use platform::{Guard, Hosted, HostedError};
 pub use sys::Errno;
 pub use task::{Death, Ended, Outcome, TaskId};
-pub use trace::{Run, Trace};
+pub use trace::Trace;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -154,6 +154,11 @@ impl Machine {
         TaskId::new(self.tasks.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// How many tasks were ever started.
+    pub(crate) fn tasks_started(&self) -> usize {
+        self.tasks.load(Ordering::Relaxed) as usize
+    }
+
     /// Takes the lowest free CPU number.
     pub(crate) fn take_number(&self) -> Option<CpuNumber> {
         // Acquire: the last thread of that number has left its per-CPU block as the next one finds it.

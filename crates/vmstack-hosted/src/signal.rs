@@ -27,8 +27,9 @@ use crate::chain;
 use crate::platform::Hosted;
 use crate::registry;
 use crate::sys::Errno;
-use crate::thread::{self, CpuState, RawDeath};
-use crate::trace::RawTrace;
+use crate::task::Death;
+use crate::thread::{self, CpuState};
+use crate::trace::{Position, Trace};
 
 /// Installs the handler, once in a process.
 pub(crate) fn install() -> Result<(), Errno> {
@@ -91,9 +92,14 @@ fn judge(area: &StackArea<Hosted>, address: VirtAddr, interrupted: &mut Interrup
 
 fn kill(cpu: &CpuState, fault: StackFault, interrupted: &mut Interrupted<'_>) -> bool {
     let Some(task) = cpu.task() else { return false };
+    let position = Position {
+        instruction: fault.instruction,
+        stack_pointer: fault.stack_pointer,
+        frame_pointer: interrupted.frame_pointer(),
+    };
     // SAFETY: the stack of a running task is mapped, whole (INV-LIVE).
-    let trace = unsafe { RawTrace::take(fault.instruction, interrupted.frame_pointer(), task.stack) };
-    let (instruction, stack_pointer) = cpu.kill(RawDeath { fault, trace });
+    let trace = unsafe { Trace::take(position, task.stack) };
+    let (instruction, stack_pointer) = cpu.kill(Death { fault, trace });
     interrupted.continue_at(instruction, stack_pointer);
     true
 }

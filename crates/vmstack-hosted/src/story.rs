@@ -182,10 +182,10 @@ fn death(ended: &Ended) -> Option<(&str, &Death)> {
     }
 }
 
-/// The report of a death, with its trace.
+/// The report of a death, with its trace, without a line break at the end.
 #[must_use]
 pub fn render(machine: &Machine, death: &Death) -> String {
-    format!("{}\n{}", machine.report(&death.fault), death.trace)
+    format!("{}\n{}", machine.report(&death.fault), death.trace).trim_end().to_owned()
 }
 
 /// With every other frame taken, no two free ones lie side by side. Asks for a stack.

@@ -22,11 +22,11 @@ use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::rc::Rc;
 
-use vmstack::{KernelStack, Platform, StackFault, VirtRange};
+use vmstack::{KernelStack, Platform, StackFault, VirtAddr, VirtRange};
 use vmstack_arch::Context;
 
 use crate::platform::Hosted;
-use crate::thread::{self, RawDeath, RunningTask};
+use crate::thread::{self, RunningTask};
 use crate::trace::Trace;
 
 /// The number of a task in its machine, from 1.
@@ -51,20 +51,14 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// Why a task was killed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Why a task was killed: plain data, as the signal handler leaves it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Death {
     /// What the library found. [`StackArea::report`](vmstack::StackArea::report) makes text of it.
     pub fault: StackFault,
     /// The calls that led there.
     pub trace: Trace,
-}
-
-impl From<&RawDeath> for Death {
-    fn from(raw: &RawDeath) -> Self {
-        Self { fault: raw.fault, trace: Trace::from(&raw.trace) }
-    }
 }
 
 /// What became of a task.
@@ -123,8 +117,8 @@ impl<'m> Task<'m> {
     ) -> Rc<Self> {
         let (bottom, top) = (stack.bottom(), stack.top());
         let guard = stack.area().geometry().map_or(0, vmstack::Geometry::guard);
-        let range = |from| VirtRange::new(from, top.distance(from)).unwrap_or(VirtRange::EMPTY);
-        let (stack_range, reach) = (range(bottom), range(bottom.wrapping_sub(guard)));
+        let range = |from, to: VirtAddr| VirtRange::new(from, to.distance(from)).unwrap_or(VirtRange::EMPTY);
+        let (stack_range, reach) = (range(bottom, top), range(bottom.wrapping_sub(guard), top.wrapping_add(guard)));
         let task = Rc::new(Self {
             id,
             name: Cell::new(name.to_owned()),

@@ -14,22 +14,15 @@
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 
-use vmstack::{Cpu, StackFault, VirtAddr, VirtRange};
+use vmstack::{Cpu, VirtAddr, VirtRange};
 use vmstack_arch::Context;
 
-use crate::trace::RawTrace;
+use crate::task::Death;
 
 thread_local! {
     static CPUS: Cell<*const CpuState> = const { Cell::new(ptr::null()) };
     static RUNNING: Cell<*const CpuState> = const { Cell::new(ptr::null()) };
     static INSIDE: Cell<u32> = const { Cell::new(0) };
-}
-
-/// What the fault handler leaves of a task that it killed.
-#[derive(Debug)]
-pub(crate) struct RawDeath {
-    pub(crate) fault: StackFault,
-    pub(crate) trace: RawTrace,
 }
 
 /// The task that a CPU is running.
@@ -39,7 +32,7 @@ pub(crate) struct RunningTask {
     pub(crate) context: *mut Context,
     /// Its stack.
     pub(crate) stack: VirtRange,
-    /// The stack with the guard below it: where its stack pointer may be.
+    /// The stack with the guards on both sides: where its stack pointer may be. No other task of that machine runs here.
     pub(crate) reach: VirtRange,
 }
 
@@ -53,7 +46,7 @@ pub(crate) struct CpuState {
     /// Where the executor is suspended while a task runs.
     home: UnsafeCell<Context>,
     task: Cell<Option<RunningTask>>,
-    death: UnsafeCell<Option<RawDeath>>,
+    death: UnsafeCell<Option<Death>>,
 }
 
 impl CpuState {
@@ -128,7 +121,7 @@ impl CpuState {
     /// Kills the running task: notes why, and returns the instruction and the stack pointer at which the executor goes on.
     ///
     /// For the signal handler on this thread, which interrupted the task.
-    pub(crate) fn kill(&self, death: RawDeath) -> (VirtAddr, VirtAddr) {
+    pub(crate) fn kill(&self, death: Death) -> (VirtAddr, VirtAddr) {
         // Tasks of other machines that the task was running are lost with its frames.
         RUNNING.set(self);
         // SAFETY: the interrupted code is a task's, and the record is only read by the executor, on this thread.
@@ -138,7 +131,7 @@ impl CpuState {
     }
 
     /// What the handler left, if the task that ran last was killed.
-    pub(crate) fn take_death(&self) -> Option<RawDeath> {
+    pub(crate) fn take_death(&self) -> Option<Death> {
         // SAFETY: the executor runs on this thread, so no task does, and the handler writes only while one does.
         let death = unsafe { &mut *self.death.get() };
         death.take()

@@ -1,72 +1,70 @@
 //! The calls that led to a fault.
 //!
-//! Taken in two steps. In the signal handler, [`RawTrace`] walks the frame pointers on the task's own stack, in bounds
-//! that are known to be mapped, into a fixed record: calls that repeat themselves become one entry with a count, so a
-//! recursion that filled the stack fits. Later, when the task is dead, [`Trace`] gives the addresses names.
+//! Taken in the signal handler: [`Trace::take`] walks the frame pointers on the task's own stack, in bounds that are known to
+//! be mapped, into the library's [`vmstack::Trace`], plain data of a fixed size. The addresses get names when it is shown,
+//! long after the task is dead.
 //!
 //! The walk needs code that is compiled with frame pointers (`-C force-frame-pointers=yes`). Without them the register
 //! holds anything: that is found out by looking at our own code, and the trace then has the instruction alone and says why.
 //!
-//! Contexts: [`RawTrace`], the fault path; the rest, task.
+//! Contexts: taking one, the fault path; the rest, task.
 
 use core::fmt;
 
 use vmstack::{VirtAddr, VirtRange};
 use vmstack_arch::{Frame, frame_pointer, frames};
 
-/// How many different entries are kept.
-const RUNS: usize = 64;
 /// The largest distance in bytes between the frames of two small functions that call each other.
 const SMALL_FRAME: usize = 4096;
 
-/// Calls in a row that return to the same place and take equally much of the stack.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Where a fault found the code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    pub(crate) instruction: VirtAddr,
+    pub(crate) stack_pointer: VirtAddr,
+    pub(crate) frame_pointer: VirtAddr,
+}
+
+/// The calls that led to a fault. Its [`Display`](fmt::Display) looks names up, as far as there are any.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct Run {
-    /// Where the calls return to, in the function that made them.
-    pub return_address: VirtAddr,
-    /// How much of the stack each frame of that function takes, in bytes; zero if that is not known.
-    pub frame_bytes: usize,
-    /// How many there are in a row.
-    pub count: usize,
+pub struct Trace {
+    /// The instruction that faulted.
+    pub instruction: VirtAddr,
+    /// The calls, the instruction's own frame first. Empty if the code was compiled without frame pointers.
+    pub calls: vmstack::Trace,
+    /// Whether the code was compiled with frame pointers, so that there is something to walk.
+    pub has_frame_pointers: bool,
 }
 
-/// A trace as the fault path takes it.
-#[derive(Debug)]
-pub(crate) struct RawTrace {
-    instruction: VirtAddr,
-    runs: [Run; RUNS],
-    len: usize,
-    frames: usize,
-    has_frame_pointers: bool,
-}
-
-impl RawTrace {
-    /// The calls that led to `instruction`, from the frame at `start` up the task's `stack`.
+impl Trace {
+    /// The calls that led to `at`, up the task's `stack`.
     ///
     /// # Safety
     ///
     /// Every byte of `stack` can be read.
-    pub(crate) unsafe fn take(instruction: VirtAddr, start: VirtAddr, stack: VirtRange) -> Self {
+    pub(crate) unsafe fn take(at: Position, stack: VirtRange) -> Self {
         let has_frame_pointers = has_frame_pointers();
-        let mut trace = Self { instruction, runs: [Run::default(); RUNS], len: 0, frames: 0, has_frame_pointers };
+        let mut trace = Self { instruction: at.instruction, calls: vmstack::Trace::empty(), has_frame_pointers };
         if has_frame_pointers {
             // SAFETY: the caller vouches for the range.
-            unsafe { frames(start, stack.start(), stack.end()) }.for_each(|frame| trace.add(frame));
+            let mut walk = unsafe { frames(at.frame_pointer, stack.start(), stack.end()) };
+            let innermost = walk.innermost(at.instruction, at.stack_pointer);
+            let calls = core::iter::once(innermost).chain(walk.by_ref().map(|frame| Frame::call(&frame)));
+            trace.calls = vmstack::Trace::take(calls).ended(walk.end());
         }
         trace
     }
 
-    fn add(&mut self, frame: Frame) {
-        self.frames += 1;
-        let run = Run { return_address: frame.return_address, frame_bytes: frame.caller_bytes, count: 1 };
-        if let Some(last) = self.len.checked_sub(1).and_then(|last| self.runs.get_mut(last))
-            && (last.return_address, last.frame_bytes) == (run.return_address, run.frame_bytes)
-        {
-            last.count += 1;
-        } else if let Some(place) = self.runs.get_mut(self.len) {
-            *place = run;
-            self.len += 1;
+    /// Writes the name of the place of a call. A call is before the address to which it returns.
+    fn write_name(&self, address: VirtAddr, out: &mut dyn fmt::Write) -> fmt::Result {
+        let look_at = if address == self.instruction { address } else { address.wrapping_sub(1) };
+        let mut names = Vec::new();
+        backtrace::resolve(look_at.as_mut_ptr(), |symbol| names.push(describe(symbol)));
+        // Inlined functions come innermost first; the last is the one that has the frame.
+        match names.iter().flatten().last() {
+            Some(name) => out.write_str(name),
+            None => write!(out, "{address}"),
         }
     }
 }
@@ -83,74 +81,14 @@ fn callee_frame_pointer() -> VirtAddr {
     frame_pointer()
 }
 
-/// The calls that led to a fault, innermost first. Its [`Display`](fmt::Display) looks names up, as far as there are any.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Trace {
-    /// The instruction that faulted.
-    pub instruction: VirtAddr,
-    /// The calls. Empty if the code was compiled without frame pointers.
-    pub runs: Vec<Run>,
-    /// How many frames there were, those included that did not fit in `runs`.
-    pub frames: usize,
-    /// Whether the code was compiled with frame pointers, so that there is something to walk.
-    pub has_frame_pointers: bool,
-}
-
-impl From<&RawTrace> for Trace {
-    fn from(raw: &RawTrace) -> Self {
-        Self {
-            instruction: raw.instruction,
-            runs: raw.runs.iter().take(raw.len).copied().collect(),
-            frames: raw.frames,
-            has_frame_pointers: raw.has_frame_pointers,
-        }
-    }
-}
-
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  at {}", Place::at(self.instruction))?;
-        for run in &self.runs {
-            write!(f, "\n  in {}", Place::before(run.return_address))?;
-            if run.count > 1 {
-                write!(f, "  (x {} frames of {} bytes)", run.count, run.frame_bytes)?;
-            }
-        }
-        let shown: usize = self.runs.iter().map(|run| run.count).sum();
-        match self.frames - shown {
-            _ if !self.has_frame_pointers => write!(f, "\n  no calls: compiled without -C force-frame-pointers=yes"),
-            0 => Ok(()),
-            more => write!(f, "\n  and {more} frames more"),
-        }
-    }
-}
-
-/// A place in the program, with a name if it has one.
-struct Place {
-    address: VirtAddr,
-    /// Where to look: the call is before the address to which it returns.
-    look_at: VirtAddr,
-}
-
-impl Place {
-    const fn at(address: VirtAddr) -> Self {
-        Self { address, look_at: address }
-    }
-
-    const fn before(address: VirtAddr) -> Self {
-        Self { address, look_at: address.wrapping_sub(1) }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut names = Vec::new();
-        backtrace::resolve(self.look_at.as_mut_ptr(), |symbol| names.push(describe(symbol)));
-        // Inlined functions come innermost first; the last is the one that has the frame.
-        match names.iter().flatten().last() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "{}", self.address),
+        f.write_str("at ")?;
+        self.write_name(self.instruction, f)?;
+        if self.has_frame_pointers {
+            write!(f, "\n{}", self.calls.text(&|address, out| self.write_name(address, out)))
+        } else {
+            writeln!(f, "\nno calls: compiled without -C force-frame-pointers=yes")
         }
     }
 }

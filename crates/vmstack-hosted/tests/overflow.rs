@@ -82,12 +82,15 @@ fn a_trace_names_the_recursion_once_and_counts_its_frames() {
     let text = trace.to_string();
     assert!(text.contains("recurse"), "{text}");
     if trace.has_frame_pointers {
-        let most = trace.runs.iter().max_by_key(|run| run.count).unwrap();
-        assert!(most.count > 50 && most.count * most.frame_bytes > SIZE / 2, "{trace:?}");
-        assert!(text.contains(&format!("(x {} frames of {} bytes)", most.count, most.frame_bytes)), "{text}");
-        assert!(text.lines().count() < 30, "{text}");
+        let most = trace.calls.groups().max_by_key(|group| group.turns).unwrap();
+        let bytes = most.turn_bytes().unwrap();
+        assert!(most.turns > 50 && most.turns * bytes > SIZE / 2 && most.calls.len() == 1, "{trace:?}");
+        assert!(text.contains(&format!("> {} turns of 1 frame, {bytes} bytes a turn", most.turns)), "{text}");
+        let total = trace.calls.bytes();
+        assert!(SIZE - 256 < total && total <= SIZE + 64, "from the top down to the last push: {text}");
+        assert!(text.lines().count() < 35 && trace.calls.left_out() == 0, "{text}");
     } else {
-        assert!(trace.runs.is_empty() && text.contains("force-frame-pointers"), "{text}");
+        assert!(trace.calls.frames() == 0 && text.contains("force-frame-pointers"), "{text}");
     }
 }
 

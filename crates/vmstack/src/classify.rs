@@ -106,7 +106,7 @@ impl Geometry {
             Speaker::Nobody => Classified::new(Finding::WildPointer, None, self.nearest(address, below, above)),
             speaker if speaker.slot() == above => Classified::new(Finding::WildPointer, above, below),
             speaker if speaker.slot() == below => Classified::new(Finding::WildPointer, below, above),
-            speaker => Classified::new(Finding::OtherGuard, speaker.slot(), above.or(below)),
+            speaker => Classified::new(Finding::OtherGuard, speaker.slot(), self.nearest(address, below, above)),
         }
     }
 

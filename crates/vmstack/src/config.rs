@@ -25,9 +25,10 @@ pub enum StackKind {
     Task = 0,
     /// A CPU's interrupt stack: an overflow costs the handler.
     Interrupt = 1,
-    /// A CPU's NMI stack: an overflow costs the handler.
+    /// A CPU's NMI stack: an overflow costs the handler. An area of its own for these, apart from the other stacks that
+    /// the hardware switches to, is what lets the machine go on after one.
     Nmi = 2,
-    /// A stack on which faults are handled: an overflow stops the machine.
+    /// A stack on which faults are handled, a double fault's for instance: an overflow stops the machine.
     Emergency = 3,
     /// A CPU's idle stack.
     Idle = 4,

@@ -53,12 +53,15 @@ impl FaultContext {
 pub enum Verdict {
     /// Not about this area's stacks: ask the next area, or the rest of the fault handler.
     NotOurs,
-    /// Whoever made the fault must not go on. Report, then kill the *current* task, or abandon the handler: never "the
+    /// Whoever made the fault must not go on. Report, then kill the *current* task; on a stack of
+    /// [`StackKind::Interrupt`] or [`StackKind::Nmi`] abandon the handler, and let the interrupted task go on. Never "the
     /// owner of [`stack`](StackFault::stack)", which may be nobody, or somebody who has nothing to do with it.
     Kill(StackFault),
     /// A mapping that this CPU had not seen yet: try the instruction again.
     Resume,
-    /// Nobody can be killed for it: report, then stop the machine in order.
+    /// Nobody can be killed for it: report, then stop the machine in order. So it is on a stack of
+    /// [`StackKind::Emergency`], on which the handling of a fault would have to be abandoned, and wherever the kernel says
+    /// that nobody can be spared ([`FaultContext::indispensable`]).
     Stop(StackFault),
 }
 
@@ -154,9 +157,17 @@ impl StackFault {
     /// The version of the layout.
     pub const VERSION: u16 = 1;
 
-    /// The stack that the fault is about: the one that the stack pointer speaks for, or else the one whose guard was touched.
-    pub(crate) const fn subject(&self) -> &StackView {
-        if self.stack.exists() { &self.stack } else { &self.neighbour }
+    /// The stack that the report's first line names: the one that the fault happened to.
+    ///
+    /// That is the stack whose guard was hit. Only an overflow, an underflow or a wild pointer into the guard of the own stack
+    /// make it the one that the stack pointer speaks for; who touches [another's guard](Finding::OtherGuard) has not overflowed.
+    #[must_use]
+    pub const fn subject(&self) -> &StackView {
+        match self.finding {
+            Finding::OtherGuard => &self.neighbour,
+            _ if self.stack.exists() => &self.stack,
+            _ => &self.neighbour,
+        }
     }
 }
 

@@ -10,7 +10,8 @@
 //!
 //! In the order in which a stack lives: [`geometry`](Geometry) (sizes, slots, addresses), slot records, the area itself
 //! ([`StackArea`]), the owned handle ([`KernelStack`], [`Pin`]), the cache, reclaim, faults ([`StackFault`], [`Verdict`])
-//! and their text, usage ([`Counters`], [`Recount`]).
+//! and their text, the calls that led to them ([`Trace`]), the last reports for whoever reads them ([`Ring`]), usage
+//! ([`Counters`], [`Recount`]).
 //!
 //! # Contexts
 //!
@@ -20,6 +21,7 @@
 //! | [`StackArea::alloc`], dropping a [`KernelStack`] or [`Pin`], [`StackArea::pin`] | yes | yes | | |
 //! | [`StackArea::alloc_waiting`], [`StackArea::drain`] | yes, may wait | | | |
 //! | [`StackArea::on_fault`], [`StackArea::classify`], [`StackArea::geometry`] | yes | yes | yes | yes |
+//! | [`Trace::take`], [`Ring`] | yes | yes | yes | yes |
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
     all(loom, test),
@@ -48,10 +50,13 @@ mod reclaim;
 mod registry;
 #[cfg(not(all(loom, test)))]
 mod report;
+mod ring;
 mod slots;
 #[cfg(not(all(loom, test)))]
 mod stack;
 mod sync;
+#[cfg(not(all(loom, test)))]
+mod trace;
 mod usage;
 
 pub use addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
@@ -68,9 +73,12 @@ pub use platform::{NotMapped, Platform, Unmapped};
 pub use registry::{ExternalStack, RegisterError};
 #[cfg(not(all(loom, test)))]
 pub use report::Report;
+pub use ring::{Claim, PrintState, Ring, RingFull, RingRecord, Writing};
 pub use slots::{Phase, PinError};
 #[cfg(not(all(loom, test)))]
 pub use stack::{KernelStack, Pin, RawStack, StackId};
+#[cfg(not(all(loom, test)))]
+pub use trace::{BigFrame, Call, CallGroup, MAX_CYCLE, Trace, TraceEnd, TraceText};
 pub use usage::{Counters, Recount};
 
 #[cfg(doctest)]

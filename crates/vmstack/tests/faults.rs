@@ -113,7 +113,7 @@ fn a_stack_pointer_that_speaks_for_nobody_names_no_stack_but_the_neighbour() {
     assert_eq!((fault.stack.exists(), fault.neighbour.owner), (false, 101));
     let expected = format!(
         "BUG: TASK stack guard page was hit at {} (stack is {bottom}..{top})\n\
-         wild pointer: 8 bytes below the bottom of the stack of task 101; \
+         wild pointer: 8 bytes below the bottom of the stack of task 101\n\
          stack pointer {nowhere}, on no stack of the area\n\
          cpu 1, instruction 0000000000001234, slot 1 life 1, guard 16384 bytes",
         bottom.wrapping_sub(8),
@@ -146,6 +146,11 @@ fn a_record_that_was_never_made_is_seen_as_such() {
     let fault = killed(area.on_fault(bottom.wrapping_sub(8), bottom, &context()));
     assert_eq!((fault.stack.known, fault.stack.slot, fault.stack.owner), (0, 2, 0));
     assert!(area.report(&fault).to_string().contains("a slot that was never used"));
+    let stack = area.alloc(1).unwrap();
+    let fault = killed(area.on_fault(stack.top(), stack.top(), &context()));
+    assert_eq!((fault.neighbour.known, fault.neighbour.slot), (1, 1), "made with its neighbour's");
+    assert!(area.report(&fault).to_string().ends_with(", a slot that was never used"));
+    assert!(area.report(&fault).to_string().contains("underflow: 1 byte above the top of the stack of task 1\n"));
 }
 
 #[test]
@@ -260,7 +265,8 @@ fn the_text_has_the_owner_the_bounds_the_distance_the_kind_and_both_sides() {
     let fault = killed(area.on_fault(bottom.wrapping_sub(8), bottom, &context()));
     let expected = format!(
         "BUG: TASK stack guard page was hit at {} (stack is {bottom}..{top})\n\
-         overflow, walked down: 8 bytes below the bottom of the stack of task 101; stack pointer {bottom}\n\
+         overflow, walked down: 8 bytes below the bottom of the stack of task 101\n\
+         stack pointer {bottom}, inside the stack, 0 bytes above its bottom\n\
          cpu 1, instruction 0000000000001234, slot 1 life 1, guard 16384 bytes\n\
          on the other side of the guard: {}..{}, the stack of task 100",
         bottom.wrapping_sub(8),
@@ -268,6 +274,74 @@ fn the_text_has_the_owner_the_bounds_the_distance_the_kind_and_both_sides() {
         low.top(),
     );
     assert_eq!(area.report(&fault).to_string(), expected);
+}
+
+#[test]
+fn the_text_says_where_the_stack_pointer_was() {
+    let fake = fake();
+    let area = area_of_kind(&fake, StackKind::Task);
+    let stacks = all_stacks(&area);
+    let (bottom, top) = (stacks[1].bottom(), stacks[1].top());
+    for (address, sp, expected) in [
+        (bottom.wrapping_sub(8), bottom.wrapping_add(24), "inside the stack, 24 bytes above its bottom"),
+        (bottom.wrapping_sub(8), bottom.wrapping_sub(8), "in the guard of the stack, 8 bytes below its bottom"),
+        (
+            bottom.wrapping_sub(8000),
+            bottom.wrapping_sub(8100),
+            "in the guard of the stack, 8100 bytes below its bottom",
+        ),
+        (top, top, "at the top of the stack"),
+        (top.wrapping_add(8), top.wrapping_add(16), "in the guard of the stack, 16 bytes above its top"),
+        (bottom.wrapping_sub(8), VirtAddr::new(0x7fff_0000), "on no stack of the area"),
+    ] {
+        let text = area.report(&killed(area.on_fault(address, sp, &context()))).to_string();
+        let line = text.lines().nth(2).unwrap();
+        assert_eq!(line, format!("stack pointer {sp}, {expected}"), "{text}");
+    }
+    let other = context().protection(true);
+    let text = area.report(&killed(area.on_fault(stacks[3].bottom(), top, &other))).to_string();
+    assert!(text.starts_with("BUG: TASK stack was touched at "), "{text}");
+    assert!(text.contains(&format!("stack pointer {top}, elsewhere\n")), "{text}");
+}
+
+#[test]
+fn who_touches_the_guard_of_another_has_not_overflowed() {
+    let fake = fake();
+    let area = area_of_kind(&fake, StackKind::Task);
+    let stacks = all_stacks(&area);
+    let (mine, other) = (&stacks[0], &stacks[2]);
+    let sp = mine.top().wrapping_sub(96);
+    let below = killed(area.on_fault(other.bottom().wrapping_sub(8), sp, &context()));
+    let expected = format!(
+        "BUG: TASK stack guard page was hit at {} (stack is {}..{})\n\
+         another stack's guard: 8 bytes below the bottom of the stack of task 102\n\
+         stack pointer {sp}, inside another stack, {} bytes above its bottom\n\
+         cpu 1, instruction 0000000000001234, slot 2 life 1, guard 16384 bytes\n\
+         touched by code on {}..{}, the stack of task 100",
+        other.bottom().wrapping_sub(8),
+        other.bottom(),
+        other.top(),
+        SIZE - 96,
+        mine.bottom(),
+        mine.top(),
+    );
+    assert_eq!(area.report(&below).to_string(), expected);
+    let above = killed(area.on_fault(other.top().wrapping_add(7), sp, &context()));
+    assert_eq!((above.finding, above.beyond, above.subject().owner), (Finding::OtherGuard, 8, 102));
+    let text = area.report(&above).to_string();
+    assert!(text.contains("another stack's guard: 8 bytes above the top of the stack of task 102\n"), "{text}");
+}
+
+#[test]
+fn on_an_interrupt_or_nmi_stack_the_handler_pays_and_the_word_is_the_kinds() {
+    for (kind, word) in [(StackKind::Interrupt, "IRQ"), (StackKind::Nmi, "NMI"), (StackKind::Idle, "IDLE")] {
+        let fake = fake();
+        let area = area_of_kind(&fake, kind);
+        let stack = area.alloc(0).unwrap();
+        let fault = killed(area.on_fault(stack.bottom().wrapping_sub(8), stack.bottom(), &context()));
+        assert_eq!(fault.subject().stack_kind(), kind);
+        assert!(area.report(&fault).to_string().starts_with(&format!("BUG: {word} stack guard page was hit at ")));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 mod acpi;
+mod locks;
 mod memory;
 mod start_info;
 mod x86_64;

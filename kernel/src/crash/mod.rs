@@ -5,9 +5,14 @@
 //! | file | what |
 //! | --- | --- |
 //! | `script` | what every crash of `mode=crash` shares: victims, survivors, the balance |
+//! | `delivery` | interrupts whose frame does not fit |
+//! | `emergency` | faults in the handler of a fault, and those that no stack explains |
 //! | `stack` | overflows of a task's stack, and accesses to its guards |
 //! | `frames` | frames that are too big |
+//! | `places` | the first and the last slot, other stacks' guards |
 //! | `crowd` | many at once |
+//! | `attack` | what thread_info on the stack invites |
+//! | `sweep` | events with every number of bytes left on the stack |
 //! | `handler` | overflows of the stacks of interrupts, NMIs and idle tasks |
 //!
 //! There are two doors. A program writes a name to the device, and the crash happens in its own system call, as with Linux's
@@ -15,13 +20,21 @@
 
 use crate::syscall::Errno;
 
+mod attack;
 mod crowd;
+mod delivery;
+mod emergency;
 mod frames;
 mod handler;
+mod places;
 mod script;
 mod stack;
+mod sweep;
 
+pub(crate) use attack::evaluate;
+pub(crate) use delivery::lock as device_lock;
 pub(crate) use handler::{in_interrupt, in_nmi, while_idle};
+pub(crate) use places::kept_stacks;
 pub(crate) use script::{note_work, run};
 
 /// Something that goes wrong in the task that calls it. It comes back only if it did not go wrong.
@@ -32,7 +45,13 @@ struct Provocation {
 }
 
 /// What a program can provoke.
-static PROVOCATIONS: &[&[Provocation]] = &[&stack::PROVOCATIONS, &frames::PROVOCATIONS];
+static PROVOCATIONS: &[&[Provocation]] = &[
+    &stack::PROVOCATIONS,
+    &frames::PROVOCATIONS,
+    &places::PROVOCATIONS,
+    &sweep::PROVOCATIONS,
+    &emergency::PROVOCATIONS,
+];
 
 fn find(name: &str) -> Option<&'static Provocation> {
     PROVOCATIONS.iter().copied().flatten().find(|provocation| provocation.name == name)

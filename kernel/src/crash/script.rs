@@ -15,17 +15,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, crowd, find, handler};
+use super::{Provocation, attack, crowd, delivery, emergency, find, handler, places, sweep};
+use vmstack::VirtAddr;
+
 use crate::balance::Balance;
 use crate::options::Options;
 use crate::process::exec::Strings;
 use crate::process::{Process, fork, signal};
 use crate::syscall::Errno;
-use crate::task::{self, Task, sched};
+use crate::task::{self, Task, TaskStack, sched};
 use crate::{fact, println};
 
 /// The program that provokes a crash by writing its name to the device, or works until it is told to stop.
-const PROGRAM: &[u8] = b"/bin/crash";
+pub(super) const PROGRAM: &[u8] = b"/bin/crash";
 /// How many victims are alive at once at most.
 const AT_ONCE: usize = 64;
 /// How many survivors of each sort work beside the victims.
@@ -43,7 +45,16 @@ pub(super) struct Script {
 }
 
 /// The scripts that are more than one victim which provokes the crash of the same name.
-static SCRIPTS: &[&[Script]] = &[&SHARED, &crowd::SCRIPTS, &handler::SCRIPTS];
+static SCRIPTS: &[&[Script]] = &[
+    &SHARED,
+    &attack::SCRIPTS,
+    &crowd::SCRIPTS,
+    &handler::SCRIPTS,
+    &places::SCRIPTS,
+    &sweep::SCRIPTS,
+    &delivery::SCRIPTS,
+    &emergency::SCRIPTS,
+];
 
 /// Several victims, each with a variant of its own.
 static SHARED: [Script; 2] = [
@@ -63,6 +74,7 @@ static SHARED: [Script; 2] = [
 
 /// Runs the crashes that the command line names, in its order.
 pub(crate) fn run(options: &Options) {
+    delivery::prepare();
     warm_up();
     for name in options.crashes() {
         println!("vmstack: provoking {name}");
@@ -77,8 +89,9 @@ pub(crate) fn run(options: &Options) {
     }
 }
 
-/// Lets queues and caches grow to what a crash needs of them, so that they do not count as a loss.
+/// Lets queues and caches grow to what a crash needs of them, so that they do not count as a loss, and makes the area of two stacks.
 fn warm_up() {
+    places::take_edges();
     let victims: Vec<_> = (0..2 * SURVIVORS + AT_ONCE).filter_map(|_| Victim::start(|| ())).collect();
     victims.iter().for_each(|victim| {
         victim.end();
@@ -95,7 +108,7 @@ fn perform(name: &str) {
     perform_provocation(name);
 }
 
-fn perform_provocation(name: &str) {
+pub(super) fn perform_provocation(name: &str) {
     match find(name) {
         Some(provocation) => {
             process_victim(provocation);
@@ -150,6 +163,16 @@ impl Victim {
                 None
             }
         }
+    }
+
+    /// Starts a task on `stack`.
+    pub(super) fn start_on(stack: TaskStack, act: fn()) -> Self {
+        Self(task::spawn_on(task::next_id(), "victim", stack, victim, act as usize))
+    }
+
+    /// The bottom and the top of its stack.
+    pub(super) fn stack(&self) -> (VirtAddr, VirtAddr) {
+        self.0.stack_bounds()
     }
 
     /// Its task number.

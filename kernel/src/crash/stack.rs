@@ -29,7 +29,7 @@ pub(super) fn own_stack() -> (VirtAddr, VirtAddr) {
 }
 
 /// Reads the byte at `addr`, wherever that is.
-fn read(addr: VirtAddr) {
+pub(super) fn read(addr: VirtAddr) {
     // SAFETY: none: this is the crash. A guard has no page, so what comes is a fault.
     black_box(unsafe { addr.as_mut_ptr::<u8>().read_volatile() });
 }

@@ -11,14 +11,14 @@
 //!
 //! # Context
 //!
-//! Task and interrupt. Never NMI or the fault path: there is a lock.
+//! Task and interrupt. Never NMI or the fault path: there is a lock, and nobody is killed under it.
 
 use core::slice;
 
 use vmstack::PhysAddr;
 
 use crate::arch::layout::{BOOT_MAPPED, PAGE_SIZE, phys_to_virt};
-use crate::sync::SpinLock;
+use crate::sync::{AnyLock, VitalLock};
 
 /// Orders go from 0 (one frame) to this (4 MiB).
 pub(crate) const MAX_ORDER: u32 = 10;
@@ -28,7 +28,12 @@ const BOOT_FRAMES: usize = (BOOT_MAPPED / PAGE_SIZE as u64) as usize;
 const FREE: u8 = 0x80;
 const NONE: u32 = u32::MAX;
 
-static FRAMES: SpinLock<Buddy> = SpinLock::new(Buddy::empty());
+static FRAMES: VitalLock<Buddy> = VitalLock::new("frame-allocator", Buddy::empty());
+
+/// The allocator's lock.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &FRAMES
+}
 
 struct Buddy {
     states: &'static mut [u8],

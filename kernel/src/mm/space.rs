@@ -9,11 +9,15 @@
 use core::ops::ControlFlow;
 
 use vmstack::{Pages, PhysAddr, VirtAddr, VirtRange};
-use vmstack_paging::{Access, Attributes, MapError, Mapper};
+use vmstack_paging::{Access, Attributes, Leaf, MapError, Mapper};
 
 use super::frames;
 use super::tables::{self, Format, Tables};
 use crate::arch::layout::{PAGE_SIZE, USER_END, phys_to_virt};
+use crate::sync::Section;
+
+/// How many pages are given back at a time, with interrupts off.
+const PIECE: usize = 32;
 
 /// Why user memory could not be had or used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,8 +83,11 @@ impl AddressSpace {
     pub(crate) fn map(&mut self, range: VirtRange, access: Access) -> Result<(), SpaceError> {
         let pages = Pages::new(range.start(), range.bytes() / PAGE_SIZE);
         for page in pages.addresses(PAGE_SIZE) {
+            // A frame is the allocator's or in the tables: nobody is killed in between.
+            let section = Section::enter();
             let frame = frames::take_zeroed().ok_or(SpaceError::OutOfMemory);
             let mapped = frame.and_then(|frame| self.map_frame(page, frame, access));
+            drop(section);
             if let Err(error) = mapped {
                 self.unmap(VirtRange::new(range.start(), page.distance(range.start())).unwrap_or(VirtRange::EMPTY))?;
                 return Err(error);
@@ -98,6 +105,16 @@ impl AddressSpace {
         })
     }
 
+    /// Takes everything out of the lower half, tables included. No CPU runs on the space.
+    pub(crate) fn clear(&mut self) {
+        let given_up = self.unmap(lower_half());
+        debug_assert!(given_up.is_ok(), "{given_up:?}");
+        let _section = Section::enter();
+        // SAFETY: (1) every table of the lower half was made by this space's mapper; (2) no CPU runs on the root: its task
+        // has switched to the kernel's; (3) nobody else has the space.
+        let _tables = unsafe { self.mapper().free_tables(lower_half()) };
+    }
+
     /// Whether nothing is mapped in `range`.
     pub(crate) fn is_free(&self, range: VirtRange) -> bool {
         self.mapper().for_each_leaf(range, |_| ControlFlow::Break(())).is_continue()
@@ -105,13 +122,34 @@ impl AddressSpace {
 
     /// Takes away what is mapped in `range`.
     pub(crate) fn unmap(&mut self, range: VirtRange) -> Result<(), SpaceError> {
-        let unmap = |leaf: vmstack_paging::Leaf| {
-            forget(leaf.at);
-            frames::give(leaf.frame, 0);
-        };
-        // SAFETY: (1) the user has given the range up; (2) the space is borrowed exclusively; (3) this CPU is the only one
-        // that could know the page, and forgets it before the frame goes back.
-        unsafe { self.mapper().unmap_with(range, unmap) }.map_err(|_| SpaceError::BadRange)
+        let mut rest = Some(range);
+        while let Some((piece, after)) = rest.and_then(|rest| self.next_piece(rest)) {
+            let unmap = |leaf: Leaf| {
+                forget(leaf.at);
+                frames::give(leaf.frame, 0);
+            };
+            // As in `map`.
+            let _section = Section::enter();
+            // SAFETY: (1) the user has given the range up; (2) the space is borrowed exclusively; (3) this CPU is the only one
+            // that could know the page, and forgets it before the frame goes back.
+            unsafe { self.mapper().unmap_with(piece, unmap) }.map_err(|_| SpaceError::BadRange)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// A few pages of `range` from the first one that is mapped, and what comes after them; `None` if none is mapped.
+    fn next_piece(&self, range: VirtRange) -> Option<(VirtRange, Option<VirtRange>)> {
+        let mut first = None;
+        let _found = self.mapper().for_each_leaf(range, |leaf| {
+            first = Some(leaf.at);
+            ControlFlow::Break(())
+        });
+        let start = first?;
+        let bytes = range.end().distance(start);
+        let piece = bytes.min(PIECE * PAGE_SIZE);
+        let after = VirtRange::new(start.wrapping_add(piece), bytes - piece);
+        Some((VirtRange::new(start, piece)?, after))
     }
 
     /// Changes what the user may do with the pages of `range`, all of which are mapped.
@@ -219,11 +257,7 @@ unsafe fn copy_frame(from: PhysAddr, to: PhysAddr) {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
-        let given_up = self.unmap(lower_half());
-        debug_assert!(given_up.is_ok(), "{given_up:?}");
-        // SAFETY: (1) every table of the lower half was made by this space's mapper; (2) no CPU runs on the root: its task
-        // has switched to the kernel's; (3) nobody else has the space.
-        let _tables = unsafe { self.mapper().free_tables(lower_half()) };
+        self.clear();
         frames::give(self.root, 0);
     }
 }

@@ -118,7 +118,8 @@ pub(crate) unsafe fn load() {
 
 fn linear(start: VirtAddr, bytes: usize, frame: PhysAddr, attributes: Attributes) -> Result<(), MapError> {
     let Some(range) = VirtRange::new(start, bytes) else { return Err(MapError::NotCanonical { at: start }) };
-    // SAFETY: (1) only `init` maps here, on the boot CPU, before there is another; (2) the kernel alone is given access.
+    // SAFETY: (1) what is mapped already is refused, and the kernel's own mappings are made by `init`, on the boot CPU, before
+    // there is another; (2) the kernel alone is given access.
     unsafe { kernel().map_linear(range, frame, attributes, GIGANTIC_LEVEL) }
 }
 
@@ -158,6 +159,17 @@ fn map_devices() -> Result<(), MapError> {
     let Some(range) = VirtRange::new(phys_to_virt(PhysAddr::new(DEVICES.0)), DEVICES.1) else { return Ok(()) };
     // SAFETY: as in `linear`. No RAM lies there on a PC.
     unsafe { kernel().map_linear(range, PhysAddr::new(DEVICES.0), uncached, LARGE_LEVEL) }
+}
+
+/// Maps the registers of a device at `at`, uncached, where the direct map would show them if they were memory.
+///
+/// # Errors
+///
+/// Something is mapped there, or there is no memory for tables.
+pub(crate) fn map_device(at: PhysAddr, bytes: usize) -> Result<VirtAddr, MapError> {
+    let uncached = Attributes::kernel(Access::ReadWrite).with_uncached(true);
+    linear(phys_to_virt(at), bytes, at, uncached)?;
+    Ok(phys_to_virt(at))
 }
 
 /// The image where it was linked, in single pages, each part with its own rights; guard pages of its stacks stay unmapped.

@@ -25,14 +25,14 @@ use vmstack::{FaultContext, StackFault, Verdict, VirtAddr};
 
 use crate::arch::frame::TrapFrame;
 use crate::arch::gdt::{self, Ist};
-use crate::arch::{cpu, percpu, trap};
+use crate::arch::{cpu, percpu, provoke, trap};
 use crate::console::Console;
+use crate::mm::heap;
 use crate::process::{self, End, signal};
 use crate::stacks::AREAS;
 use crate::symbols::Code;
 use crate::task::sched;
-use crate::trace::Trace;
-use crate::{hooks, interrupts};
+use crate::{hooks, interrupts, sync, trace};
 
 mod place;
 mod record;
@@ -42,7 +42,7 @@ mod text;
 use place::Place;
 use record::{Aftermath, Fate};
 
-pub(crate) use record::{count, last};
+pub(crate) use record::{count, last, lost};
 pub(crate) use reporter::{print_left, start as start_reporter};
 
 /// A present page: the fault was against its rights.
@@ -69,6 +69,15 @@ pub(crate) fn double_fault(frame: &TrapFrame, address: VirtAddr) -> ! {
     }
 }
 
+/// A fault in the handler of a fault: nobody is ended for it, whatever it was.
+pub(crate) fn fault_in_handler(frame: &TrapFrame, address: VirtAddr) -> ! {
+    provoke::fault_if_asked();
+    match judge(frame, address, Place::Emergency) {
+        Verdict::Kill(fault) | Verdict::Stop(fault) => stop_for(&fault, frame, Place::Emergency),
+        _ => stop("a fault in a fault handler", frame, address),
+    }
+}
+
 /// Asks each area.
 fn judge(frame: &TrapFrame, address: VirtAddr, place: Place) -> Verdict {
     let context = FaultContext::new(percpu::cpu_number(), frame.instruction())
@@ -91,7 +100,9 @@ fn end(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
         }
         Place::Nmi => {
             let number = record::take(fault, frame, place, Fate::Abandoned);
-            reporter::leave(number);
+            // SAFETY: the handler is given up.
+            let locks = unsafe { sync::give_back_emergencies() };
+            reporter::leave(number, &Aftermath { locks, ..Aftermath::NOTHING });
             cpu::write_cr2(VirtAddr::default());
             // SAFETY: (1) the NMI's handler has begun and not ended, says its flag; (2) it holds no lock and has nothing that
             // others know of: `hooks::nmi`; (3) this is a fault handler's stack, or the NMI handler's own.
@@ -106,14 +117,14 @@ fn end(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
 /// # Safety
 ///
 /// (1) The stack that ends at `top` is mapped, and whatever ran on it will not go on; (2) nothing of the current stack is needed.
-unsafe fn leave_for(top: VirtAddr, run: extern "C" fn(usize) -> !, number: usize) -> ! {
+unsafe fn leave_for(top: VirtAddr, run: extern "C" fn(usize) -> !, number: u64) -> ! {
     cpu::write_cr2(VirtAddr::default());
     if gdt::ist_busy(percpu::this_cpu(), Ist::DoubleFault) {
         // SAFETY: this is the #DF handler, which leaves its stack for good in the next line but one, interrupts off until then.
         unsafe { gdt::release_ist(Ist::DoubleFault) };
     }
     // SAFETY: the caller's promises.
-    unsafe { trap::run_on_stack(top, run, number) }
+    unsafe { trap::run_on_stack(top, run, number as usize) }
 }
 
 /// Records the fault and kills the current task for it; the idle task begins anew.
@@ -139,16 +150,20 @@ fn kill(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
 
 /// What is done for every task that was cut short: what it held is given back, and interrupts that it swallowed are served.
 fn clean_up() -> Aftermath {
-    let block = percpu::this_cpu();
-    block.set_preempt_count(0);
+    let task = sched::current();
+    // What the task was doing is over: its sections, and the locks that it held or was taking.
+    percpu::this_cpu().set_preempt_count(0);
+    // SAFETY: the task goes on here, on its empty stack, and nowhere else.
+    let locks = unsafe { sync::give_back_task(&task) };
+    let heap = heap::count_lost(&task);
     // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
     let served = interrupts::serve_undelivered();
-    Aftermath { served, ..Aftermath::default() }
+    Aftermath { served, locks, heap, cut_short: false }
 }
 
 /// The dying task, on the empty stack, with interrupts off.
 extern "C" fn die(number: usize) -> ! {
-    record::print(number, &clean_up());
+    record::print(number as u64, &clean_up());
     // SAFETY: the kernel was left in the middle of a call that holds nothing any more.
     unsafe { cpu::enable_interrupts() };
     process::exit_current(End::Killed(signal::SEGV))
@@ -156,7 +171,7 @@ extern "C" fn die(number: usize) -> ! {
 
 /// A task that overflowed while it was dying: its process ends, and what is not given back by now is lost.
 extern "C" fn die_at_once(number: usize) -> ! {
-    record::print(number, &Aftermath { cut_short: true, ..clean_up() });
+    record::print(number as u64, &Aftermath { cut_short: true, ..clean_up() });
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
     process::leave_current(End::Killed(signal::SEGV))
@@ -164,7 +179,7 @@ extern "C" fn die_at_once(number: usize) -> ! {
 
 /// The idle task, on its empty stack, with interrupts off.
 extern "C" fn idle_anew(number: usize) -> ! {
-    record::print(number, &clean_up());
+    record::print(number as u64, &clean_up());
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
     sched::idle()
@@ -172,8 +187,10 @@ extern "C" fn idle_anew(number: usize) -> ! {
 
 /// The handlers of this CPU's interrupts are given up, on the empty interrupt stack, with interrupts off.
 extern "C" fn abandon_interrupt(number: usize) -> ! {
+    // SAFETY: (1) the handlers are given up: this stack was theirs.
+    let locks = unsafe { sync::give_back_handlers() };
     interrupts::abandon();
-    reporter::leave(number);
+    reporter::leave(number as u64, &Aftermath { locks, ..Aftermath::NOTHING });
     // SAFETY: (1) a handler was running, says `irq_depth`; (2) what it held was given back; (3) the interrupt stack is left.
     unsafe { trap::abandon_interrupt() }
 }
@@ -182,8 +199,8 @@ extern "C" fn abandon_interrupt(number: usize) -> ! {
 fn stop_for(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
     let number = record::take(fault, frame, place, Fate::Stopped);
     hooks::stop_machine();
-    reporter::print_all_but(number);
-    record::print(number, &Aftermath::default());
+    record::print_others(number);
+    record::print(number, &Aftermath::NOTHING);
     let why = place.why_nobody();
     writeln!(Console::take(), "Kernel panic: {why}; the machine stops in order").ok();
     cpu::exit(17)
@@ -196,7 +213,8 @@ pub(crate) fn stop(what: &str, frame: &TrapFrame, address: VirtAddr) -> ! {
     let cpu = percpu::cpu_number();
     writeln!(console, "BUG: {what}, cpu {cpu}, address {address}, at {}", Code(frame.instruction())).ok();
     writeln!(console, "{frame:?}").ok();
-    write!(console, "{}", Trace::of(frame, Place::of_this_cpu().stack())).ok();
+    let calls = trace::of(frame, Place::of_this_cpu().stack());
+    write!(console, "{}", calls.text(&trace::name)).ok();
     writeln!(console, "Kernel panic: {what}; the machine stops in order").ok();
     cpu::exit(17)
 }

@@ -3,7 +3,7 @@
 //! What the CPU was doing says who, never the address: a handler that touches a task's guard is the handler's fault. Read from
 //! this CPU's own words; nothing here takes a lock or can fault (INV-FAULT).
 
-use vmstack::VirtRange;
+use vmstack::{VirtAddr, VirtRange};
 
 use crate::arch::gdt::{self, Ist};
 use crate::arch::percpu;
@@ -52,7 +52,7 @@ impl Place {
     /// Whether nobody can be ended here: there is nobody, the machine cannot do without, or a section was entered that must
     /// not be cut short.
     pub(super) fn is_indispensable(self) -> bool {
-        let vital = percpu::this_cpu().preempt_count() != 0;
+        let vital = percpu::vital() != 0;
         match self {
             Self::Emergency | Self::Boot => true,
             Self::Nmi => false,
@@ -67,14 +67,14 @@ impl Place {
             Self::Emergency => "a fault in the handler of a fault",
             Self::Boot => "a fault before there is a task",
             Self::Task if sched::is_init() => "init overflowed its stack",
-            _ => "a stack ended under a lock that the machine cannot do without",
+            _ => "a stack ended in a section that the machine cannot do without",
         }
     }
 
     /// The stack of whoever was there: mapped, and safe to read. Empty where that is not known.
     pub(super) fn stack(self) -> VirtRange {
         let block = percpu::this_cpu();
-        let ending = |top: vmstack::VirtAddr, bytes: usize| VirtRange::new(top.wrapping_sub(bytes), bytes);
+        let ending = |top: VirtAddr, bytes: usize| VirtRange::new(top.wrapping_sub(bytes), bytes);
         let range = match self {
             Self::Interrupt => ending(block.irq_stack_top(), INTERRUPT_STACK),
             Self::Nmi => ending(gdt::ist_top(block, Ist::Nmi), NMI_STACK),
@@ -85,6 +85,11 @@ impl Place {
             Self::Emergency | Self::Boot => None,
         };
         range.unwrap_or(VirtRange::EMPTY)
+    }
+
+    /// Where the frames go on of what a handler interrupted: the frame pointer, and the stack that it is on.
+    pub(super) fn interrupted(self) -> Option<(VirtAddr, VirtRange)> {
+        (self == Self::Interrupt).then(|| (percpu::this_cpu().interrupted_link(), Self::Task.stack()))
     }
 
     /// The word for reports.

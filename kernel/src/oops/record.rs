@@ -1,20 +1,21 @@
 //! What is remembered of a fault: taken in the fault path, printed after, kept in a ring for whoever reads it later.
 
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use vmstack::{Finding, StackFault, VirtAddr};
+use vmstack::{Finding, PrintState, Ring, StackFault, Trace, VirtAddr};
 
 use super::place::Place;
 use super::text;
 use crate::arch::frame::TrapFrame;
 use crate::arch::layout::Image;
 use crate::arch::percpu;
+use crate::mm::heap::Amount;
+use crate::sync::GivenBack;
 use crate::task::sched;
-use crate::trace::Trace;
+use crate::trace;
 
 /// How many records there are: more than CPUs that can be in the middle of one.
-pub(super) const RECORDS: usize = 128;
+const RECORDS: usize = 128;
 
 /// What came of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,65 +89,71 @@ pub(crate) struct Oops {
     pub(crate) task: usize,
     pub(super) preempt_count: u32,
     pub(super) irq_depth: u32,
-    pub(super) number: usize,
+    pub(super) number: u64,
 }
 
 /// What was done for the victim, and what could not be done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Aftermath {
     /// Interrupts that were being delivered when the stack ended, and that were served after.
     pub(super) served: usize,
+    /// Locks that were given back.
+    pub(super) locks: GivenBack,
+    /// What its frames may have owned of the heap.
+    pub(super) heap: Amount,
     /// It was dying already, and did not give back what it had.
     pub(super) cut_short: bool,
 }
 
-struct Ring([UnsafeCell<Option<Oops>>; RECORDS]);
+impl Aftermath {
+    /// Nothing was done.
+    pub(super) const NOTHING: Self =
+        Self { served: 0, locks: GivenBack::new(), heap: Amount { bytes: 0, objects: 0 }, cut_short: false };
+}
 
-// SAFETY: a record belongs to the CPU that took its number, which prints it before it turns interrupts on or does anything else,
-// or leaves it to the reporter; numbers are handed out once, and a lap of the ring is longer than the number of CPUs.
-unsafe impl Sync for Ring {}
-
-static RING: Ring = Ring([const { UnsafeCell::new(None) }; RECORDS]);
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
+static RING: Ring<Oops, RECORDS> = Ring::new();
 
 /// Notes everything about the fault, without a lock, and gives the record's number.
-pub(super) fn take(fault: &StackFault, frame: &TrapFrame, place: Place, fate: Fate) -> usize {
-    let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+pub(super) fn take(fault: &StackFault, frame: &TrapFrame, place: Place, fate: Fate) -> u64 {
+    let record = match RING.begin() {
+        Ok(record) => record,
+        // Nobody can print it, but its fate is what matters. It is counted as lost.
+        Err(full) => return full.number,
+    };
     let block = percpu::this_cpu();
     let oops = Oops {
         fault: *fault,
         frame: *frame,
         code: CodeBytes::around(frame.instruction()),
         // Of the stack of whoever was there, which is mapped: what the fault was about may not be.
-        trace: Trace::of(frame, place.stack()),
+        trace: trace::across(frame, place.stack(), place.interrupted()),
         place,
         fate,
         task: sched::current_if_any().map_or(0, |task| task.id()),
         preempt_count: block.preempt_count(),
         irq_depth: block.irq_depth(),
-        number: number + 1,
+        number: record.number(),
     };
-    // SAFETY: the number is this CPU's alone (see `Ring`).
-    unsafe { *RING.0[number % RECORDS].get() = Some(oops) };
-    number
+    record.publish(oops)
 }
 
-/// Record `number`, or a later one in its place.
-fn recorded(number: usize) -> Option<&'static Oops> {
-    // SAFETY: the record was written by this CPU or by this task, and is not written again while it is printed (see `Ring`).
-    unsafe { (*RING.0[number % RECORDS].get()).as_ref() }
-}
-
-/// The number of the record at `index` of the ring.
-pub(super) fn number_at(index: usize) -> usize {
-    recorded(index).map_or(0, |oops| oops.number)
-}
-
-/// Prints record `number`, and what was done about it.
-pub(super) fn print(number: usize, aftermath: &Aftermath) {
-    if let Some(oops) = recorded(number) {
-        text::print(oops, aftermath, in_full());
+/// Prints record `number`, and what was done about it, unless it was printed before.
+pub(super) fn print(number: u64, aftermath: &Aftermath) {
+    if let Some(claim) = RING.claim(number) {
+        text::print(&claim, aftermath, in_full());
     }
+}
+
+/// Prints the records that nobody has printed, but for record `number`. Returns how many.
+pub(super) fn print_others(number: u64) -> usize {
+    let mut printed = 0;
+    for oops in core::iter::successors(RING.next_after(0), |record| RING.next_after(record.number)) {
+        if oops.number != number && oops.state == PrintState::Unprinted {
+            print(oops.number, &Aftermath::NOTHING);
+            printed += 1;
+        }
+    }
+    printed
 }
 
 /// How many reports a second are printed in full. The others are a few lines: a storm of faults must not keep the machine from
@@ -166,12 +173,17 @@ fn in_full() -> bool {
 
 /// How many faults were recorded.
 pub(crate) fn count() -> usize {
-    TAKEN.load(Ordering::Relaxed)
+    RING.begun() as usize
+}
+
+/// How many records were overwritten before anybody had printed them.
+pub(crate) fn lost() -> usize {
+    RING.lost() as usize
 }
 
 /// The last record, for a script that is the only one to provoke something.
 pub(crate) fn last() -> Option<Oops> {
-    recorded(count().checked_sub(1)?).copied()
+    RING.next_after(RING.begun().checked_sub(1)?).map(|record| record.value)
 }
 
 /// The word for a finding in facts.

@@ -3,17 +3,64 @@
 //! A handler that was abandoned leaves its report here, for it may have interrupted whoever holds the console. The reporter looks
 //! a few times a second; a script or the end of a run may ask for everything at once.
 
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::record::{self, Aftermath, RECORDS};
+use super::record::{self, Aftermath};
 use crate::println;
 use crate::task::{self, sched};
 
 /// How often the reporter looks, in ticks.
 const EVERY: u64 = 5;
+/// How many reports can wait: as many as there are CPUs, and some more.
+const PLACES: usize = 96;
 
-/// A bit for each record of the ring that waits to be printed.
-static LEFT: [AtomicU64; RECORDS / 64] = [const { AtomicU64::new(0) }; RECORDS / 64];
+/// A report that waits to be printed.
+struct Left {
+    /// Its number; zero for a place that is free, [`BEING_FILLED`] for one that is not yet to be read.
+    number: AtomicU64,
+    aftermath: UnsafeCell<Aftermath>,
+}
+
+const BEING_FILLED: u64 = u64::MAX;
+
+// SAFETY: the aftermath is written by whoever has made the number `BEING_FILLED`, and read by whoever has taken the number: one at
+// a time, see `leave` and `print_left`.
+unsafe impl Sync for Left {}
+
+static LEFT: [Left; PLACES] = [const { Left::new() }; PLACES];
+
+impl Left {
+    const fn new() -> Self {
+        Self { number: AtomicU64::new(0), aftermath: UnsafeCell::new(Aftermath::NOTHING) }
+    }
+
+    fn fill(&self, number: u64, aftermath: &Aftermath) -> bool {
+        // Acquire: pairs with the Release of the last reader.
+        if self.number.compare_exchange(0, BEING_FILLED, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        // SAFETY: the place is this CPU's alone until the number is there.
+        unsafe { *self.aftermath.get() = *aftermath };
+        // Release: pairs with the Acquire in `empty`.
+        self.number.store(number, Ordering::Release);
+        true
+    }
+
+    fn empty(&self, number: u64) -> Option<Aftermath> {
+        // Acquire: see `fill`. Taking the number is taking the right to print.
+        self.number.compare_exchange(number, BEING_FILLED, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // SAFETY: the place is this CPU's alone until it is free.
+        let aftermath = unsafe { *self.aftermath.get() };
+        self.number.store(0, Ordering::Release);
+        Some(aftermath)
+    }
+
+    fn waiting(&self) -> Option<u64> {
+        let number = self.number.load(Ordering::Relaxed);
+        (number != 0 && number != BEING_FILLED).then_some(number)
+    }
+}
 
 /// Starts the reporter.
 pub(crate) fn start() {
@@ -30,33 +77,19 @@ extern "C" fn report(_: usize) -> ! {
     }
 }
 
-/// Leaves report `number` to the reporter. Any context.
-pub(super) fn leave(number: usize) {
-    let index = number % RECORDS;
-    // Release: pairs with the Acquire in `print_left`: the record is whole.
-    LEFT[index / 64].fetch_or(1 << (index % 64), Ordering::Release);
+/// Leaves report `number` to the reporter, with what was done about it. Any context. Where there is no place the report stays in
+/// the ring.
+pub(super) fn leave(number: u64, aftermath: &Aftermath) {
+    LEFT.iter().any(|place| place.fill(number, aftermath));
 }
 
-/// Prints what was left, each once.
+/// Prints what was left, in order, each once.
 pub(crate) fn print_left() {
-    print_all_but(usize::MAX);
-}
-
-/// Prints what was left but for report `number`.
-pub(super) fn print_all_but(number: usize) {
-    let mut numbers = [0_usize; RECORDS];
-    let mut count = 0;
-    for (word, left) in LEFT.iter().enumerate() {
-        // Acquire: see `leave`. Taking the bits is taking the right to print.
-        let bits = left.swap(0, Ordering::Acquire);
-        for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {
-            numbers[count] = word * 64 + bit;
-            count += 1;
+    while let Some((number, place)) =
+        LEFT.iter().filter_map(|place| Some((place.waiting()?, place))).min_by_key(|(number, _)| *number)
+    {
+        if let Some(aftermath) = place.empty(number) {
+            record::print(number, &aftermath);
         }
-    }
-    let left = &mut numbers[..count];
-    left.sort_unstable_by_key(|&index| record::number_at(index));
-    for index in left.iter().filter(|&&index| index != number % RECORDS) {
-        record::print(*index, &Aftermath::default());
     }
 }

@@ -14,8 +14,10 @@ use core::fmt::{self, Write};
 
 use super::record::{Aftermath, Fate, Oops, finding_word};
 use crate::console::Console;
+use crate::mm::heap::Amount;
 use crate::stacks::TASKS;
 use crate::symbols::Code;
+use crate::trace;
 
 /// Prints a report, whole, with its facts; or, not in full, the lines that say what happened to whom.
 pub(super) fn print(oops: &Oops, aftermath: &Aftermath, in_full: bool) {
@@ -34,7 +36,7 @@ impl Oops {
         }
         writeln!(f, "{:?}", self.frame)?;
         self.write_code(f)?;
-        write!(f, "{}", self.trace)
+        write!(f, "{}", self.trace.text(&trace::name))
     }
 
     /// What the CPU was in the middle of.
@@ -69,6 +71,13 @@ impl Oops {
         }
         if aftermath.served != 0 {
             write!(f, "; {} interrupts that were being delivered were served", aftermath.served)?;
+        }
+        if !aftermath.locks.is_empty() {
+            write!(f, "; {}", aftermath.locks)?;
+        }
+        if aftermath.heap.objects != 0 {
+            let Amount { bytes, objects } = aftermath.heap;
+            write!(f, "; its frames may have owned {bytes} bytes of the heap in {objects} objects: lost")?;
         }
         if aftermath.cut_short {
             write!(f, "; it was dying already: what it had not given back is lost")?;

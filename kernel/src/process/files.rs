@@ -2,10 +2,11 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::archive::Entry;
 use crate::arch::serial::{self, Port};
+use crate::mm::heap;
+use crate::sync::{AnyLock, Mutex};
 use crate::syscall::Errno;
 use crate::task::sched;
 
@@ -19,6 +20,9 @@ pub(crate) const TASK_STACKS: &[u8] = b"/sys/kernel/debug/vmstack/tasks";
 
 /// Where a program that works beside a crash counts what it does. A write fails once it is to stop.
 pub(crate) const WORK: &[u8] = b"/sys/kernel/debug/provoke-crash/work";
+
+/// Where a program has nested brackets evaluated, by a call that recurses as deep as they are nested.
+pub(crate) const NEST: &[u8] = b"/sys/kernel/debug/provoke-crash/nest";
 
 /// An open file.
 #[derive(Clone, Debug)]
@@ -35,6 +39,8 @@ pub(crate) enum File {
     Provoke,
     /// Each write counts as a piece of work.
     Work,
+    /// Evaluates what is written.
+    Nest,
 }
 
 impl File {
@@ -48,7 +54,7 @@ impl File {
         match self {
             Self::Data { data, at } => Some((data.get(*at..).unwrap_or(&[]), at)),
             Self::Text { text, at } => Some((text.get(*at..).unwrap_or(&[]), at)),
-            Self::Console | Self::Null | Self::Provoke | Self::Work => None,
+            Self::Console | Self::Null | Self::Provoke | Self::Work | Self::Nest => None,
         }
     }
 
@@ -70,8 +76,19 @@ const ESCAPED: u8 = 0x40;
 /// How often the port is looked at before the next byte is taken to be late.
 const LOOKS: usize = 2000;
 
-/// Nothing more comes: every read ends at once.
-static INPUT_ENDED: AtomicBool = AtomicBool::new(false);
+/// The console's input, for one reader at a time.
+#[derive(Debug)]
+struct Input {
+    /// Nothing more comes: every read ends at once.
+    ended: bool,
+}
+
+static INPUT: Mutex<Input> = Mutex::new("console-input", Input { ended: false });
+
+/// The lock of the console's input.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &INPUT
+}
 
 /// The next byte of the port, if it comes soon.
 fn soon() -> Option<u8> {
@@ -90,12 +107,14 @@ fn wait_for_byte() -> u8 {
 
 /// Waits for at least one byte, and takes what there is. Nothing is the end of the input, and stays so.
 pub(crate) fn read_console(bytes: &mut [u8]) -> usize {
+    // Also after a reader was killed: what is behind the lock is one bit.
+    let mut input = INPUT.lock_anyway();
     let mut count = 0;
-    while count < bytes.len() && !INPUT_ENDED.load(Ordering::Relaxed) {
+    while count < bytes.len() && !input.ended {
         let next = if count == 0 { Some(wait_for_byte()) } else { soon() };
         match next {
             None => break,
-            Some(END_OF_TRANSMISSION) => INPUT_ENDED.store(true, Ordering::Relaxed),
+            Some(END_OF_TRANSMISSION) => input.ended = true,
             Some(byte) => {
                 bytes[count] = if byte == ESCAPE { wait_for_byte() ^ ESCAPED } else { byte };
                 count += 1;
@@ -118,7 +137,17 @@ impl Files {
         Self([File::Console, File::Console, File::Console].map(Some).into())
     }
 
-    pub(crate) fn get(&mut self, descriptor: usize) -> Result<&mut File, Errno> {
+    /// No files, in place of a table that was cut in the middle of a change: it is counted as lost, and what is open with it.
+    pub(super) fn left_behind(&self) -> Self {
+        heap::count_left(self.0.capacity() * size_of::<Option<File>>());
+        Self::default()
+    }
+
+    pub(crate) fn get(&self, descriptor: usize) -> Result<&File, Errno> {
+        self.0.get(descriptor).and_then(Option::as_ref).ok_or(Errno::BADF)
+    }
+
+    pub(crate) fn get_mut(&mut self, descriptor: usize) -> Result<&mut File, Errno> {
         self.0.get_mut(descriptor).and_then(Option::as_mut).ok_or(Errno::BADF)
     }
 

@@ -79,7 +79,7 @@ fn spawn(process: &Arc<Process>, fpu: FpuState, frame: &TrapFrame, forked: bool)
         task.set_fs_base(features::user_fs_base());
         task.set_gs_base(features::user_gs_base());
     }
-    sched::wake(&Arc::new(task));
+    sched::start(&Arc::new(task));
     Ok(())
 }
 

@@ -6,15 +6,16 @@
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr};
 
+use crate::mm::heap;
 use crate::mm::space::AddressSpace;
 use crate::mm::tables;
-use crate::sync::{SpinGuard, SpinLock, TaskGuard, TaskLock};
+use crate::sync::{AnyLock, Mutex, MutexGuard, ReadGuard, RwLock, Section, SpinGuard, SpinLock, WriteGuard};
 use crate::task::sched::CurrentTask;
-use crate::task::wait::WaitQueue;
+use crate::task::wait::Event;
 use crate::task::{names, sched};
 
 pub(crate) mod archive;
@@ -56,6 +57,35 @@ impl End {
     }
 }
 
+/// The end of a process, as one word: there is no instruction at which it is half told, and it is told once.
+#[derive(Debug)]
+struct AtomicEnd(AtomicU32);
+
+impl AtomicEnd {
+    const ALIVE: Self = Self(AtomicU32::new(0));
+    const EXITED: u32 = 1 << 8;
+    const KILLED: u32 = 2 << 8;
+
+    /// Sets the end, unless there is one.
+    fn set(&self, end: End) {
+        let word = match end {
+            End::Exited(status) => Self::EXITED | u32::from(status),
+            End::Killed(signal) => Self::KILLED | u32::from(signal),
+        };
+        // SeqCst: before the announcement, as `Event` wants it.
+        let _earlier = self.0.compare_exchange(0, word, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    fn get(&self) -> Option<End> {
+        let word = self.0.load(Ordering::SeqCst);
+        match word & !0xff {
+            Self::EXITED => Some(End::Exited(word as u8)),
+            Self::KILLED => Some(End::Killed(word as u8)),
+            _ => None,
+        }
+    }
+}
+
 /// Where a process's heap begins and ends, and where the next mapping goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
@@ -75,14 +105,14 @@ pub(crate) struct Memory {
 #[derive(Debug)]
 pub(crate) struct Process {
     id: usize,
-    parent: SpinLock<Weak<Process>>,
+    parent: Weak<Process>,
     children: SpinLock<Vec<Arc<Process>>>,
-    memory: TaskLock<Option<Memory>>,
+    memory: Mutex<Option<Memory>>,
     /// The root of the page tables: the kernel's own once the memory is gone.
     root: AtomicU64,
-    files: SpinLock<Files>,
-    end: SpinLock<Option<End>>,
-    child_ended: WaitQueue,
+    files: RwLock<Files>,
+    end: AtomicEnd,
+    child_ended: Event,
     /// What it says that it has done, for the crash tests.
     pub(crate) work: AtomicUsize,
 }
@@ -103,13 +133,13 @@ impl Process {
         let root = AtomicU64::new(memory.space.root().get());
         Some(Arc::new(Self {
             id,
-            parent: SpinLock::new(parent),
-            children: SpinLock::new(Vec::new()),
-            memory: TaskLock::new(Some(memory)),
+            parent,
+            children: SpinLock::new("process-children", Vec::new()),
+            memory: Mutex::new("process-memory", Some(memory)),
             root,
-            files: SpinLock::new(files),
-            end: SpinLock::new(None),
-            child_ended: WaitQueue::new(),
+            files: RwLock::new("process-files", files),
+            end: AtomicEnd::ALIVE,
+            child_ended: Event::new(),
             work: AtomicUsize::new(0),
         }))
     }
@@ -119,7 +149,7 @@ impl Process {
     }
 
     pub(crate) fn parent_id(&self) -> usize {
-        self.parent.lock().upgrade().map_or(0, |parent| parent.id)
+        self.parent.upgrade().map_or(0, |parent| parent.id)
     }
 
     pub(crate) fn page_tables(&self) -> PhysAddr {
@@ -127,17 +157,46 @@ impl Process {
     }
 
     /// The process's memory, while it has any.
-    pub(crate) fn memory(&self) -> TaskGuard<'_, Option<Memory>> {
-        self.memory.lock()
+    ///
+    /// Also after a task was killed with it: each entry of the page tables changes by one store, so they can be walked at
+    /// any instruction, and the layout is three words that are good in any mixture.
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Option<Memory>> {
+        self.memory.lock_anyway()
     }
 
-    pub(crate) fn files(&self) -> SpinGuard<'_, Files> {
-        self.files.lock()
+    /// The files, for reading.
+    pub(crate) fn files(&self) -> ReadGuard<'_, Files> {
+        match self.files.read() {
+            Ok(files) => files,
+            Err(poisoned) => {
+                drop(poisoned.into_inner());
+                drop(self.files_mut());
+                self.files()
+            }
+        }
+    }
+
+    /// The files, for change. None is open if a task was killed while it changed them.
+    pub(crate) fn files_mut(&self) -> WriteGuard<'_, Files> {
+        self.files.write_or_reset(Files::left_behind)
+    }
+
+    /// The children. None are known if a task was killed while it changed the list: it may be cut in the middle of growing.
+    fn children(&self) -> SpinGuard<'_, Vec<Arc<Self>>> {
+        self.children.lock_or_reset(|cut| {
+            heap::count_left(cut.capacity() * size_of::<Arc<Self>>());
+            Vec::new()
+        })
+    }
+
+    /// The process's locks: children, memory, files.
+    pub(crate) fn locks(&self) -> [&dyn AnyLock; 3] {
+        [&self.children, &self.memory, &self.files]
     }
 
     /// Replaces the memory of the current process by `memory`, and returns what it had.
     pub(crate) fn replace_memory(&self, memory: Memory) -> Option<Memory> {
-        let mut current = self.memory.lock();
+        let mut current = self.memory();
         self.root.store(memory.space.root().get(), Ordering::Relaxed);
         // SAFETY: the new space has the kernel's half.
         unsafe { crate::arch::cpu::write_cr3(memory.space.root()) };
@@ -145,17 +204,17 @@ impl Process {
     }
 
     pub(crate) fn adopt(&self, child: Arc<Self>) {
-        self.children.lock().push(child);
+        self.children().push(child);
     }
 
     /// Whether process `id` is this one or a child of it that has not ended.
     pub(crate) fn sees_alive(&self, id: usize) -> bool {
-        id == self.id || self.children.lock().iter().any(|child| child.id == id && child.end.lock().is_none())
+        id == self.id || self.children().iter().any(|child| child.id == id && child.end().is_none())
     }
 
     /// How the process ended, if it has.
     pub(crate) fn end(&self) -> Option<End> {
-        *self.end.lock()
+        self.end.get()
     }
 
     /// Waits until this process has ended.
@@ -165,7 +224,7 @@ impl Process {
 
     /// A child that has ended and that `wanted` accepts: taken off the list. `Err` if there is no such child, dead or alive.
     fn take_ended(&self, wanted: impl Fn(usize) -> bool) -> Result<Option<(usize, End)>, NoChild> {
-        let mut children = self.children.lock();
+        let mut children = self.children();
         if !children.iter().any(|child| wanted(child.id)) {
             return Err(NoChild);
         }
@@ -189,33 +248,45 @@ impl Process {
 
     /// Undoes the making of this process, whose task could not be had.
     pub(crate) fn abandon(&self, parent: &Self) {
-        parent.children.lock().retain(|child| child.id != self.id);
-        drop(self.memory.lock().take());
+        parent.children().retain(|child| child.id != self.id);
+        self.give_up_memory();
     }
 
     /// Ends the process: gives back all that it owns, and tells its parent. The current task is its task.
+    ///
+    /// A task that is killed in here does it again, on the empty stack: each step may be done twice, and the end that is told is
+    /// the first.
     pub(crate) fn finish(&self, end: End) {
         // First the word that a switch back to this task loads, then the register: a preemption in between does no harm.
         self.root.store(tables::kernel_root().get(), Ordering::Relaxed);
         // SAFETY: the kernel's own tables have everything that the kernel uses.
         unsafe { tables::load() };
-        // SAFETY: the process's one task is this one, and it is past using its memory.
-        let memory = unsafe { self.memory.lock_of_the_dead() }.take();
-        let files = core::mem::take(&mut *self.files.lock());
-        let orphans = core::mem::take(&mut *self.children.lock());
-        drop((memory, files, orphans));
+        self.give_up_memory();
+        let files = core::mem::take(&mut *self.files_mut());
+        let orphans = core::mem::take(&mut *self.children());
+        drop((files, orphans));
         self.announce(end);
     }
 
     /// Tells whoever waits that the process has ended.
     fn announce(&self, end: End) {
-        // The task may have been killed while it waited there.
-        self.child_ended.leave();
-        *self.end.lock() = Some(end);
-        match self.parent.lock().upgrade() {
-            Some(parent) => parent.child_ended.wake_all(),
-            None => self.child_ended.wake_all(),
+        self.end.set(end);
+        match self.parent.upgrade() {
+            Some(parent) => parent.child_ended.announce(),
+            None => self.child_ended.announce(),
         }
+    }
+
+    /// Gives back the process's memory, which no CPU runs on. What is given back is out of the tables first, so that doing it a
+    /// second time goes on where the first was cut.
+    fn give_up_memory(&self) {
+        let mut memory = self.memory();
+        if let Some(memory) = memory.as_mut() {
+            memory.space.clear();
+        }
+        // What is left is the root: it goes at once, or not at all.
+        let _section = Section::enter();
+        drop(memory.take());
     }
 }
 

@@ -2,9 +2,11 @@
 
 use alloc::sync::Arc;
 
+use vmstack::VirtAddr;
+
 use super::{Errno, user};
 use crate::console::Console;
-use crate::process::files::{PROVOKE, TASK_STACKS, WORK, read_console};
+use crate::process::files::{NEST, PROVOKE, TASK_STACKS, WORK, read_console};
 use crate::process::{self, File, Process};
 use crate::story;
 use crate::{boot, crash};
@@ -31,7 +33,7 @@ pub(super) fn read(descriptor: usize, buffer: usize, count: usize) -> Result<usi
             user::write(buffer, &bytes[..length]).map(|()| length)
         }
         File::Null => Ok(0),
-        File::Provoke | File::Work => Err(Errno::INVAL),
+        File::Provoke | File::Work | File::Nest => Err(Errno::INVAL),
         File::Data { .. } | File::Text { .. } => read_memory(&process, descriptor, buffer, count),
     }
 }
@@ -43,7 +45,7 @@ fn read_memory(process: &Process, descriptor: usize, buffer: usize, count: usize
     let length = rest.len().min(count);
     user::write(buffer, &rest[..length])?;
     *at += length;
-    *process.files().get(descriptor)? = file;
+    *process.files_mut().get_mut(descriptor)? = file;
     Ok(length)
 }
 
@@ -75,23 +77,28 @@ fn write_file(file: &File, buffer: usize, count: usize) -> Result<usize, Errno> 
         File::Null => Ok(count),
         File::Data { .. } | File::Text { .. } => Err(Errno::BADF),
         File::Work => crash::note_work().then_some(count).ok_or(Errno::AGAIN),
-        File::Provoke => {
+        File::Provoke | File::Nest => {
             // On the stack: what a crash leaves there is not missed.
-            let mut name = [0; PIECE];
-            let name = name.get_mut(..count).ok_or(Errno::INVAL)?;
-            user::read(buffer, name)?;
-            crash::provoke(name).map(|()| count)
+            let mut text = [0; PIECE];
+            let text = text.get_mut(..count).ok_or(Errno::INVAL)?;
+            user::read(buffer, text)?;
+            let act = if matches!(file, File::Nest) { crash::evaluate } else { crash::provoke };
+            act(text).map(|()| count)
         }
     }
 }
 
 /// Writes to the console, piece by piece, whole as seen by other CPUs.
 fn write_console(buffer: usize, count: usize) -> Result<usize, Errno> {
+    let process = process::current().ok_or(Errno::FAULT)?;
+    // Before the console: who holds that does not wait.
+    let memory = process.memory();
+    let space = &memory.as_ref().ok_or(Errno::FAULT)?.space;
     let console = Console::take();
     for start in (0..count).step_by(PIECE) {
         let mut bytes = [0; PIECE];
         let piece = &mut bytes[..PIECE.min(count - start)];
-        user::read(buffer.checked_add(start).ok_or(Errno::FAULT)?, piece)?;
+        space.read(VirtAddr::new(buffer.checked_add(start).ok_or(Errno::FAULT)?), piece)?;
         console.program_output(piece);
     }
     Ok(count)
@@ -104,6 +111,7 @@ pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {
         b"/dev/console" | b"/dev/tty" => File::Console,
         PROVOKE => File::Provoke,
         WORK => File::Work,
+        NEST => File::Nest,
         TASK_STACKS => File::Text { text: Arc::new(story::slots()?), at: 0 },
         path => {
             let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
@@ -113,11 +121,11 @@ pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {
             File::of(entry)
         }
     };
-    process::current().ok_or(Errno::BADF)?.files().open(file)
+    process::current().ok_or(Errno::BADF)?.files_mut().open(file)
 }
 
 pub(super) fn close(descriptor: usize) -> Result<usize, Errno> {
-    process::current().ok_or(Errno::BADF)?.files().close(descriptor).map(|()| 0)
+    process::current().ok_or(Errno::BADF)?.files_mut().close(descriptor).map(|()| 0)
 }
 
 pub(super) fn fstat(descriptor: usize, buffer: usize) -> Result<usize, Errno> {

@@ -16,9 +16,11 @@ use vmstack_arch::Context;
 
 use crate::arch::cpu::InterruptsOff;
 use crate::control::DirectStack;
+use crate::mm::heap::Account;
 use crate::mm::tables;
 use crate::process::Process;
 use crate::stacks::{self, Stack};
+use crate::sync::HeldLocks;
 
 mod fpu;
 pub(crate) mod names;
@@ -77,10 +79,14 @@ impl TaskStack {
 pub(crate) enum State {
     /// On a CPU.
     Running,
-    /// On the run queue.
+    /// Not started yet.
+    New,
+    /// Ready to run.
     Queued,
-    /// Waiting to be woken.
-    Blocked,
+    /// Waiting for a tick.
+    Sleeping,
+    /// Waiting in the parking lot.
+    Parked,
     /// Never to run again.
     Dead,
 }
@@ -89,10 +95,10 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Scheduling {
     pub(crate) state: State,
-    /// It was woken before it blocked: the next block returns at once.
-    pub(crate) woken: bool,
-    /// When the timer wakes it, in ticks; zero: not.
+    /// When the timer wakes it, in ticks, while it sleeps.
     pub(crate) wake_at: u64,
+    /// What it is parked on, while it is.
+    pub(crate) parked_on: usize,
 }
 
 /// A task.
@@ -111,6 +117,10 @@ pub(crate) struct Task {
     idle: bool,
     /// How often a fault killed it: once is enough, but it may overflow again on its way out.
     deaths: AtomicUsize,
+    /// The locks that it holds, and the one that it takes.
+    held: HeldLocks,
+    /// What it has of the heap since it entered the kernel.
+    heap: Account,
 }
 
 // SAFETY: the cells are used by the task itself while it runs and by the scheduler, under the run queue's lock, while it does
@@ -142,7 +152,6 @@ pub(crate) struct NewTask {
 impl Task {
     /// A task that has not run yet.
     pub(crate) fn new(new: NewTask) -> Self {
-        sched::admit();
         let top = new.stack.top().wrapping_sub(new.below);
         // SAFETY: the stack is new and owned here, `below` is a multiple of 16 and leaves room for the context.
         let context = unsafe { Context::new(top, new.entry, new.argument) };
@@ -162,7 +171,7 @@ impl Task {
         context: Context,
         idle: bool,
     ) -> Self {
-        let state = if idle { State::Running } else { State::Blocked };
+        let state = if idle { State::Running } else { State::New };
         Self {
             id,
             process,
@@ -171,9 +180,11 @@ impl Task {
             fpu: UnsafeCell::new(fpu),
             fs_base: AtomicUsize::new(0),
             gs_base: AtomicUsize::new(0),
-            scheduling: UnsafeCell::new(Scheduling { state, woken: false, wake_at: 0 }),
+            scheduling: UnsafeCell::new(Scheduling { state, wake_at: 0, parked_on: 0 }),
             idle,
             deaths: AtomicUsize::new(0),
+            held: HeldLocks::new(),
+            heap: Account::new(),
         }
     }
 
@@ -187,6 +198,16 @@ impl Task {
 
     pub(crate) const fn process(&self) -> Option<&Arc<Process>> {
         self.process.as_ref()
+    }
+
+    /// The locks that the task holds.
+    pub(crate) const fn held(&self) -> &HeldLocks {
+        &self.held
+    }
+
+    /// What the task allocated and did not free since it entered the kernel.
+    pub(crate) const fn heap(&self) -> &Account {
+        &self.heap
     }
 
     /// The root of the page tables that the task runs on.
@@ -296,6 +317,6 @@ pub(crate) fn spawn_on(
     let fpu = FpuState::none();
     names::set(id, name);
     let task = Arc::new(Task::new(NewTask { id, process: None, stack, fpu, entry, argument, below: 0 }));
-    sched::wake(&task);
+    sched::start(&task);
     task
 }

@@ -4,6 +4,10 @@
 //! queue while another CPU still stands on its stack, and a wake that comes between a task's decision to block and its switch
 //! is not lost.
 //!
+//! Who waits is on one of the queues here, by its struct: nothing of a waiting task's stack is known to anybody (INV-PRIVATE). The
+//! *parking lot* is the queue for everything that has no time: a task parks on a key, an address that it agrees on with whoever
+//! wakes it, after a last look under the run queue's lock. Locks, processes and events need no queues of their own.
+//!
 //! ```text
 //!   A: lock ── state ── switch ──────────────────────> B: unlock, reap the dead stack, go on
 //!                        (A's registers are on A's stack)
@@ -26,16 +30,15 @@ use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{features, gdt};
 use crate::control;
 use crate::crash;
-use crate::stacks::TASKS;
-use crate::sync::{Section, SpinGuard, SpinLock};
+use crate::stacks;
+use crate::sync::{AnyLock, Section, VitalGuard, VitalLock};
 
 /// Timer interrupts a second.
 pub(crate) const TICKS_PER_SECOND: u64 = 100;
 /// Ticks that a task may run before another gets its turn.
 const SLICE: u64 = 2;
 
-static QUEUE: SpinLock<RunQueue> =
-    SpinLock::new(RunQueue { ready: VecDeque::new(), sleepers: VecDeque::new(), tasks: 0 });
+static QUEUE: VitalLock<RunQueue> = VitalLock::new("run-queue", RunQueue::new());
 static TICKS: AtomicU64 = AtomicU64::new(0);
 /// The task that each CPU switched away from, until the next one has let go of it.
 static PREVIOUS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
@@ -45,8 +48,40 @@ static IDLE: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS]
 struct RunQueue {
     ready: VecDeque<Arc<Task>>,
     sleepers: VecDeque<Arc<Task>>,
-    /// Tasks that are not dead, idle ones apart. The queues have room for all of them, so waking one never allocates.
+    parked: VecDeque<Arc<Task>>,
+    /// Tasks that were started and are not dead, idle ones apart. Each queue has room for all of them, so that only starting
+    /// one allocates.
     tasks: usize,
+}
+
+impl RunQueue {
+    const fn new() -> Self {
+        Self { ready: VecDeque::new(), sleepers: VecDeque::new(), parked: VecDeque::new(), tasks: 0 }
+    }
+
+    /// Counts one more task, and makes room for it.
+    fn admit(&mut self) {
+        self.tasks += 1;
+        let tasks = self.tasks;
+        for queue in [&mut self.ready, &mut self.sleepers, &mut self.parked] {
+            queue.reserve(tasks.saturating_sub(queue.len()));
+        }
+    }
+
+    /// Takes `task` off its CPU's hands, into the queue that its state names.
+    fn place(&mut self, state: State, task: Arc<Task>) {
+        match state {
+            State::Queued => self.ready.push_back(task),
+            State::Sleeping => self.sleepers.push_back(task),
+            State::Parked => self.parked.push_back(task),
+            State::New | State::Running | State::Dead => {}
+        }
+    }
+}
+
+/// The run queue's lock.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &QUEUE
 }
 
 /// The task that runs this code.
@@ -75,7 +110,7 @@ pub(crate) fn current() -> CurrentTask {
 }
 
 /// The task that runs this code, with a count of its own.
-pub(super) fn current_counted() -> Arc<Task> {
+fn current_counted() -> Arc<Task> {
     let task = current_pointer();
     // SAFETY: (1) `current` is a pointer from `Arc::into_raw`, of which the CPU holds one count while the task runs, and it is the
     // caller's own; (2) the count is raised before an `Arc` is made of it.
@@ -117,63 +152,67 @@ pub(crate) fn start_idle(stack: TaskStack) {
     IDLE[block.cpu().index()].store(task.expose_provenance(), Ordering::Relaxed);
 }
 
-/// Makes room for one more task in the queues, and queues it for the first time.
-pub(crate) fn wake(task: &Arc<Task>) {
+/// Queues `task`, which is new, for the first time. From here on it is counted.
+pub(crate) fn start(task: &Arc<Task>) {
     let mut queue = QUEUE.lock();
+    queue.admit();
     // SAFETY: the lock is held.
-    let scheduling = unsafe { task.scheduling() };
-    match scheduling.state {
-        State::Blocked => {
-            scheduling.state = State::Queued;
-            scheduling.wake_at = 0;
-            queue.ready.push_back(Arc::clone(task));
-            drop(queue);
-            crate::interrupts::poke_others();
-        }
-        // Queued: it was preempted on its way to block. The wake must not be lost.
-        State::Running | State::Queued => scheduling.woken = true,
-        State::Dead => {}
-    }
+    unsafe { task.scheduling() }.state = State::Queued;
+    queue.ready.push_back(Arc::clone(task));
+    drop(queue);
+    crate::interrupts::poke_others();
 }
 
-/// Counts a task that is about to be woken for the first time, and makes room for it, so that no later wake allocates.
-pub(crate) fn admit() {
-    let mut queue = QUEUE.lock();
-    queue.tasks += 1;
-    let tasks = queue.tasks;
-    let more = tasks.saturating_sub(queue.ready.len());
-    queue.ready.reserve(more);
-    let more = tasks.saturating_sub(queue.sleepers.len());
-    queue.sleepers.reserve(more);
-}
-
-/// Waits until somebody wakes the current task. Returns at once if somebody did since it last blocked.
-pub(crate) fn block() {
-    leave_cpu(|scheduling| {
-        if mem::take(&mut scheduling.woken) {
-            return false;
+/// Waits until somebody wakes who is parked on `key`, if that is `still_wanted`: it is asked under the lock that wakes take too,
+/// so a wake that comes after the question is not lost.
+///
+/// # Context
+///
+/// Tasks, with preemption on.
+pub(crate) fn park(key: usize, still_wanted: impl FnOnce() -> bool) {
+    assert!(percpu::this_cpu().preempt_count() == 0, "a task waits with preemption off");
+    leave_cpu(None, |scheduling| {
+        if still_wanted() {
+            scheduling.state = State::Parked;
+            scheduling.parked_on = key;
         }
-        scheduling.state = State::Blocked;
-        true
+        scheduling.state == State::Parked
     });
 }
 
-/// Waits until the tick `at`, or until somebody wakes the task.
-pub(crate) fn sleep_until(at: u64) {
-    let task = current_counted();
-    {
-        let mut queue = QUEUE.lock();
+/// Wakes everybody who is parked on `key`.
+pub(crate) fn unpark_all(key: usize) {
+    let mut queue = QUEUE.lock();
+    let ready = queue.ready.len();
+    for _ in 0..queue.parked.len() {
+        let Some(task) = queue.parked.pop_front() else { break };
         // SAFETY: the lock is held.
-        unsafe { task.scheduling() }.wake_at = at;
-        queue.sleepers.push_back(task);
+        let scheduling = unsafe { task.scheduling() };
+        if scheduling.parked_on == key {
+            scheduling.state = State::Queued;
+        }
+        queue.place(scheduling.state, task);
     }
-    block();
+    let woken = queue.ready.len() != ready;
+    drop(queue);
+    if woken {
+        crate::interrupts::poke_others();
+    }
+}
+
+/// Waits until the tick `at`.
+pub(crate) fn sleep_until(at: u64) {
+    leave_cpu(None, |scheduling| {
+        scheduling.state = State::Sleeping;
+        scheduling.wake_at = at;
+        true
+    });
 }
 
 /// Lets another task run, if one is ready.
 pub(crate) fn yield_now() {
     percpu::this_cpu().set_need_resched(false);
-    leave_cpu(|_| true);
+    leave_cpu(None, |_| true);
 }
 
 /// The timer's tick: time goes on, sleepers wake, and whoever ran for its slice is preempted on the way back.
@@ -200,45 +239,39 @@ fn wake_sleepers(now: u64) {
         let Some(task) = queue.sleepers.pop_front() else { return };
         // SAFETY: the lock is held.
         let scheduling = unsafe { task.scheduling() };
-        match (scheduling.wake_at, scheduling.state) {
-            // Somebody else woke it.
-            (0, _) | (_, State::Dead) => {}
-            (at, _) if at > now => queue.sleepers.push_back(task),
-            (_, State::Blocked) => {
-                scheduling.state = State::Queued;
-                scheduling.wake_at = 0;
-                queue.ready.push_back(task);
-            }
-            (_, _) => {
-                scheduling.woken = true;
-                scheduling.wake_at = 0;
-            }
+        if scheduling.wake_at <= now {
+            scheduling.state = State::Queued;
         }
+        queue.place(scheduling.state, task);
     }
 }
 
 /// Ends the current task: its stack goes to the next one.
 pub(crate) fn exit() -> ! {
-    // Nothing may come between the hand-over and the last switch.
+    // Nothing may come between the hand-over and the last switch, and an overflow comes before: one section over both. It ends
+    // with the run queue's lock held, where interrupts stay off.
     let _interrupts = InterruptsOff::new();
+    let section = Section::enter();
     // SAFETY: the task is the current one, and this is its last act.
     match unsafe { current().take_stack() } {
-        TaskStack::Mapped(stack) => stack.hand_over(&Section::enter()),
+        TaskStack::Mapped(stack) => stack.hand_over(&section),
         TaskStack::Direct(stack) => stack.hand_over(),
         TaskStack::Gone => {}
     }
-    leave_cpu(|scheduling| {
+    leave_cpu(Some(section), |scheduling| {
         scheduling.state = State::Dead;
         true
     });
     unreachable!("a dead task was switched to")
 }
 
-/// Decides with `decide`, under the lock, whether the current task leaves the CPU, and switches to the next one.
-fn leave_cpu(decide: impl FnOnce(&mut super::Scheduling) -> bool) {
+/// Decides with `decide`, under the lock, whether the current task leaves the CPU, and switches to the next one. A `section` that
+/// the task is in ends once the lock is held.
+fn leave_cpu(section: Option<Section>, decide: impl FnOnce(&mut super::Scheduling) -> bool) {
     // Restored when the task comes back, however it was before: the lock's own guard goes to the next task.
     let _interrupts = InterruptsOff::new();
     let mut queue = QUEUE.lock();
+    drop(section);
     // SAFETY: the pointer is the current task's, which lives while it is current.
     let task = unsafe { &*current_pointer() };
     // SAFETY: the lock is held.
@@ -256,18 +289,18 @@ fn leave_cpu(decide: impl FnOnce(&mut super::Scheduling) -> bool) {
             VirtAddr::new(IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed)).as_mut_ptr::<Task>().cast_const()
         }
     };
-    if scheduling.state == State::Running && !task.is_idle() {
+    if scheduling.state == State::Running {
         scheduling.state = State::Queued;
-        // SAFETY: `task` came from `Arc::into_raw`; the CPU's own count is given up after the switch.
-        unsafe { Arc::increment_strong_count(current_pointer()) };
-        // SAFETY: as above.
-        queue.ready.push_back(unsafe { Arc::from_raw(current_pointer()) });
+    }
+    // The queue's count; the CPU's own is given up after the switch.
+    if !task.is_idle() && scheduling.state != State::Dead {
+        queue.place(scheduling.state, current_counted());
     }
     switch_to(next, queue);
 }
 
 /// Switches to `next`, holding the lock; comes back when the current task is switched to again.
-fn switch_to(next: *const Task, queue: SpinGuard<'_, RunQueue>) {
+fn switch_to(next: *const Task, queue: VitalGuard<'_, RunQueue>) {
     // SAFETY: `next` is an idle task or came off the queue, with a count that is the CPU's from here on.
     let (previous, next_task) = (unsafe { &*current_pointer() }, unsafe { &*next });
     // SAFETY: the lock is held.
@@ -294,7 +327,7 @@ fn after_switch() {
     let _section = Section::enter();
     // SAFETY: the lock was taken by the task that switched to this one, which forgot its guard.
     unsafe { QUEUE.force_unlock() };
-    TASKS.reap();
+    stacks::reap();
     control::reap();
     // SAFETY: the pointer came from `Arc::into_raw`, with the count that the CPU held while the task was current. Idle tasks
     // keep theirs.

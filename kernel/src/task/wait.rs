@@ -1,47 +1,45 @@
-//! Wait queues: tasks that wait for something to happen.
+//! Events: what tasks wait for, and others announce.
 //!
-//! The entries are references to task structs, on the heap: nothing of a queue lies on a waiting task's stack, so a task that
-//! is killed while it waits leaves no dangling pointer (INV-PRIVATE).
+//! Nothing is queued here. A waiter notes the event's number before it looks for what it wants; whoever brings that about raises the
+//! number and wakes the parking lot. So a task that is killed while it waits, or while it announces, leaves nothing behind
+//! (INV-PRIVATE), and there is no lock to wedge.
 
-use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Task;
 use super::sched;
-use crate::sync::SpinLock;
 
-/// Tasks that wait.
+/// Something that happens from time to time.
 #[derive(Debug)]
-pub(crate) struct WaitQueue(SpinLock<Vec<Arc<Task>>>);
+pub(crate) struct Event {
+    happened: AtomicUsize,
+}
 
-impl WaitQueue {
+impl Event {
     pub(crate) const fn new() -> Self {
-        Self(SpinLock::new(Vec::new()))
+        Self { happened: AtomicUsize::new(0) }
     }
 
-    /// Waits until `ready` gives something. It is asked again after each wake.
+    fn key(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// Waits until `ready` gives something. It is asked again each time the event happened.
     pub(crate) fn wait_for<T>(&self, mut ready: impl FnMut() -> Option<T>) -> T {
         loop {
-            // On the queue before asking: what happens after the question wakes us.
-            self.0.lock().push(sched::current_counted());
+            // Before asking: what happens after the question is seen in the number, or wakes us. SeqCst, here and below: the number
+            // and what is asked about are seen in one order.
+            let seen = self.happened.load(Ordering::SeqCst);
             if let Some(value) = ready() {
-                self.leave();
                 return value;
             }
-            sched::block();
-            self.leave();
+            sched::park(self.key(), || self.happened.load(Ordering::SeqCst) == seen);
         }
     }
 
-    /// Takes the current task off the queue, if it is there.
-    pub(crate) fn leave(&self) {
-        let me = sched::current().id();
-        self.0.lock().retain(|task| task.id() != me);
-    }
-
-    /// Wakes everybody who waits.
-    pub(crate) fn wake_all(&self) {
-        let waiting = core::mem::take(&mut *self.0.lock());
-        waiting.iter().for_each(sched::wake);
+    /// Makes everybody who waits ask again.
+    pub(crate) fn announce(&self) {
+        self.happened.fetch_add(1, Ordering::SeqCst);
+        sched::unpark_all(self.key());
     }
 }

@@ -4,16 +4,21 @@
 //!
 //! `crash --work` is the process that must not notice: it writes to its memory and checks it, and tells the kernel of each
 //! round, until the kernel says that it is enough. Exit status 3: its memory was not what it had written.
+//!
+//! `crash --syscalls` makes the system calls of the kernel's sweep: a child for each asks for its next call to enter with little
+//! of its kernel stack left, makes it, and says that it is back. Exit status 4: a child ended in another way than well or by SIGSEGV.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use vmstack_programs::{WORK, provoke};
+use vmstack_programs::{PROVOKE, WORK, provoke, spawn, wait};
 
 /// Words that a round writes and reads.
 const WORDS: u64 = 512;
+/// How many calls the sweep wants.
+const RUNS: usize = 512;
 /// After so many rounds it sleeps, so that the kernel has nothing to do now and then.
 const AT_ONCE: u64 = 16;
 
@@ -22,14 +27,45 @@ fn main() -> ExitCode {
         eprintln!("crash: which? crash NAME, for instance crash EXHAUST_STACK");
         return ExitCode::from(2);
     };
-    if name == "--work" {
-        return work();
+    match name.as_str() {
+        "--work" => return work(),
+        "--syscalls" => return enter_moved(),
+        _ => {}
     }
     match provoke(&name) {
         Ok(()) => eprintln!("crash: {name} was provoked, and this process lives"),
         Err(error) => eprintln!("crash: {name} cannot be provoked: {error}"),
     }
     ExitCode::FAILURE
+}
+
+fn enter_moved() -> ExitCode {
+    let mut device = match OpenOptions::new().write(true).open(PROVOKE) {
+        Ok(device) => device,
+        Err(error) => {
+            eprintln!("crash: {PROVOKE}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for _ in 0..RUNS {
+        let mut tell = |what: &[u8]| device.write(what).is_ok();
+        let child = || {
+            if !tell(b"SWEEP_MOVE_NEXT_CALL") {
+                return 1;
+            }
+            // SAFETY: the call has no argument and touches nothing.
+            unsafe { libc::syscall(libc::SYS_getpid) };
+            i32::from(!tell(b"SWEEP_IS_BACK"))
+        };
+        let ended = spawn(child).and_then(wait);
+        if !ended.is_ok_and(|ended| ended.well() || ended.status == libc::SIGSEGV) {
+            return ExitCode::from(4);
+        }
+        if device.write(b"SWEEP_JUDGE").is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn work() -> ExitCode {

@@ -70,3 +70,5 @@ impl<'a> Interrupted<'a> {
         self.set(libc::REG_EFL, self.get(libc::REG_EFL) & !DIRECTION);
     }
 }
+
+pub(crate) mod damage;

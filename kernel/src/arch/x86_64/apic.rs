@@ -9,11 +9,15 @@
 //! ```text
 //! 0x00 - 0x1f  exceptions
 //! 0x20 - 0x2f  spurious interrupts of the legacy controllers (pic.rs)
-//! 0x30 - 0xdf  lines of the I/O APICs, as the kernel routes them (ioapic.rs)
-//! 0xe0 - 0xef  the kernel's inter-processor interrupts, as it names them
-//! 0xf0         the timer
+//! 0x30 - 0xdf  lines of the I/O APICs and messages of devices, as the kernel routes them (ioapic.rs)
+//! 0xe0 - 0xee  the kernel's inter-processor interrupts, as it names them
+//! 0xef         the timer
+//! 0xf0 - 0xfe  what crashes raise on purpose, whatever the source
 //! 0xff         spurious: no EOI
 //! ```
+//!
+//! The upper four bits of a vector are its priority. The provoked ones have the highest, and nothing else has it: a task
+//! priority of 0xe0 lets them in and everything else wait, so that a crash knows what interrupts it (provoke.rs).
 //!
 //! Every function may be called in any context once `init` has run, but those that say otherwise.
 
@@ -26,13 +30,14 @@ use super::cpu::{self, InterruptsOff};
 use super::layout::phys_to_virt;
 use super::msr;
 use super::pit;
+use super::provoke::Store;
 
-/// The first vector for lines of I/O APICs.
-pub(crate) const VECTOR_LINES: u8 = 0x30;
-/// The first vector for the kernel's inter-processor interrupts; there are sixteen.
+/// The first vector for the kernel's inter-processor interrupts; there are fifteen.
 pub(crate) const VECTOR_IPI: u8 = 0xe0;
 /// The timer's vector.
-pub(crate) const VECTOR_TIMER: u8 = 0xf0;
+pub(crate) const VECTOR_TIMER: u8 = 0xef;
+/// The first vector for interrupts that are raised on purpose; there are fifteen. Nothing else has their priority.
+pub(crate) const VECTOR_PROVOKED: u8 = 0xf0;
 /// The vector of an interrupt that went away before it was delivered. It has no in-service bit, so it is not ended.
 pub(crate) const VECTOR_SPURIOUS: u8 = 0xff;
 
@@ -41,7 +46,6 @@ const TASK_PRIORITY: usize = 0x80;
 const END_OF_INTERRUPT: usize = 0xb0;
 const SPURIOUS: usize = 0xf0;
 const IN_SERVICE: usize = 0x100;
-const REQUESTED: usize = 0x200;
 const ERROR_STATUS: usize = 0x280;
 const COMMAND_LOW: usize = 0x300;
 const COMMAND_HIGH: usize = 0x310;
@@ -125,6 +129,19 @@ pub(crate) enum Message {
     Startup(u8),
 }
 
+impl Message {
+    /// The low half of the command that sends it.
+    fn command(self) -> u32 {
+        let kind = match self {
+            Self::Fixed(vector) => u32::from(vector),
+            Self::Nmi => DELIVER_NMI,
+            Self::Init => DELIVER_INIT,
+            Self::Startup(page) => DELIVER_STARTUP | u32::from(page),
+        };
+        kind | ASSERT
+    }
+}
+
 fn register(offset: usize) -> Option<*mut u32> {
     let base = REGISTERS.load(Relaxed);
     (base != 0).then(|| VirtAddr::new(base as usize).wrapping_add(offset).as_mut_ptr())
@@ -188,6 +205,11 @@ pub(crate) fn end_of_interrupt() {
     write(END_OF_INTERRUPT, 0);
 }
 
+/// Lets in only vectors whose priority, the upper four bits, is above that of `priority`. Zero lets all in.
+pub(crate) fn set_task_priority(priority: u8) {
+    write(TASK_PRIORITY, u32::from(priority));
+}
+
 /// A set of vectors, as the APIC keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Vectors([u32; 8]);
@@ -221,12 +243,6 @@ pub(crate) fn in_service() -> Vectors {
     Vectors::read(IN_SERVICE)
 }
 
-/// The interrupts that wait to be delivered to this CPU.
-#[must_use]
-pub(crate) fn requested() -> Vectors {
-    Vectors::read(REQUESTED)
-}
-
 /// Sends `message` to `target`.
 ///
 /// # Errors
@@ -237,19 +253,26 @@ pub(crate) fn send(target: Target, message: Message) -> Result<(), ApicError> {
         Target::One(id) => (id, 0),
         Target::AllButSelf => (0, ALL_BUT_SELF),
     };
-    let kind = match message {
-        Message::Fixed(vector) => u32::from(vector),
-        Message::Nmi => DELIVER_NMI,
-        Message::Init => DELIVER_INIT,
-        Message::Startup(page) => DELIVER_STARTUP | u32::from(page),
-    };
     // The command is two registers: a handler that sends in between would change where this goes.
     let _guard = InterruptsOff::new();
     let lost = ApicError::NotDelivered(destination);
     wait_until_sent().then_some(()).ok_or(lost)?;
     write(COMMAND_HIGH, destination << 24);
-    write(COMMAND_LOW, kind | shorthand | ASSERT);
+    write(COMMAND_LOW, message.command() | shorthand);
     wait_until_sent().then_some(()).ok_or(lost)
+}
+
+/// The one store that sends `message` to this very CPU; `None` before `init`.
+///
+/// # Context
+///
+/// Interrupts off from before this call until the store: a message in between would change where it goes.
+#[must_use]
+pub(crate) fn to_self(message: Message) -> Option<Store> {
+    let command = register(COMMAND_LOW)?;
+    write(COMMAND_HIGH, id() << 24);
+    // SAFETY: a register of this CPU's APIC. It interrupts this CPU; it does not touch memory.
+    Some(unsafe { Store::new(command, message.command()) })
 }
 
 fn wait_until_sent() -> bool {

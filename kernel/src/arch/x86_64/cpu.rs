@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 use vmstack::{PhysAddr, VirtAddr};
 
 /// The port of QEMU's `isa-debug-exit` device, as the command configures it.
-const DEBUG_EXIT: u16 = 0xf4;
+pub(super) const DEBUG_EXIT: u16 = 0xf4;
 
 /// Reads a byte from I/O port `port`.
 ///
@@ -19,6 +19,18 @@ pub(super) unsafe fn in8(port: u16) -> u8 {
     let value;
     // SAFETY: the caller's promise; no memory is touched.
     unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Reads a word of 32 bits from I/O port `port`.
+///
+/// # Safety
+///
+/// The device behind the port expects it: reading may change its state.
+pub(super) unsafe fn in32(port: u16) -> u32 {
+    let value;
+    // SAFETY: the caller's promise; no memory is touched.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) };
     value
 }
 
@@ -135,13 +147,29 @@ impl Drop for InterruptsOff {
 /// How many bytes of stack a section may need that must not be cut short by an overflow.
 pub(crate) const HEADROOM: usize = 3072;
 
-/// Touches the stack [`HEADROOM`] bytes below here: where there is not so much, the overflow comes now, before anything is held.
+/// Looks at the stack [`HEADROOM`] bytes below here: where there is not so much, the overflow comes now, before anything is held.
 ///
-/// The page below the stack is its guard, so the read faults there, and the fault is the overflow that it announces.
+/// The stack pointer goes along. So the fault is a double fault, on a stack that has room for its handler: a page fault's would
+/// have to do with what is left of this one.
+///
+/// # Context
+///
+/// Interrupts are off: none is delivered down there.
 #[inline(always)]
 pub(crate) fn check_headroom() {
-    // SAFETY: reads a word of this stack or of the guard under it, into a register that is not used.
-    unsafe { asm!("mov {0}, [rsp - {1}]", out(reg) _, const HEADROOM, options(nostack, preserves_flags, readonly)) };
+    // SAFETY: reads a word of this stack or of the guard under it, into a register that is not used. The stack pointer is what it
+    // was, flags included, and nothing was written.
+    unsafe {
+        asm!(
+            "lea rsp, [rsp - {down}]",
+            "pop {word}",
+            "lea rsp, [rsp + {up}]",
+            down = const HEADROOM,
+            up = const HEADROOM - 8,
+            word = out(reg) _,
+            options(preserves_flags, readonly)
+        );
+    }
 }
 
 /// The cycle counter. Other CPUs' counters may differ, and its rate is measured by `pit::calibrate`.

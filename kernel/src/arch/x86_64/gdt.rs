@@ -184,6 +184,18 @@ pub(crate) unsafe fn set_kernel_stack(top: VirtAddr) {
     block.set_kernel_stack_top(top);
 }
 
+/// Makes SYSCALL enter where interrupts do again, on the CPU that runs this: after `provoke::move_next_entry`.
+pub(super) fn restore_kernel_stack() {
+    let block = percpu::this_cpu();
+    let Some(tables) = TABLES.get(block.cpu().index()) else { return };
+    let tss = tables.tss.get().cast::<u8>();
+    // SAFETY: the offset is that of the first element of a table within the TSS: rsp0.
+    let slot = unsafe { tss.add(offset_of!(TaskStateSegment, privilege_stack_table)) };
+    // SAFETY: only this CPU writes its TSS while it runs (`set_kernel_stack`).
+    let top = unsafe { slot.cast::<usize>().read_unaligned() };
+    block.set_kernel_stack_top(VirtAddr::new(top));
+}
+
 /// Loads the tables of `cpu` on the CPU that runs this, and the segment registers from them.
 ///
 /// GS's base is lost with the selector: the per-CPU block is installed after this.

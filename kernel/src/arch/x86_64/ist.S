@@ -168,13 +168,16 @@ IST_ENTRY debug_entry, 1, {debug}
 
 // ---- nested: the handler of such a fault has met it again. Nothing more is pushed here; the machine stops in order --
 //
-// The first CPU to come takes the static last-resort stack; another one stops where it is.
+// The first CPU to come takes the static last-resort stack. If it comes again, stopping the machine failed too: it says so
+// and ends the machine without any stack. Another CPU gives the first one time to do its work, and then does the same.
 
 .macro NESTED name, vector, error       // error: 8 if the hardware pushed an error code, 0 if not
 \name:                                  // stack: [error,] rip, cs, rflags, rsp, ss, header
     lock btsl $0, last_resort_taken(%rip)  // the last-resort stack is one for all CPUs
-    jc stop_here                        // it is taken
+    jc \name\()_again                   // it is taken
     movq %rax, last_resort_rax(%rip)    // a register to work with
+    movq \error+40(%rsp), %rax          // the address of the per-CPU block, from the header:
+    movq %rax, last_resort_owner(%rip)  // this CPU has the stack
     leaq \error-8(%rsp), %rax           // rax: the hardware's frame, as if below it there were an error code
     leaq {last_resort_stack}+{stack_top}(%rip), %rsp  // the last-resort stack, empty
     pushq 40(%rax)                      // ss
@@ -191,6 +194,9 @@ IST_ENTRY debug_entry, 1, {debug}
     movq 48(%rax), %rax                 // the address of the per-CPU block, from the header
     xchgq %rax, last_resort_rax(%rip)   // in exchange for the register that was in the way
     jmp last_resort_entry               // the rest is common
+\name\()_again:                         // stack: [error,] rip, cs, rflags, rsp, ss, header
+    movq \error+40(%rsp), %rax          // who we are
+    jmp last_resort_again               // the rest is common; nothing here is come back to
 .endm
 
 NESTED double_fault_nested, 8, 8
@@ -209,11 +215,47 @@ last_resort_entry:                      // stack: vector, error, rip, cs, rflags
     movq %rsp, %rbp                     // the link is our frame pointer
     leaq LINK_BYTES(%rsp), %rdi         // first argument: the frame
     callq {last_resort}                 // stops the machine
-.type stop_here, @function
-stop_here:
-    cli                                 // nothing wakes this CPU but an NMI,
-    hlt                                 // whose handler comes back here
-    jmp stop_here                       // once more
+    ud2                                 // if it does not: #UD, on this stack
+
+// ---- the last-resort stack is taken: registers are all that there is ------------------------------------------------
+
+.type last_resort_again, @function
+last_resort_again:                      // %rax: this CPU's per-CPU block
+    cmpq %rax, last_resort_owner(%rip)  // is it this CPU that has the stack?
+    je another_fault                    // yes: stopping the machine failed
+    movl $STOPPING_TIME, %ecx           // no: another one does that,
+1:  pause                               // and is given time; its NMI, or the machine's end,
+    decl %ecx                           // may come
+    jnz 1b                              // meanwhile
+
+.type another_fault, @function
+another_fault:                          // says so, port by port, and ends the machine
+    cli                                 // nothing else happens on this CPU
+    leaq last_words(%rip), %rsi         // what is said
+1:  movb (%rsi), %bl                    // its next byte
+    testb %bl, %bl                      // is there one?
+    jz 4f                               // no
+    movl $LAST_WORDS_TIME, %ecx         // yes: the port is waited for, not for ever
+2:  movw $COM1_STATUS, %dx              // its status:
+    inb %dx, %al                        // read,
+    testb $COM1_ROOM, %al               // has it room?
+    jnz 3f                              // yes
+    decl %ecx                           // no:
+    jnz 2b                              // look again
+3:  movb %bl, %al                       // the byte
+    movw $COM1_DATA, %dx                // to the port
+    outb %al, %dx                       // it is said
+    incq %rsi                           // and the one after it
+    jmp 1b                              // likewise
+4:  movl $EXIT_PANICKED, %eax           // an orderly panic,
+    movw $EXIT_PORT, %dx                // to the device
+    outl %eax, %dx                      // that ends the emulator
+5:  hlt                                 // where there is none
+    jmp 5b                              // and an NMI woke us
+
+.section .rodata.last_words, "a", @progbits
+last_words:
+    .asciz "Kernel panic: another fault while the machine was being stopped\n"
 
 .section .bss.last_resort, "aw", @nobits
 .balign 8
@@ -221,3 +263,5 @@ last_resort_rax:
     .skip 8                             // one register, while the last-resort stack is being reached
 last_resort_taken:
     .skip 8                             // bit 0: somebody has it
+last_resort_owner:
+    .skip 8                             // the per-CPU block of who has it

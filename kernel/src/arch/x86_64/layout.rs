@@ -15,6 +15,9 @@ use vmstack::{PhysAddr, VirtAddr, VirtRange};
 /// Where the direct map of physical memory begins.
 pub(crate) const DIRECT_MAP: VirtAddr = VirtAddr::new(0xffff_8000_0000_0000);
 
+/// How long the direct map can be, in bytes: up to where the stack areas begin, with room between.
+const DIRECT_MAP_BYTES: usize = 1 << 46;
+
 /// Where the kernel's image sees physical address 0.
 pub(crate) const KERNEL_BASE: VirtAddr = VirtAddr::new(0xffff_ffff_8000_0000);
 
@@ -86,6 +89,12 @@ fn between(start: *const u8, end: *const u8) -> VirtRange {
 pub(crate) const fn phys_to_virt(addr: PhysAddr) -> VirtAddr {
     // x86-64 has `usize` of 64 bits: the cast keeps every bit.
     DIRECT_MAP.wrapping_add(addr.get() as usize)
+}
+
+/// Whether `addr` is in the direct map.
+#[must_use]
+pub(crate) const fn is_direct(addr: VirtAddr) -> bool {
+    addr.get() >= DIRECT_MAP.get() && addr.get() - DIRECT_MAP.get() < DIRECT_MAP_BYTES
 }
 
 /// The physical address of `addr`, an address in the direct map.

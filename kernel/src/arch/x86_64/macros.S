@@ -28,6 +28,15 @@
 .set USER_DATA,     {user_data}
 .set SYSCALL_VECTOR, {syscall_vector}
 .set GS_BASE_MSR,   {gs_base_msr}
+
+.set COM1_DATA,     {com1}              // ports, for when there is no stack left to call Rust on
+.set COM1_STATUS,   {com1}+5
+.set COM1_ROOM,     0x20                // in the status: it takes another byte
+.set EXIT_PORT,     {exit_port}
+.set EXIT_PANICKED, 17
+.set STOPPING_TIME, 100000000           // turns: what another CPU has to stop the machine, seconds
+.set LAST_WORDS_TIME, 1000000           // looks at the status, for each byte
+
 .set RFLAGS_TF,     0x100               // single step
 .set RFLAGS_RF,     0x10000             // resume: SYSRET loses it
 

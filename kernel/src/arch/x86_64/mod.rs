@@ -50,40 +50,29 @@ use core::fmt;
 
 use vmstack::Cpu;
 
-#[expect(dead_code, reason = "there are no device interrupts yet")]
 pub(crate) mod acpi;
-#[expect(
-    dead_code,
-    reason = "what abandoning an interrupt or NMI handler needs; such overflows still stop the machine"
-)]
 pub(crate) mod apic;
 mod boot;
 pub(crate) mod cpu;
+pub(crate) mod edu;
 pub(crate) mod features;
 pub(crate) mod fpu;
 pub(crate) mod frame;
 pub(crate) mod gdt;
 mod idt;
-#[expect(dead_code, reason = "there are no device interrupts yet")]
 pub(crate) mod ioapic;
 pub(crate) mod layout;
 pub(crate) mod memory;
 mod msr;
-#[expect(
-    dead_code,
-    reason = "what abandoning an interrupt or NMI handler needs; such overflows still stop the machine"
-)]
+mod pci;
 pub(crate) mod percpu;
 mod pic;
 pub(crate) mod pit;
+pub(crate) mod provoke;
 pub(crate) mod serial;
 pub(crate) mod smp;
 pub(crate) mod stacks;
 pub(crate) mod start_info;
-#[expect(
-    dead_code,
-    reason = "what abandoning an interrupt or NMI handler needs; such overflows still stop the machine"
-)]
 pub(crate) mod trap;
 
 /// Why a CPU could not be set up.

@@ -18,7 +18,6 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use vmstack::{Cpu, VirtAddr};
 
-use super::frame::TrapFrame;
 use super::gdt::Ist;
 
 /// How many CPUs the kernel can use.
@@ -47,6 +46,8 @@ pub(crate) struct PerCpu {
     irq_depth: AtomicU32,
     /// How many reasons there are not to switch tasks.
     preempt_count: AtomicU32,
+    /// Sections in which nobody is killed that have begun and not ended.
+    vital: AtomicU32,
     need_resched: AtomicU32,
     /// Where the header of each IST stack lies, so that Rust can read its flags.
     ist_headers: [AtomicUsize; Ist::COUNT],
@@ -65,6 +66,7 @@ pub(crate) const IRQ_DEPTH: usize = offset_of!(PerCpu, irq_depth);
 /// Offset of the address of the #DF stack's header, in bytes.
 pub(crate) const DF_HEADER: usize = offset_of!(PerCpu, ist_headers) + Ist::DoubleFault.index() * size_of::<usize>();
 const PREEMPT_COUNT: usize = offset_of!(PerCpu, preempt_count);
+const VITAL: usize = offset_of!(PerCpu, vital);
 const CURRENT: usize = offset_of!(PerCpu, current);
 const CPU: usize = offset_of!(PerCpu, cpu);
 
@@ -85,6 +87,7 @@ impl PerCpu {
             irq_link: AtomicUsize::new(0),
             irq_depth: AtomicU32::new(0),
             preempt_count: AtomicU32::new(0),
+            vital: AtomicU32::new(0),
             need_resched: AtomicU32::new(0),
             ist_headers: [const { AtomicUsize::new(0) }; Ist::COUNT],
         }
@@ -98,11 +101,6 @@ impl PerCpu {
     /// The local APIC id of this block's CPU, as MADT and `apic::send_ipi` have it.
     pub(crate) fn apic_id(&self) -> u32 {
         self.apic_id.load(Relaxed)
-    }
-
-    /// Where the kernel is entered from user mode.
-    pub(crate) fn kernel_stack_top(&self) -> VirtAddr {
-        VirtAddr::new(self.kernel_stack_top.load(Relaxed))
     }
 
     /// Says where SYSCALL enters. `gdt::set_kernel_stack` says it to interrupts too, and is what to call.
@@ -126,14 +124,9 @@ impl PerCpu {
         self.irq_depth.load(Relaxed)
     }
 
-    /// The frame of what the interrupt stack's first handler interrupted; null if none has ever run.
-    ///
-    /// The frame lies on the interrupted stack, and is live as long as `irq_depth` is not zero.
-    pub(crate) fn interrupted_frame(&self) -> *mut TrapFrame {
-        match self.irq_link.load(Relaxed) {
-            0 => ptr::null_mut(),
-            link => VirtAddr::new(link).wrapping_add(super::trap::LINK_BYTES).as_mut_ptr(),
-        }
+    /// The link under the frame of what the interrupt stack's first handler interrupted: a walk of frame pointers goes on with it.
+    pub(crate) fn interrupted_link(&self) -> VirtAddr {
+        VirtAddr::new(self.irq_link.load(Relaxed))
     }
 
     /// How many reasons there are not to switch tasks on this CPU.
@@ -154,11 +147,6 @@ impl PerCpu {
     /// Asks for a switch of tasks, or takes the request back. Any CPU may ask; an IPI makes it heard.
     pub(crate) fn set_need_resched(&self, wanted: bool) {
         self.need_resched.store(u32::from(wanted), Relaxed);
-    }
-
-    /// The word that stands for this CPU's current task.
-    pub(crate) fn current(&self) -> usize {
-        self.current.load(Relaxed)
     }
 
     /// Sets the word that stands for this CPU's current task.
@@ -237,6 +225,28 @@ pub(crate) fn current_task() -> usize {
 pub(crate) fn preempt_disable() {
     // SAFETY: increments a word of this CPU's block; not `nomem`, so that no access moves out of the section it opens.
     unsafe { asm!("inc dword ptr gs:[{0}]", const PREEMPT_COUNT, options(nostack)) };
+}
+
+/// How many sections this CPU is in whose end the machine depends on: while there are any, nobody is killed on it.
+///
+/// Not zero: interrupts are off, and it is the caller's own. Zero: as much can be said of the caller.
+pub(crate) fn vital() -> u32 {
+    let depth: u32;
+    // SAFETY: a load from this CPU's block, at the offset of `vital`.
+    unsafe { asm!("mov {0:e}, gs:[{1}]", out(reg) depth, const VITAL, options(nostack, preserves_flags, readonly)) };
+    depth
+}
+
+/// Begins a section in which nobody is killed. Interrupts are off.
+pub(crate) fn vital_enter() {
+    // SAFETY: increments a word of this CPU's block; not `nomem`, so that no access moves out of the section it opens.
+    unsafe { asm!("inc dword ptr gs:[{0}]", const VITAL, options(nostack)) };
+}
+
+/// Ends a section that [`vital_enter`] began.
+pub(crate) fn vital_leave() {
+    // SAFETY: decrements a word of this CPU's block; not `nomem`, so that no access moves out of the section it closes.
+    unsafe { asm!("dec dword ptr gs:[{0}]", const VITAL, options(nostack)) };
 }
 
 /// Takes a reason back. Whether a switch is due is for the caller to ask: `this_cpu().need_resched()`.

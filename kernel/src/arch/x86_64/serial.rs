@@ -44,7 +44,7 @@ pub(crate) enum Port {
 static HAS_QUEUE: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
 impl Port {
-    const fn base(self) -> u16 {
+    pub(super) const fn base(self) -> u16 {
         match self {
             Self::Com1 => 0x3f8,
             Self::Com2 => 0x2f8,

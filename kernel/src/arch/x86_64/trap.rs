@@ -17,6 +17,8 @@ use super::gdt::{self, Ist};
 use super::layout::USER_END;
 use super::msr;
 use super::percpu;
+use super::provoke;
+use super::serial::Port;
 use super::stacks;
 use crate::hooks;
 
@@ -55,6 +57,8 @@ global_asm!(
     syscall_vector = const SYSCALL_VECTOR,
     gs_base_msr = const msr::GS_BASE.number(),
     smap = sym SMAP_ON,
+    com1 = const Port::Com1.base(),
+    exit_port = const cpu::DEBUG_EXIT,
     last_resort_stack = sym stacks::LAST_RESORT,
     stack_top = const stacks::TOP_OFFSET,
     exception = sym exception,
@@ -118,6 +122,7 @@ extern "C" fn interrupt(frame: &mut TrapFrame) {
 }
 
 extern "C" fn system_call(frame: &mut TrapFrame) {
+    provoke::entered();
     hooks::system_call(frame);
 }
 
@@ -159,6 +164,7 @@ extern "C" fn before_return(frame: &mut TrapFrame) {
     if frame.is_user() {
         hooks::before_return(frame);
         make_returnable(frame);
+        provoke::before_user();
         return;
     }
     let block = percpu::this_cpu();

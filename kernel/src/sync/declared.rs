@@ -1,0 +1,121 @@
+//! Every lock of the kernel, by name: what the crashes hold, one after the other, and look at afterwards.
+//!
+//! A test on the host (`kernel/host-tests`) reads the sources: each constructor's name is in this table, and each name here has a
+//! constructor. A lock of a process is that process's; there is one of each for every process.
+
+use super::raw::{Kind, State};
+use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
+use crate::mm::{frames, heap};
+use crate::process::{self, Process, files};
+use crate::task::sched;
+use crate::{boot, console, crash, interrupts, run};
+
+/// A lock that is declared somewhere in the kernel.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    place: Place,
+}
+
+/// Where a lock is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// In a static, which this function shows.
+    Static(fn() -> &'static dyn AnyLock),
+    /// In each process, at this place of [`Process::locks`].
+    Process(usize),
+}
+
+const fn at(name: &'static str, kind: Kind, lock: fn() -> &'static dyn AnyLock) -> Declared {
+    Declared { name, kind, place: Place::Static(lock) }
+}
+
+const fn of_process(name: &'static str, kind: Kind, index: usize) -> Declared {
+    Declared { name, kind, place: Place::Process(index) }
+}
+
+/// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
+pub(crate) static ALL: [Declared; 16] = [
+    at("frame-allocator", Kind::Vital, frames::lock),
+    at("run-queue", Kind::Vital, sched::lock),
+    at("page-tables", Kind::Vital, || &PageTables),
+    at("heap", Kind::Spin, heap::lock),
+    at("console", Kind::Spin, console::lock),
+    at("console-input", Kind::Mutex, files::lock),
+    at("boot-found", Kind::Spin, boot::lock),
+    at("run-options", Kind::Spin, run::lock),
+    at("interrupt-lines", Kind::Spin, interrupts::lock),
+    at("crash-device", Kind::Spin, crash::device_lock),
+    of_process("process-children", Kind::Spin, 0),
+    of_process("process-memory", Kind::Mutex, 1),
+    of_process("process-files", Kind::ReadWrite, 2),
+    at("specimen-spin", Kind::Spin, || &SPECIMEN_SPIN),
+    at("specimen-mutex", Kind::Mutex, || &SPECIMEN_MUTEX),
+    at("specimen-rwlock", Kind::ReadWrite, || &SPECIMEN_RWLOCK),
+];
+
+/// One lock of each kind that nobody needs, for crashes that want two tasks at one lock. What is behind them counts.
+pub(crate) static SPECIMEN_SPIN: SpinLock<usize> = SpinLock::new("specimen-spin", 0);
+/// See [`SPECIMEN_SPIN`].
+pub(crate) static SPECIMEN_MUTEX: Mutex<usize> = Mutex::new("specimen-mutex", 0);
+/// See [`SPECIMEN_SPIN`].
+pub(crate) static SPECIMEN_RWLOCK: RwLock<usize> = RwLock::new("specimen-rwlock", 0);
+
+/// The section that page tables are changed in.
+struct PageTables;
+
+impl AnyLock for PageTables {
+    /// It is every CPU's own.
+    fn state(&self) -> State {
+        State::Free
+    }
+
+    /// There is none.
+    fn clear_poison(&self) {}
+
+    fn hold(&self, then: fn()) {
+        let _section = Section::enter();
+        then();
+    }
+}
+
+/// The lock called `name`.
+pub(crate) fn find(name: &str) -> Option<&'static Declared> {
+    ALL.iter().find(|declared| declared.name == name)
+}
+
+impl Declared {
+    /// Whether a fault under the lock stops the machine.
+    pub(crate) fn is_vital(&self) -> bool {
+        self.kind == Kind::Vital
+    }
+
+    /// Whether there is one for each process.
+    pub(crate) fn is_of_process(&self) -> bool {
+        matches!(self.place, Place::Process(_))
+    }
+
+    /// The lock itself: of `process`, if it is a process's.
+    pub(crate) fn lock<'a>(&self, process: Option<&'a Process>) -> Option<&'a dyn AnyLock> {
+        match self.place {
+            Place::Static(lock) => Some(lock()),
+            Place::Process(index) => process.and_then(|process| process.locks().get(index).copied()),
+        }
+    }
+
+    /// Runs `then` while the lock, of the current process if it is a process's, is held: for writing, if there is a choice. False
+    /// if the current task has no process.
+    pub(crate) fn hold(&self, then: fn()) -> bool {
+        let process = process::current();
+        let lock = self.lock(process.as_ref().map(|process| &***process));
+        lock.inspect(|lock| lock.hold(then)).is_some()
+    }
+
+    /// As [`hold`](Self::hold), for reading if the lock can be shared.
+    pub(crate) fn hold_shared(&self, then: fn()) -> bool {
+        let process = process::current();
+        let lock = self.lock(process.as_ref().map(|process| &***process));
+        lock.inspect(|lock| lock.hold_shared(then)).is_some()
+    }
+}
