@@ -71,7 +71,7 @@ pub(super) fn each_kind_of_lock(crash: &Evidence) -> Result<Seen, Shortfall> {
 /// Every CPU had its share of the overflows.
 pub(super) fn all_cpus(crash: &Evidence) -> Result<Seen, Shortfall> {
     let oopses = crash.oopses()?;
-    let all = u64::from(crash.cpus);
+    let all = crash.cpus();
     for cpu in 0..all {
         let own = oopses.iter().filter(|oops| oops.cpu == cpu).count() as u64;
         let reports = oopses.len() as u64;
@@ -96,8 +96,8 @@ pub(super) fn each_idle(crash: &Evidence) -> Result<Seen, Shortfall> {
 fn each_cpu<const N: usize>(crash: &Evidence, name: &str, expected: [u64; N], what: &str) -> Holds {
     let facts = crash.named::<N>(name)?;
     let cpus = facts.iter().map(|(cpu, _)| (*cpu).to_owned());
-    let all = cpus.eq((0..crash.cpus).map(|cpu| cpu.to_string()));
-    hold(all, || format!("{} facts `{name}`, not one for each of {} CPUs", facts.len(), crash.cpus))?;
+    let all = cpus.eq((0..crash.cpus()).map(|cpu| cpu.to_string()));
+    hold(all, || format!("{} facts `{name}`, not one for each of {} CPUs", facts.len(), crash.cpus()))?;
     facts.iter().try_for_each(|(cpu, seen)| {
         hold(*seen == expected, || format!("on CPU {cpu} {what} was {seen:?}, not {expected:?}"))
     })
@@ -105,6 +105,9 @@ fn each_cpu<const N: usize>(crash: &Evidence, name: &str, expected: [u64; N], wh
 
 /// Everybody who was to overflow in the storm was started, and is dead.
 pub(super) fn storm(crash: &Evidence) -> Result<Seen, Shortfall> {
+    if crash.is_hosted() {
+        return Ok(Seen::default());
+    }
     let [started, killed] = crash.facts.numbers("storm.tasks")?;
     hold(started == killed, || format!("{started} tasks were started in the storm, and {killed} killed"))?;
     Ok(Seen { said: format!("{killed} of the victims were kernel tasks, the others processes"), ..Seen::default() })

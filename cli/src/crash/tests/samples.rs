@@ -80,7 +80,7 @@ fn report(number: u64, finding: Finding, kind: Kind, verdict: Verdict, cpu: u64,
     let (address, beyond) = match finding {
         Finding::Walked | Finding::Jumped => (LOW - 24, 24),
         Finding::Underflow => (HIGH, 1),
-        Finding::OtherGuard => (HIGH + 0x3ff0, 16),
+        Finding::OtherGuard => (HIGH + 0x3ff0, 0x3ff1),
         Finding::Wild => (LOW - 0x2000, 0x2000),
         Finding::Inside => (HIGH - 0x1000, 0),
     };
