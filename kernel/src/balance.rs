@@ -10,7 +10,7 @@ use crate::{crash, fact, oops};
 /// What is there, found by looking at every frame, table and record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Balance {
-    /// Free frames, and the areas' own: mapped, parked, or page tables.
+    /// Free frames, the heap's, and the areas' own: mapped, parked, or page tables.
     pub(crate) frames: usize,
     /// Page tables of the stack areas.
     pub(crate) tables: usize,
@@ -37,7 +37,7 @@ impl Balance {
         });
         let tasks = sched::tasks_alive();
         Self {
-            frames: frames::recount() + in_areas + tables,
+            frames: frames::recount() + in_areas + tables + heap::frames(),
             tables,
             slots_without_task: held.iter().sum::<usize>().saturating_sub(tasks + crash::kept_stacks()),
             tasks,

@@ -67,6 +67,17 @@ pub(crate) fn system_call(frame: &mut TrapFrame) {
     cpu::disable_interrupts();
 }
 
+/// Whether the current task, which runs in the kernel, has the room that being preempted takes. One that has not goes on: to be
+/// interrupted is not its fault.
+pub(crate) fn may_be_preempted() -> bool {
+    let room =
+        sched::current_if_any().and_then(|task| vmstack_arch::stack_pointer().offset_from(task.stack_bounds().0));
+    room.is_some_and(|bytes| bytes > cpu::HEADROOM + PREEMPTION)
+}
+
+/// What a preemption takes of the stack before its section begins, in bytes.
+const PREEMPTION: usize = 512;
+
 /// The last stop before an entry is left: another task may be due.
 pub(crate) fn before_return(_frame: &mut TrapFrame) {
     if percpu::this_cpu().need_resched() {

@@ -13,6 +13,7 @@
 //! | `crowd` | many at once |
 //! | `attack` | what thread_info on the stack invites |
 //! | `sweep` | events with every number of bytes left on the stack |
+//! | `locks` | overflows of those who hold, take or wait for a lock, and of one who owns all sorts of things |
 //! | `handler` | overflows of the stacks of interrupts, NMIs and idle tasks |
 //!
 //! There are two doors. A program writes a name to the device, and the crash happens in its own system call, as with Linux's
@@ -26,6 +27,7 @@ mod delivery;
 mod emergency;
 mod frames;
 mod handler;
+mod locks;
 mod places;
 mod script;
 mod stack;
@@ -34,6 +36,7 @@ mod sweep;
 pub(crate) use attack::evaluate;
 pub(crate) use delivery::lock as device_lock;
 pub(crate) use handler::{in_interrupt, in_nmi, while_idle};
+pub(crate) use locks::shared_lock;
 pub(crate) use places::kept_stacks;
 pub(crate) use script::{note_work, run};
 
@@ -48,6 +51,7 @@ struct Provocation {
 static PROVOCATIONS: &[&[Provocation]] = &[
     &stack::PROVOCATIONS,
     &frames::PROVOCATIONS,
+    &locks::PROVOCATIONS,
     &places::PROVOCATIONS,
     &sweep::PROVOCATIONS,
     &emergency::PROVOCATIONS,

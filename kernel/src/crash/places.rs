@@ -44,6 +44,11 @@ fn call_at(top: VirtAddr, act: extern "C" fn(usize) -> usize) {
     black_box(unsafe { vmstack_arch::call_on(top, act, 0) });
 }
 
+/// Calls `act` with no more than `left` bytes of the current stack.
+pub(super) fn call_with_left(left: usize, act: extern "C" fn(usize) -> usize) {
+    call_at(own_stack().0.wrapping_add(left), act);
+}
+
 /// Takes a word that nobody has pushed, with the stack pointer at the top.
 fn underflow() {
     extern "C" fn take_word_above(_: usize) -> usize {

@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, attack, crowd, delivery, emergency, find, handler, places, sweep};
+use super::{Provocation, attack, crowd, delivery, emergency, find, handler, locks, places, sweep};
 use vmstack::VirtAddr;
 
 use crate::balance::Balance;
@@ -29,7 +29,7 @@ use crate::{fact, println};
 /// The program that provokes a crash by writing its name to the device, or works until it is told to stop.
 pub(super) const PROGRAM: &[u8] = b"/bin/crash";
 /// How many victims are alive at once at most.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
 /// How many survivors of each sort work beside the victims.
 const SURVIVORS: usize = 2;
 
@@ -50,6 +50,7 @@ static SCRIPTS: &[&[Script]] = &[
     &attack::SCRIPTS,
     &crowd::SCRIPTS,
     &handler::SCRIPTS,
+    &locks::SCRIPTS,
     &places::SCRIPTS,
     &sweep::SCRIPTS,
     &delivery::SCRIPTS,
@@ -116,6 +117,18 @@ pub(super) fn perform_provocation(name: &str) {
         }
         None => println!("there is no crash called {name}"),
     }
+}
+
+/// A process that provokes the crash called `name`.
+pub(super) fn perform_process(name: &str) {
+    if let Some(provocation) = find(name) {
+        process_victim(provocation);
+    }
+}
+
+/// Lets others run for a while.
+pub(super) fn wait_a_little() {
+    sched::sleep_until(sched::ticks() + 2);
 }
 
 /// A process that provokes the crash in a system call.

@@ -94,6 +94,11 @@ pub(crate) fn retired() -> (Amount, usize) {
     (ignored, CLAIMED.load(Ordering::Relaxed).saturating_sub(1))
 }
 
+/// Frames that were claimed for arenas, retired ones included: they are not given back.
+pub(crate) fn frames() -> usize {
+    CLAIMED.load(Ordering::Relaxed) * BLOCKS << frames::MAX_ORDER
+}
+
 /// What a task has allocated, less what it has freed, since it entered the kernel.
 ///
 /// Not less than what its frames own, unless it freed what it found; and what it has put where others find it is in the

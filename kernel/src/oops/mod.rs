@@ -155,10 +155,12 @@ fn clean_up() -> Aftermath {
     percpu::this_cpu().set_preempt_count(0);
     // SAFETY: the task goes on here, on its empty stack, and nowhere else.
     let locks = unsafe { sync::give_back_task(&task) };
+    // SAFETY: as above.
+    let kept = unsafe { task.kept().give_back() };
     let heap = heap::count_lost(&task);
     // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
     let served = interrupts::serve_undelivered();
-    Aftermath { served, locks, heap, cut_short: false }
+    Aftermath { served, locks, kept, heap, cut_short: false }
 }
 
 /// The dying task, on the empty stack, with interrupts off.

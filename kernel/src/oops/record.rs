@@ -11,6 +11,7 @@ use crate::arch::layout::Image;
 use crate::arch::percpu;
 use crate::mm::heap::Amount;
 use crate::sync::GivenBack;
+use crate::task::kept::Returned;
 use crate::task::sched;
 use crate::trace;
 
@@ -99,6 +100,8 @@ pub(super) struct Aftermath {
     pub(super) served: usize,
     /// Locks that were given back.
     pub(super) locks: GivenBack,
+    /// What its frames used and its struct owned.
+    pub(super) kept: Returned,
     /// What its frames may have owned of the heap.
     pub(super) heap: Amount,
     /// It was dying already, and did not give back what it had.
@@ -107,8 +110,13 @@ pub(super) struct Aftermath {
 
 impl Aftermath {
     /// Nothing was done.
-    pub(super) const NOTHING: Self =
-        Self { served: 0, locks: GivenBack::new(), heap: Amount { bytes: 0, objects: 0 }, cut_short: false };
+    pub(super) const NOTHING: Self = Self {
+        served: 0,
+        locks: GivenBack::new(),
+        kept: Returned::NOTHING,
+        heap: Amount { bytes: 0, objects: 0 },
+        cut_short: false,
+    };
 }
 
 static RING: Ring<Oops, RECORDS> = Ring::new();

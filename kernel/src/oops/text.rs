@@ -75,6 +75,9 @@ impl Oops {
         if !aftermath.locks.is_empty() {
             write!(f, "; {}", aftermath.locks)?;
         }
+        if !aftermath.kept.is_empty() {
+            write!(f, "; {}", aftermath.kept)?;
+        }
         if aftermath.heap.objects != 0 {
             let Amount { bytes, objects } = aftermath.heap;
             write!(f, "; its frames may have owned {bytes} bytes of the heap in {objects} objects: lost")?;

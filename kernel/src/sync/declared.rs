@@ -36,7 +36,7 @@ const fn of_process(name: &'static str, kind: Kind, index: usize) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 16] = [
+pub(crate) static ALL: [Declared; 17] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("page-tables", Kind::Vital, || &PageTables),
@@ -46,6 +46,7 @@ pub(crate) static ALL: [Declared; 16] = [
     at("boot-found", Kind::Spin, boot::lock),
     at("run-options", Kind::Spin, run::lock),
     at("interrupt-lines", Kind::Spin, interrupts::lock),
+    at("crash-shared", Kind::Mutex, crash::shared_lock),
     at("crash-device", Kind::Spin, crash::device_lock),
     of_process("process-children", Kind::Spin, 0),
     of_process("process-memory", Kind::Mutex, 1),

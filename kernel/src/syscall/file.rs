@@ -9,6 +9,7 @@ use crate::console::Console;
 use crate::process::files::{NEST, PROVOKE, TASK_STACKS, WORK, read_console};
 use crate::process::{self, File, Process};
 use crate::story;
+use crate::task::kept::{self, Kept};
 use crate::{boot, crash};
 
 const MAX_PATH: usize = 4096;
@@ -22,10 +23,15 @@ const WRITE_FLAGS: usize = 3;
 const CHARACTER_DEVICE: u32 = 0o020_666;
 const REGULAR_FILE: u32 = 0o100_555;
 
+/// A reference to an open file, which is given back even if the task is killed while it uses it.
+fn open_file(process: &Process, descriptor: usize) -> Result<Kept<File>, Errno> {
+    Ok(kept::keep(&"file", process.files().get(descriptor)?.clone()))
+}
+
 pub(super) fn read(descriptor: usize, buffer: usize, count: usize) -> Result<usize, Errno> {
     let process = process::current().ok_or(Errno::BADF)?;
-    let file = process.files().get(descriptor)?.clone();
-    match file {
+    let file = open_file(&process, descriptor)?;
+    match &*file {
         File::Console => {
             // Off the heap: it is held for as long as nobody types.
             let mut bytes = [0; PIECE];
@@ -40,18 +46,18 @@ pub(super) fn read(descriptor: usize, buffer: usize, count: usize) -> Result<usi
 
 /// Reads a file that is in memory.
 fn read_memory(process: &Process, descriptor: usize, buffer: usize, count: usize) -> Result<usize, Errno> {
-    let mut file = process.files().get(descriptor)?.clone();
+    let mut file = open_file(process, descriptor)?;
     let (rest, at) = file.rest().ok_or(Errno::INVAL)?;
     let length = rest.len().min(count);
     user::write(buffer, &rest[..length])?;
     *at += length;
-    *process.files_mut().get_mut(descriptor)? = file;
+    *process.files_mut().get_mut(descriptor)? = file.clone();
     Ok(length)
 }
 
 pub(super) fn write(descriptor: usize, buffer: usize, count: usize) -> Result<usize, Errno> {
     let process = process::current().ok_or(Errno::BADF)?;
-    let file = process.files().get(descriptor)?.clone();
+    let file = open_file(&process, descriptor)?;
     write_file(&file, buffer, count)
 }
 
@@ -60,7 +66,7 @@ pub(super) fn writev(descriptor: usize, vector: usize, count: usize) -> Result<u
         return Err(Errno::INVAL);
     }
     let process = process::current().ok_or(Errno::BADF)?;
-    let file = process.files().get(descriptor)?.clone();
+    let file = open_file(&process, descriptor)?;
     let mut written = 0;
     for index in 0..count {
         let entry = vector.checked_add(index * 16).ok_or(Errno::FAULT)?;

@@ -23,11 +23,13 @@ use crate::stacks::{self, Stack};
 use crate::sync::HeldLocks;
 
 mod fpu;
+pub(crate) mod kept;
 pub(crate) mod names;
 pub(crate) mod sched;
 pub(crate) mod wait;
 
 pub(crate) use fpu::FpuState;
+use kept::KeptList;
 
 /// What a task stands on.
 #[derive(Debug)]
@@ -119,6 +121,8 @@ pub(crate) struct Task {
     deaths: AtomicUsize,
     /// The locks that it holds, and the one that it takes.
     held: HeldLocks,
+    /// What its frames use and it owns.
+    kept: KeptList,
     /// What it has of the heap since it entered the kernel.
     heap: Account,
 }
@@ -184,6 +188,7 @@ impl Task {
             idle,
             deaths: AtomicUsize::new(0),
             held: HeldLocks::new(),
+            kept: KeptList::new(),
             heap: Account::new(),
         }
     }
@@ -198,6 +203,11 @@ impl Task {
 
     pub(crate) const fn process(&self) -> Option<&Arc<Process>> {
         self.process.as_ref()
+    }
+
+    /// What the task's frames use and it owns.
+    pub(crate) const fn kept(&self) -> &KeptList {
+        &self.kept
     }
 
     /// The locks that the task holds.

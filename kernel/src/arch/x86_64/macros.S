@@ -34,7 +34,7 @@
 .set COM1_ROOM,     0x20                // in the status: it takes another byte
 .set EXIT_PORT,     {exit_port}
 .set EXIT_PANICKED, 17
-.set STOPPING_TIME, 100000000           // turns: what another CPU has to stop the machine, seconds
+.set STOPPING_TIME, 10000000            // turns: what another CPU has to stop the machine, seconds
 .set LAST_WORDS_TIME, 1000000           // looks at the status, for each byte
 
 .set RFLAGS_TF,     0x100               // single step

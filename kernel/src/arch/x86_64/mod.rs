@@ -31,7 +31,7 @@
 //! before_return(&mut TrapFrame)          task          yes         after each of the three: to user mode always;
 //!                                                                  to the kernel only if interrupts were on there,
 //!                                                                  need_resched is set, irq_depth and preempt_count
-//!                                                                  are 0
+//!                                                                  are 0, and may_be_preempted() says yes
 //! double_fault(&mut TrapFrame, cr2) -> ! its IST       no          #DF; leaves by switching stacks, after which
 //!                                                                  gdt::release_ist frees this one, or by
 //!                                                                  trap::abandon_interrupt or trap::abandon_nmi
@@ -40,6 +40,9 @@
 //! debug(&mut TrapFrame)                  its IST       no          #DB that interrupted the kernel
 //! last_resort(&mut TrapFrame, cr2) -> !  last resort   no          #DF, #MC or #DB inside its own handler: stop
 //! ```
+//!
+//! Such a fault while `last_resort` runs calls no hook: the entry says so on the console and ends the machine, without a
+//! stack. So does another CPU's, when the first has not stopped the machine within some seconds.
 //!
 //! `exception` reads CR2 first thing when the vector is #PF: any later fault overwrites it. NMIs do not.
 //!

@@ -169,7 +169,7 @@ extern "C" fn before_return(frame: &mut TrapFrame) {
     }
     let block = percpu::this_cpu();
     let may_switch = frame.interrupts_on() && block.irq_depth() == 0 && block.preempt_count() == 0;
-    if may_switch && block.need_resched() {
+    if may_switch && block.need_resched() && hooks::may_be_preempted() {
         hooks::before_return(frame);
     }
 }
