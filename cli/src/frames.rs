@@ -3,7 +3,7 @@
 //! A frame that is larger than the guard could jump over it. Two things keep that from happening, and both are looked at in
 //! the machine code that is booted, not in the source it came from:
 //!
-//! * no frame is larger than [`LIMIT`], half of the guard, but for those of [`ALLOWED`], which are there to try it;
+//! * no frame is larger than [`LIMIT`], half of the guard, but for those that are there to try it, by their paths;
 //! * the stack pointer never moves by more than a page past what was touched: the compiler's probes are there.
 //!
 //! Both are a gate of the build ([`gate`]): a kernel that breaks one of them is not booted. `walk` reads one function.

@@ -102,6 +102,8 @@ pub(super) enum Reports {
     Exactly(usize),
     /// One on each CPU.
     EachCpu,
+    /// As many as died by the second number of each fact of this name.
+    DiedIn(&'static str),
     /// As many as runs of the sweep were reported.
     Swept,
 }
@@ -294,18 +296,32 @@ pub(super) const CATALOGUE: &[Crash] = &[
         unit: "locks",
         parts: &[
             shared(with(special::each_lock, killed(1, OVERFLOW))),
-            stop("frames", ONE_STOP),
+            stop("frame-allocator", ONE_STOP),
             stop("page-tables", ONE_STOP),
             stop("run-queue", ONE_STOP),
         ],
     },
     Crash {
         name: "OVERFLOW_WAITING_FOR_LOCK",
-        does: "in the middle of taking a spin lock, a mutex, a read-write lock",
+        does: "a spin lock, a mutex, a read-write lock is taken with too little stack left",
         outcome: Outcome::TaskKilled,
         hosted: Err(LOCKS),
         unit: "overflows",
-        parts: &[shared(with(special::each_kind_of_lock, killed(3, OVERFLOW)))],
+        parts: &[Part {
+            seconds: 60,
+            ..shared(Survival { reports: Reports::DiedIn("waiting"), ..others_killed(special::each_way_to_wait) })
+        }],
+    },
+    Crash {
+        name: "OVERFLOW_TAKING_VITAL_LOCK",
+        does: "the locks that may stop the machine: an overflow comes at their door",
+        outcome: Outcome::TaskKilled,
+        hosted: Err(LOCKS),
+        unit: "overflows",
+        parts: &[Part {
+            seconds: 60,
+            ..shared(Survival { reports: Reports::DiedIn("taking"), ..others_killed(special::each_door) })
+        }],
     },
     Crash {
         name: "OVERFLOW_WITH_INTERRUPTS_OFF",
@@ -329,7 +345,7 @@ pub(super) const CATALOGUE: &[Crash] = &[
         outcome: Outcome::TaskKilled,
         hosted: Err("what a killed task of the port owned in its frames is lost, as documented"),
         unit: "",
-        parts: &[shared(killed(1, OVERFLOW))],
+        parts: &[shared(with(special::owning, killed(1, OVERFLOW)))],
     },
     Crash {
         name: "OVERFLOW_ON_ALL_CPUS",

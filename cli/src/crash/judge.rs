@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::catalogue::{Expect, Reports, Stop, Survival, Victims};
 use super::facts::{Evidence, Finding, Holds, Oops, Shortfall, Verdict, hold, odd};
 use super::special::{self, Seen};
+use crate::console::number;
 use crate::outcome::Outcome;
 
 /// What came of a part.
@@ -112,6 +113,11 @@ fn counted(survival: &Survival, crash: &Evidence) -> Holds {
             let killed = crash.victims()?.into_iter().filter(|victim| victim.was_killed()).count();
             hold(killed >= least, || format!("{killed} victims were killed, not {least} at least"))?;
             exactly(killed, ", one for each victim that was killed")
+        }
+        Reports::DiedIn(fact) => {
+            let numbers = crash.facts.all(fact).iter().map(|words| words.get(2).and_then(|word| number(word)));
+            let died = numbers.sum::<Option<u64>>().ok_or_else(|| Shortfall(format!("an odd fact `{fact}`")))?;
+            exactly(usize::try_from(died).unwrap_or(usize::MAX), ", one for each that died")
         }
         Reports::Swept => {
             let swept = crash.facts.all("sweep").iter();
@@ -279,11 +285,11 @@ fn balanced(_: &Survival, crash: &Evidence) -> Holds {
     Ok(())
 }
 
-/// No lock is left held: free, or poisoned.
+/// No lock is left held: free, poisoned, or gone with its process.
 fn unlocked(_: &Survival, crash: &Evidence) -> Holds {
     for words in crash.facts.all("lock") {
         let [name, kind, state] = words.as_slice() else { return Err(odd("lock", words)) };
-        let free = ["free", "poisoned"].contains(&state.as_str());
+        let free = ["free", "poisoned", "gone"].contains(&state.as_str());
         hold(free, || format!("the {kind} lock `{name}` is left {state}"))?;
     }
     Ok(())

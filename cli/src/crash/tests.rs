@@ -196,9 +196,22 @@ fn a_crash_begins_once_and_ends() {
 #[test]
 fn single_crashes_are_judged_by_facts_of_their_own() {
     for (name, part, from, to, said) in [
-        ("OVERFLOW_HOLDING_LOCK", 0, "fact lock frames vital", "fact lock disk vital", "`disk` may stop the machine"),
-        ("OVERFLOW_HOLDING_LOCK", 0, "fact lock frames vital", "fact lock more spin", "3 locks are declared"),
-        ("OVERFLOW_WAITING_FOR_LOCK", 0, "three rwlock", "three spin", "no lock of the kind `rwlock`"),
+        (
+            "OVERFLOW_HOLDING_LOCK",
+            0,
+            "fact lock frame-allocator vital",
+            "fact lock disk vital",
+            "`disk` may stop the machine",
+        ),
+        ("OVERFLOW_HOLDING_LOCK", 0, "fact lock frame-allocator vital", "fact lock more spin", "3 locks are declared"),
+        ("OVERFLOW_HOLDING_LOCK", 0, "lock.waiters one 2 0 2", "lock.waiters one 2 1 1", "1 of 2 waiters"),
+        ("OVERFLOW_WAITING_FOR_LOCK", 0, "waiting read ", "waiting mutex ", "nothing is said of `read`"),
+        ("OVERFLOW_WAITING_FOR_LOCK", 0, "waiting read 9 2 1", "waiting read 9 2 0", "nobody gets the lock by `read`"),
+        ("OVERFLOW_WAITING_FOR_LOCK", 0, "waiting read 9 2 1", "waiting read 9 3 1", "8 reports, not 9"),
+        ("OVERFLOW_TAKING_VITAL_LOCK", 0, "taking run-queue 9 1", "taking run-queue 9 0", "of 9 that asked"),
+        ("OVERFLOW_TAKING_VITAL_LOCK", 0, "taking run-queue 9 1", "taking run-queue 9 x", "odd fact `taking`"),
+        ("OVERFLOW_OWNING", 0, "owning.heap 512 560", "owning.heap 512 500", "512 bytes were owned"),
+        ("OVERFLOW_OWNING", 0, "owning.pointers 1", "owning.pointers 2", "2 owners"),
         ("OVERFLOW_ON_ALL_CPUS", 0, "80200100 1 ", "80200100 0 ", "CPU 0 had 2 of the 2"),
         ("OVERFLOW_STORM", 0, "storm.tasks 8000 8000", "storm.tasks 8000 7999", "7999 killed"),
         ("OVERFLOW_IN_INTERRUPT_DELIVERY", 0, "interrupts line 2 2", "interrupts line 2 1", "and 1 served"),

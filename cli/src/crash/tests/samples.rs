@@ -52,6 +52,8 @@ fn survived(name: &str, survival: &Survival, cpus: u32, before: u64) -> String {
         Reports::Exactly(count) => count as u64,
         Reports::EachCpu => cpus.into(),
         Reports::Swept => 4 * 20,
+        Reports::DiedIn("taking") => 3,
+        Reports::DiedIn(_) => 8,
     };
     let mut log = String::new();
     for number in 0..count {
@@ -98,10 +100,17 @@ fn report(number: u64, finding: Finding, kind: Kind, verdict: Verdict, cpu: u64,
 fn own_facts(name: &str) -> String {
     match name {
         "OVERFLOW_HOLDING_LOCK" => {
-            "fact lock frames vital free\nfact lock one spin poisoned\nfact lock two mutex free\n".into()
+            "fact lock frame-allocator vital free\nfact lock one spin poisoned\nfact lock two mutex gone\n\
+             fact lock.waiters one 2 0 2\n"
+                .into()
         }
+        "OVERFLOW_TAKING_VITAL_LOCK" => {
+            "fact taking frame-allocator 9 1\nfact taking run-queue 9 1\nfact taking page-tables 9 1\n".into()
+        }
+        "OVERFLOW_OWNING" => "fact owning.heap 512 560 2\nfact owning.pointers 1\n".into(),
         "OVERFLOW_WAITING_FOR_LOCK" => {
-            "fact lock one spin free\nfact lock two mutex free\nfact lock three rwlock poisoned\n".into()
+            "fact waiting spin 9 2 1\nfact waiting mutex 9 2 1\nfact waiting read 9 2 1\nfact waiting write 9 2 1\n"
+                .into()
         }
         "OVERFLOW_STORM" => "fact storm.tasks 8000 8000\nfact victim 3 0\n".into(),
         "OVERFLOW_IN_INTERRUPT_DELIVERY" => {
