@@ -130,8 +130,9 @@ pub struct Crash {
 /// `vmstack hosted-boot`.
 #[derive(Clone, Debug, Args)]
 pub struct HostedBoot {
-    /// The crash to provoke
-    pub name: String,
+    /// The crashes to provoke
+    #[arg(required = true)]
+    pub names: Vec<String>,
 }
 
 /// `vmstack bench`.

@@ -3,7 +3,7 @@
 //! A frame that is larger than the guard could jump over it. Two things keep that from happening, and both are looked at in
 //! the machine code that is booted, not in the source it came from:
 //!
-//! * no frame is larger than [`LIMIT`], half of the guard, but for those of [`ALLOWED`], which are there to try it;
+//! * no frame is larger than [`LIMIT`], half of the guard, but for those that are there to try it, by their paths;
 //! * the stack pointer never moves by more than a page past what was touched: the compiler's probes are there.
 //!
 //! Both are a gate of the build ([`gate`]): a kernel that breaks one of them is not booted. `walk` reads one function.
@@ -44,11 +44,11 @@ impl Frame {
     }
 }
 
-/// The kernel as it was linked: its functions and their frames.
+/// The kernel as it was linked.
 #[derive(Debug)]
 pub struct Image {
+    bytes: Vec<u8>,
     symbols: Vec<Symbol>,
-    frames: Vec<Frame>,
     canaries: bool,
 }
 
@@ -62,23 +62,17 @@ impl Image {
         let shown = path.display();
         let bytes = std::fs::read(path)
             .map_err(|error| Failure::cannot(format!("{shown} cannot be read: {error}; build the guest again")))?;
-        Self::of(&bytes).map_err(|error| {
-            Failure::cannot(format!("the kernel {shown} shows no frames: {error}; build it again, unstripped"))
+        Self::of(bytes).map_err(|error| {
+            Failure::cannot(format!("the kernel {shown} shows no functions: {error}; build it again, unstripped"))
         })
     }
 
     /// The image whose bytes these are.
-    fn of(bytes: &[u8]) -> Result<Self, NoSymbols> {
-        let file = object::File::parse(bytes)?;
+    fn of(bytes: Vec<u8>) -> Result<Self, NoSymbols> {
+        let file = object::File::parse(bytes.as_slice())?;
         let symbols = symbols::functions(&file)?;
-        let mut reader = Reader::default();
-        let frame = |symbol: &Symbol| {
-            let code = code(&file, symbol)?;
-            Some(Frame { name: symbol.name.clone(), walked: reader.walk(code, symbol.address) })
-        };
-        let frames = symbols.iter().filter_map(frame).collect();
         let canaries = file.symbols().any(|symbol| symbol.name() == Ok(CANARY) && symbol.is_definition());
-        Ok(Self { symbols, frames, canaries })
+        Ok(Self { symbols, canaries, bytes })
     }
 
     /// The kernel's functions.
@@ -96,18 +90,39 @@ impl Image {
     /// The findings that `vmstack crash --all` adds to its own.
     #[must_use]
     pub fn checks(&self) -> [Check; 2] {
-        [self.largest(), self.probes()]
+        let frames = self.frames();
+        [frames.largest(), frames.probes()]
     }
 
+    /// Reads every function.
+    fn frames(&self) -> Frames {
+        // It was parsed before.
+        let Ok(file) = object::File::parse(self.bytes.as_slice()) else { return Frames(Vec::new()) };
+        let sections: Vec<_> = file.sections().filter(|section| section.kind() == SectionKind::Text).collect();
+        let mut reader = Reader::default();
+        let frame = |symbol: &Symbol| {
+            let mut all = sections.iter();
+            let code = all.find_map(|section| section.data_range(symbol.address, symbol.size.into()).ok().flatten())?;
+            Some(Frame { name: symbol.name.clone(), walked: reader.walk(code, symbol.address) })
+        };
+        Frames(self.symbols.iter().filter_map(frame).collect())
+    }
+}
+
+/// The frames of all functions.
+#[derive(Debug)]
+struct Frames(Vec<Frame>);
+
+impl Frames {
     fn largest(&self) -> Check {
-        let held = self.frames.iter().filter(|frame| !frame.is_allowed());
-        let left_out = self.frames.iter().filter(|frame| frame.is_allowed()).count();
+        let held = self.0.iter().filter(|frame| !frame.is_allowed());
+        let left_out = self.0.iter().filter(|frame| frame.is_allowed()).count();
         let Some(largest) = held.max_by_key(|frame| frame.walked.size) else {
             return Check::fail(NAMES[0], "the image has no function");
         };
         let verdict = if self.too_large().is_empty() { Verdict::Pass } else { Verdict::Fail };
         let (name, size) = (&largest.name, largest.walked.size);
-        let count = self.frames.len();
+        let count = self.0.len();
         let detail = format!(
             "{name} has {size} bytes, of {LIMIT} allowed; {count} functions were read, {left_out} of them are large on purpose"
         );
@@ -116,7 +131,7 @@ impl Image {
 
     fn probes(&self) -> Check {
         let large: Vec<&str> =
-            self.frames.iter().filter(|frame| frame.walked.size >= PAGE).map(|frame| frame.name.as_str()).collect();
+            self.0.iter().filter(|frame| frame.walked.size >= PAGE).map(|frame| frame.name.as_str()).collect();
         let unprobed = self.unprobed();
         let (verdict, detail) = match (large.is_empty(), unprobed.is_empty()) {
             (_, false) => (Verdict::Fail, unprobed.join("; ")),
@@ -130,7 +145,7 @@ impl Image {
 
     /// A line for each function whose frame is too large.
     fn too_large(&self) -> Vec<String> {
-        let mut held: Vec<&Frame> = self.frames.iter().filter(|frame| !frame.is_allowed()).collect();
+        let mut held: Vec<&Frame> = self.0.iter().filter(|frame| !frame.is_allowed()).collect();
         held.sort_by_key(|frame| core::cmp::Reverse(frame.walked.size));
         held.into_iter()
             .filter_map(|Frame { name, walked }| match walked {
@@ -147,18 +162,12 @@ impl Image {
 
     /// A line for each function that moves the stack pointer by more than a page without a touch.
     fn unprobed(&self) -> Vec<String> {
-        let lines = self.frames.iter().filter_map(|Frame { name, walked }| {
+        let lines = self.0.iter().filter_map(|Frame { name, walked }| {
             let at = walked.unprobed_at?;
             Some(format!("{name} has a frame of {} bytes and no probe in a page of it, at {at:#x}", walked.size))
         });
         lines.collect()
     }
-}
-
-/// The machine code of `symbol`.
-fn code<'data>(file: &object::File<'data>, symbol: &Symbol) -> Option<&'data [u8]> {
-    let mut sections = file.sections().filter(|section| section.kind() == SectionKind::Text);
-    sections.find_map(|section| section.data_range(symbol.address, symbol.size.into()).ok().flatten())
 }
 
 /// Refuses the kernel at `path` if a frame of it is too large or not probed, and names each such function on a line.
@@ -167,8 +176,8 @@ fn code<'data>(file: &object::File<'data>, symbol: &Symbol) -> Option<&'data [u8
 ///
 /// When there is one, or the kernel cannot be read.
 pub fn gate(path: &Path) -> Result<(), Failure> {
-    let image = Image::read(path)?;
-    let lines = [image.too_large(), image.unprobed()].concat();
+    let frames = Image::read(path)?.frames();
+    let lines = [frames.too_large(), frames.unprobed()].concat();
     if lines.is_empty() {
         return Ok(());
     }

@@ -21,6 +21,8 @@ use rustix::process::{
 use crate::failure::Failure;
 use crate::interrupt::{GLANCE, Interrupts};
 
+/// How long what a child wrote is waited for after its end, where something that it started still holds its output open.
+const DRAINING: Duration = Duration::from_millis(500);
 /// How long to wait between two looks at a child that has closed its output but not ended yet.
 const REAP_PAUSE: Duration = Duration::from_millis(2);
 
@@ -111,6 +113,7 @@ impl Leash {
                 // Silence: it may have ended while something that it started still holds its output open.
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(status) = self.ended()? {
+                        self.drain(listener)?;
                         return Ok(End::Exited(status));
                     }
                 }
@@ -120,6 +123,14 @@ impl Leash {
                 },
             }
         }
+    }
+
+    /// Hands on what the child wrote before it ended and nobody has read yet: on a busy machine its threads may be late.
+    fn drain(&self, listener: &mut Listener<'_>) -> Result<(), Failure> {
+        while let Ok((stream, bytes)) = self.heard.recv_timeout(DRAINING) {
+            listener(self.started.elapsed(), stream, &bytes)?;
+        }
+        Ok(())
     }
 
     /// The status of the child, once it has ended.

@@ -94,7 +94,14 @@ fn bad_usage_is_one_line_and_status_2() {
         (&["run", "--program", ""], "no absolute path"),
         (&["run", "--on", "hosted", "--program", "/bin/sh"], "--on hosted"),
         (&["run", "--json", "-", "--program", &program], "--json -"),
-        (&["crash", "--list"], "not there yet"),
+        (&["crash"], "usage"),
+        (&["crash", "--all", "UNDERFLOW"], "--all"),
+        (&["crash", "--list", "--json", "-"], "--json"),
+        (&["crash", "EXHAUST_STAK"], "did you mean EXHAUST_STACK?"),
+        (&["crash", "UNDERFLOW", "--on", "riscv64"], "not there yet"),
+        (&["crash", "UNDERFLOW", "--on", "hosted", "--cpus", "2"], "--cpus"),
+        (&["crash", "UNDERFLOW", "--cpus", "9"], "9"),
+        (&["hosted-boot", "DOUBLE_FAULT"], "DOUBLE_FAULT"),
         (&["bench"], "not there yet"),
         (&["decode", "log"], "not there yet"),
     ] {
@@ -276,6 +283,141 @@ fn a_signal_leaves_neither_emulator_nor_files() {
             place.assert_no_trace();
         }
     }
+}
+
+/// The one check called `name`.
+fn check(json: &[u8], name: &str) -> serde_json::Value {
+    let value: serde_json::Value = serde_json::from_slice(json).expect("JSON");
+    let mut named = value.as_array().expect("an array").iter().filter(|check| check["name"] == name);
+    let one = named.next().expect(name).clone();
+    assert!(named.next().is_none(), "{name} is there twice");
+    one
+}
+
+#[test]
+fn crashes_that_are_as_they_should_be_pass() {
+    let place = Place::new();
+    let path = place.file("out.json");
+    let words = ["crash", "EXHAUST_STACK", "OVERFLOW_IN_INIT", "EXHAUST_STACK", "--json", path.to_str().expect("text")];
+    let output = place.run("orderly", &words);
+    let shown = text(&output.stdout);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{shown}{}", text(&output.stderr));
+    assert!(shown.contains("pass  EXHAUST_STACK                   task killed        4 overflows\n"), "{shown}");
+    assert!(shown.ends_with("2 as it should be, 0 fell short, 0 not looked at\n"), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80) && !shown.contains('\u{1b}'), "{shown}");
+    let json = std::fs::read(path).expect("written");
+    assert_eq!(checks(&json).len(), 2, "a name that is given twice is one finding");
+    assert_eq!(check(&json, "EXHAUST_STACK")["figure"], 4);
+    place.assert_no_trace();
+}
+
+#[test]
+fn the_runs_of_the_sweep_lie_beside_the_findings() {
+    let place = Place::new();
+    let path = place.file("out.json");
+    let output = place.run("orderly", &["crash", "OVERFLOW_AT_EVERY_OFFSET", "--json", path.to_str().expect("text")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let found = check(&std::fs::read(path).expect("written"), "OVERFLOW_AT_EVERY_OFFSET");
+    assert_eq!((&found["figure"], &found["unit"]), (&2560.into(), &"runs".into()));
+    let runs: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(place.file("out.sweep.json")).expect("beside")).expect("JSON");
+    assert_eq!(runs.as_array().expect("an array").len(), 2560);
+    assert_eq!(
+        (&runs[0]["kind"], &runs[0]["bytes"], &runs[0]["instruction"]),
+        (&"call".into(), &0.into(), &"0x1000".into())
+    );
+    // Nothing lies beside standard output, and what does not sweep leaves no such file.
+    let output = place.run("orderly", &["crash", "OVERFLOW_AT_EVERY_OFFSET", "--json", "-"]);
+    assert_eq!(check(&output.stdout, "OVERFLOW_AT_EVERY_OFFSET")["outcome"], "pass");
+    let other = place.file("other.json");
+    place.run("orderly", &["crash", "WILD_POINTER", "--json", other.to_str().expect("text")]);
+    assert!(other.exists() && !place.file("other.sweep.json").exists() && !place.file("-.sweep.json").exists());
+}
+
+#[test]
+fn a_crash_under_which_the_machine_dies_fails_and_the_others_are_tried_again() {
+    let place = Place::new();
+    let mut command = place.vmstack("orderly", &["crash", "EXHAUST_STACK", "WILD_POINTER", "--json", "-"]);
+    let output = command.env("FAKE_DIES", "EXHAUST_STACK").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(check(&output.stdout, "WILD_POINTER")["outcome"], "pass");
+    let died = check(&output.stdout, "EXHAUST_STACK");
+    assert!(died["outcome"] == "fail" && died["detail"].as_str().is_some_and(|detail| detail.contains("reset itself")));
+    place.assert_no_trace();
+}
+
+#[test]
+fn a_machine_that_dies_under_every_crash_fails_them_all() {
+    for (boot, said) in [("reset", "reset itself"), ("killed", "signal 9"), ("hang", "had not ended")] {
+        let place = Place::new();
+        let mut command = place.vmstack(boot, &["crash", "EXHAUST_STACK", "OVERFLOW_IN_INIT", "--json", "-"]);
+        let output = command.env("VMSTACK_TIME_LIMIT", "0.3").output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1), "{boot}");
+        for name in ["EXHAUST_STACK", "OVERFLOW_IN_INIT"] {
+            let found = check(&output.stdout, name);
+            let detail = found["detail"].as_str().expect("text");
+            assert!(found["outcome"] == "fail" && detail.contains(said), "{boot}: {detail}");
+        }
+        place.assert_no_trace();
+    }
+}
+
+#[test]
+fn what_the_kernel_cannot_be_made_for_is_skipped_with_the_reason() {
+    let place = Place::new();
+    let output = place.run("orderly", &["crash", "CORRUPT_STACK", "--json", "-"]);
+    let found = check(&output.stdout, "CORRUPT_STACK");
+    assert_eq!((output.status.code(), &found["outcome"]), (Some(0), &"skip".into()));
+    assert!(found["detail"].as_str().is_some_and(|detail| detail.contains("stack protector")), "{found}");
+}
+
+#[test]
+fn hosted_crashes_need_no_emulator_and_are_real() {
+    let place = Place::new();
+    let words = ["crash", "--on", "hosted", "EXHAUST_STACK", "BIG_FRAME", "DOUBLE_FAULT", "--json", "-"];
+    let output =
+        place.vmstack("hang", &words).env_remove("VMSTACK_QEMU").env("PATH", "/nowhere").output().expect("ran");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert_eq!(check(&output.stdout, "EXHAUST_STACK")["figure"], 4, "each variant is one");
+    assert_eq!(check(&output.stdout, "BIG_FRAME")["outcome"], "pass");
+    assert_eq!(check(&output.stdout, "DOUBLE_FAULT")["outcome"], "skip");
+    place.assert_no_trace();
+}
+
+#[test]
+fn without_an_emulator_hosted_crashes_are_provoked_between_two_notices() {
+    let place = Place::new();
+    let without = |words: &[&str]| {
+        let mut command = place.vmstack("orderly", words);
+        command.env_remove("VMSTACK_QEMU").env("PATH", "/nowhere").output().expect("it runs")
+    };
+    let path = place.file("out.json");
+    let output = without(&["crash", "UNDERFLOW", "--json", path.to_str().expect("text")]);
+    let shown = text(&output.stdout);
+    let (first, last) = (shown.lines().next().expect("a line"), shown.lines().last().expect("a line"));
+    assert_eq!((output.status.code(), first), (Some(0), last), "{shown}");
+    assert!(first.contains("apt-get install -y --no-install-recommends qemu-system-x86"), "{first}");
+    let json = std::fs::read(path).expect("written");
+    assert_eq!(check(&json, "hosted.UNDERFLOW")["outcome"], "pass");
+    assert_eq!(check(&json, "UNDERFLOW")["outcome"], "skip");
+    assert_refused(&without(&["crash", "UNDERFLOW", "--on", "x86_64"]), "qemu-system-x86");
+}
+
+#[test]
+fn the_list_says_what_must_come_of_each_crash() {
+    let place = Place::new();
+    let output = place.run("hang", &["crash", "--list"]);
+    let shown = text(&output.stdout);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+    for row in [
+        "EXHAUST_STACK                   task killed        kernel, hosted\n",
+        "OVERFLOW_ON_IRQ_STACK           handler abandoned  kernel\n",
+        "OVERFLOW_IN_INIT                orderly stop       kernel\n",
+    ] {
+        assert!(shown.contains(row), "{shown}");
+    }
+    let one = text(&place.run("hang", &["crash", "--list", "UNDERFLOW"]).stdout);
+    assert_eq!(one.lines().count(), 3, "{one}");
 }
 
 /// Waits until `look` sees something.

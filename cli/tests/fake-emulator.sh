@@ -22,8 +22,36 @@ facts() {
     esac
 }
 
+# What a boot of mode=crash prints. FAKE_DIES names a crash under which the machine resets itself.
+crashes() {
+    for word in $words; do
+        name="${word#crash=}"
+        [ "$name" = "$word" ] && continue
+        echo "fact crash.begin $name"
+        [ "$name" = "$FAKE_DIES" ] && exit 0
+        cat "$boots/crash/$name.txt"
+        case "$name" in
+        OVERFLOW_IN_INIT) exit 35 ;;
+        OVERFLOW_AT_EVERY_OFFSET) sweep ;;
+        esac
+        echo "fact crash.end $name"
+    done
+}
+
+sweep() {
+    echo "fact sweep call 0 reported 0x1000"
+    seq 8 8 4088 | sed 's/.*/fact sweep call & completed 0x0/'
+    for kind in syscall exception interrupt nmi; do
+        seq 0 8 4088 | sed "s/.*/fact sweep $kind & completed 0x0/"
+    done
+}
+
 case "$FAKE_BOOT" in
-orderly) facts; echo "marker end-of-$mode"; exit 33 ;;
+orderly)
+    if [ "$mode" = crash ]; then crashes; else facts; fi
+    echo "marker end-of-$mode"
+    exit 33
+    ;;
 reset) facts; exit 0 ;;
 hang) echo "$$ $com2" >"$FAKE_NOTE"; exec sleep 60 ;;
 killed) kill -9 $$ ;;

@@ -102,6 +102,8 @@ pub(super) enum Reports {
     Exactly(usize),
     /// One on each CPU.
     EachCpu,
+    /// As many as died by the second number of each fact of this name.
+    DiedIn(&'static str),
     /// As many as runs of the sweep were reported.
     Swept,
 }
@@ -196,19 +198,19 @@ pub(super) const CATALOGUE: &[Crash] = &[
     },
     Crash {
         name: "FIRST_SLOT_BELOW",
-        does: "the guard below the area's first stack is touched",
+        does: "the area's first stack overflows: there is a guard below it, too",
         outcome: Outcome::TaskKilled,
         hosted: Ok(()),
         unit: "",
-        parts: &[shared(killed(1, &[Wild, OtherGuard, Walked]))],
+        parts: &[shared(killed(1, &[Walked, Wild]))],
     },
     Crash {
         name: "LAST_SLOT_ABOVE",
-        does: "the guard above the area's last stack is touched",
+        does: "the area's last stack underflows: there is a guard above it, too",
         outcome: Outcome::TaskKilled,
         hosted: Ok(()),
         unit: "",
-        parts: &[shared(killed(1, &[Wild, OtherGuard, Underflow]))],
+        parts: &[shared(killed(1, &[Underflow, Wild]))],
     },
     Crash {
         name: "BIG_FRAME",
@@ -232,7 +234,7 @@ pub(super) const CATALOGUE: &[Crash] = &[
         outcome: Outcome::TaskKilled,
         hosted: Ok(()),
         unit: "",
-        parts: &[shared(killed(1, &[OtherGuard]))],
+        parts: &[shared(Survival { victims: Victims::AsReported, ..killed(1, &[OtherGuard, Walked]) })],
     },
     Crash {
         name: "WILD_POINTER",
@@ -278,7 +280,7 @@ pub(super) const CATALOGUE: &[Crash] = &[
         name: "OVERFLOW_AT_EVERY_OFFSET",
         does: "system call, exception, interrupt, NMI, call with 0, 8, ... 4,088 bytes left",
         outcome: Outcome::TaskKilled,
-        hosted: Err("how much a signal or a system call takes of a task's stack is Linux's affair"),
+        hosted: Ok(()),
         unit: "runs",
         parts: &[Part {
             seconds: 600,
@@ -294,18 +296,32 @@ pub(super) const CATALOGUE: &[Crash] = &[
         unit: "locks",
         parts: &[
             shared(with(special::each_lock, killed(1, OVERFLOW))),
-            stop("frames", ONE_STOP),
+            stop("frame-allocator", ONE_STOP),
             stop("page-tables", ONE_STOP),
             stop("run-queue", ONE_STOP),
         ],
     },
     Crash {
         name: "OVERFLOW_WAITING_FOR_LOCK",
-        does: "in the middle of taking a spin lock, a mutex, a read-write lock",
+        does: "a spin lock, a mutex, a read-write lock is taken with too little stack left",
         outcome: Outcome::TaskKilled,
         hosted: Err(LOCKS),
         unit: "overflows",
-        parts: &[shared(with(special::each_kind_of_lock, killed(3, OVERFLOW)))],
+        parts: &[Part {
+            seconds: 60,
+            ..shared(Survival { reports: Reports::DiedIn("waiting"), ..others_killed(special::each_way_to_wait) })
+        }],
+    },
+    Crash {
+        name: "OVERFLOW_TAKING_VITAL_LOCK",
+        does: "the locks that may stop the machine: an overflow comes at their door",
+        outcome: Outcome::TaskKilled,
+        hosted: Err(LOCKS),
+        unit: "overflows",
+        parts: &[Part {
+            seconds: 60,
+            ..shared(Survival { reports: Reports::DiedIn("taking"), ..others_killed(special::each_door) })
+        }],
     },
     Crash {
         name: "OVERFLOW_WITH_INTERRUPTS_OFF",
@@ -325,11 +341,11 @@ pub(super) const CATALOGUE: &[Crash] = &[
     },
     Crash {
         name: "OVERFLOW_OWNING",
-        does: "the frames own a Box, an Arc, a file, a pin and a lock: given back or counted",
+        does: "its frames own Box, Arc, file, pin and lock: given back, or counted as lost",
         outcome: Outcome::TaskKilled,
         hosted: Err("what a killed task of the port owned in its frames is lost, as documented"),
         unit: "",
-        parts: &[shared(killed(1, OVERFLOW))],
+        parts: &[shared(with(special::owning, killed(1, OVERFLOW)))],
     },
     Crash {
         name: "OVERFLOW_ON_ALL_CPUS",
@@ -416,7 +432,7 @@ pub(super) const CATALOGUE: &[Crash] = &[
     },
     Crash {
         name: "ATTACK_THREAD_INFO",
-        does: "a program overflows into thread_info to read kernel memory; the control works",
+        does: "a program overwrites thread_info to read kernel memory; works in the control",
         outcome: Outcome::TaskKilled,
         hosted: Err("thread_info is the kernel's"),
         unit: "",

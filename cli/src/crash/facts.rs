@@ -161,18 +161,27 @@ pub(super) struct Evidence {
     pub(super) facts: Transcript,
     /// Whether its end was printed.
     pub(super) ended: bool,
-    /// CPUs of the machine.
-    pub(super) cpus: u32,
+    /// The machine.
+    pub(super) machine: Machine,
+}
+
+/// Where it was printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// The kernel, with so many CPUs.
+    Kernel { cpus: u32 },
+    /// A Linux process.
+    Hosted,
 }
 
 impl Evidence {
-    /// The crashes of a boot on `cpus` CPUs, in the order in which they began.
-    pub(super) fn of_boot(transcript: &Transcript, cpus: u32) -> Vec<Self> {
+    /// The crashes of a boot of `machine`, in the order in which they began.
+    pub(super) fn of_boot(transcript: &Transcript, machine: Machine) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for line in transcript.lines() {
             if let Some(word) = line.text.strip_prefix("fact crash.begin ") {
                 let word = word.trim().to_owned();
-                all.push(Self { word, facts: Transcript::default(), ended: false, cpus });
+                all.push(Self { word, facts: Transcript::default(), ended: false, machine });
                 continue;
             }
             let Some(open) = all.last_mut().filter(|crash| !crash.ended) else { continue };
@@ -185,6 +194,19 @@ impl Evidence {
             }
         }
         all
+    }
+
+    /// Whether it is of the hosted port.
+    pub(super) fn is_hosted(&self) -> bool {
+        self.machine == Machine::Hosted
+    }
+
+    /// The CPUs that have reports: all of the kernel's, or those that the port took.
+    pub(super) fn cpus(&self) -> u64 {
+        match self.machine {
+            Machine::Kernel { cpus } => cpus.into(),
+            Machine::Hosted => self.oopses().unwrap_or_default().iter().map(|oops| oops.cpu + 1).max().unwrap_or(0),
+        }
     }
 
     /// Whether the kernel said that it does not know this crash.

@@ -32,7 +32,7 @@ impl Findings {
                 self.runs = core::mem::take(&mut judged.seen.runs);
                 sweep::name(&mut self.runs, symbols);
                 let said = &mut judged.seen.said;
-                said.push_str(&format!("; reported: {}", sweep::fold(&self.runs)));
+                said.push_str(&format!("; reported with less: {}", sweep::fold(&self.runs)));
             }
             self.judged.push((act, judged));
             self.conclude(act.crash, screen);
@@ -63,6 +63,11 @@ impl Findings {
         let of = |crash: &&Crash| self.checks.iter().find(|check| check.name == crash.name).cloned();
         crashes.iter().filter_map(of).collect()
     }
+}
+
+/// The finding of `crash` of the hosted port, where it has one part.
+pub(super) fn conclude(crash: &'static Crash, judged: Judged) -> Check {
+    check(crash, &[&(Act { crash, part: &crash.parts[0] }, judged)])
 }
 
 /// The finding of `crash`, all of whose parts these are.

@@ -5,24 +5,30 @@
 //! is judged as an emulator's is, by marker and status.
 
 use core::time::Duration;
+use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 
 use super::catalogue::Crash;
+use super::facts::{Evidence, Machine};
 use super::findings;
 use super::judge::Judged;
-use super::plan::{self, Act, Plan};
+use super::plan;
+use super::special::Seen;
 use crate::args;
 use crate::checks::Check;
 use crate::console::Transcript;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::leash::{Leash, Stream};
-use crate::outcome::{Outcome, STATUS_ORDERLY};
+use crate::outcome::Outcome;
+use crate::progress::Progress;
 
 /// How long one may take when the user does not say.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
+/// The status of an orderly end, as the emulator gives it ([`crate::outcome::STATUS_ORDERLY`]).
+const ORDERLY: u8 = 33;
 
-/// Provokes `crash` in a process of its own, and judges it.
+/// Provokes `crash` with all of its variants in a process of its own, and judges it.
 pub(super) fn provoke(
     crash: &'static Crash,
     limit: Option<Duration>,
@@ -31,48 +37,74 @@ pub(super) fn provoke(
     if let Err(why) = crash.hosted {
         return Ok(Check::skip(crash.name, format!("not hosted: {why}")));
     }
-    if !is_there(crash.name) {
-        return Ok(Check::skip(crash.name, "the hosted port does not provoke it yet"));
-    }
-    let plan = Plan::hosted(crash);
-    let (outcome, transcript) = boot(crash.name, limit.unwrap_or(LIMIT), interrupts)?;
-    let judged = plan::settle(&plan, outcome, &transcript).judged;
-    let parts: Vec<&(Act, Judged)> = judged.iter().collect();
-    Ok(findings::check(crash, &parts))
+    let names = variants(crash.name);
+    let (outcome, transcript, complaint) = boot(&names, limit.unwrap_or(LIMIT), interrupts)?;
+    Ok(findings::conclude(crash, judge(crash, &names, outcome, &transcript, &complaint)))
 }
 
-/// Starts this program again as the guest of one crash, and hears it out.
-fn boot(name: &str, limit: Duration, interrupts: &Interrupts) -> Result<(Outcome, Transcript), Failure> {
+/// The names by which the port provokes `name`: itself, and with a word after a colon.
+pub(super) fn variants(name: &str) -> Vec<&'static str> {
+    let is_of = |of: &&&str| of.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+    vmstack_hosted::crash::catalogue().iter().filter(is_of).copied().collect()
+}
+
+/// All variants together: what each was, or what fell short in each.
+pub(super) fn judge(
+    crash: &Crash,
+    names: &[&str],
+    outcome: Outcome,
+    transcript: &Transcript,
+    complaint: &str,
+) -> Judged {
+    if outcome != Outcome::Orderly {
+        return Judged::fell(format!("{outcome}: {}", complaint.lines().last().unwrap_or("it said nothing")));
+    }
+    let crashes = Evidence::of_boot(transcript, Machine::Hosted);
+    let mut all = Judged::default();
+    let mut said = Vec::new();
+    for name in names {
+        let Judged { shortfalls, seen } = plan::judge_one(name, &crash.parts[0].expect, &crashes, outcome);
+        let variant = name.split_once(':').map_or_else(String::new, |(_, variant)| format!("{variant}: "));
+        all.shortfalls.extend(shortfalls.into_iter().map(|what| format!("{variant}{what}")));
+        all.seen.figure = Some(all.seen.figure.unwrap_or(0) + seen.figure.unwrap_or(0));
+        said.push(format!("{variant}{}", seen.said));
+    }
+    Judged { seen: Seen { said: said.join("; "), ..all.seen }, ..all }
+}
+
+/// Starts this program again as the guest of these crashes, and hears it out.
+fn boot(names: &[&str], limit: Duration, interrupts: &Interrupts) -> Result<(Outcome, Transcript, String), Failure> {
     let cannot =
         |error| Failure::cannot(format!("this program cannot be started again: {error}; is its file still there?"));
     let own = std::env::current_exe().map_err(cannot)?;
     let mut command = Command::new(own);
-    command.args(["hosted-boot", name]).stdin(Stdio::null());
+    command.arg("hosted-boot").args(names).stdin(Stdio::null());
     let leash = Leash::spawn(&mut command).map_err(cannot)?;
-    let mut transcript = Transcript::default();
+    let progress = Progress::start("provoking");
+    let (mut transcript, mut complaint) = (Transcript::default(), Vec::new());
     let end = leash.attend(Some(limit), interrupts, &mut |at, stream, bytes| {
-        if stream == Stream::Output {
-            transcript.hear(at, bytes);
+        match stream {
+            Stream::Output => {
+                transcript.hear(at, bytes);
+                progress.note(bytes);
+            }
+            Stream::Complaint => complaint.extend_from_slice(bytes),
         }
         Ok(())
     })?;
     transcript.finish(Duration::ZERO);
-    Ok((Outcome::of(end, transcript.has_marker(plan::MARKER)), transcript))
+    let outcome = Outcome::of(end, transcript.has_marker(plan::MARKER));
+    Ok((outcome, transcript, String::from_utf8_lossy(&complaint).into_owned()))
 }
 
-/// Whether the port provokes the crash `name`.
-fn is_there(_name: &str) -> bool {
-    false
-}
-
-/// Carries out `vmstack hosted-boot`: one crash, in this process.
+/// Carries out `vmstack hosted-boot`: crashes, in this process.
 pub(crate) fn guest(boot: &args::HostedBoot) -> Result<ExitCode, Failure> {
-    let name = &boot.name;
-    if !is_there(name) {
-        return Err(Failure::cannot(format!(
-            "the hosted port does not provoke `{name}`; `vmstack crash --list` shows all"
-        )));
+    let mut out = std::io::stdout().lock();
+    for name in &boot.names {
+        vmstack_hosted::crash::provoke(name, &mut out).map_err(|error| Failure::cannot(error.to_string()))?;
     }
-    println!("marker {}", plan::MARKER);
-    Ok(ExitCode::from(STATUS_ORDERLY as u8))
+    writeln!(out, "marker {}", plan::MARKER)
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::cannot(format!("the marker cannot be written: {error}")))?;
+    Ok(ExitCode::from(ORDERLY))
 }

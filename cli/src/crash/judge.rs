@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::catalogue::{Expect, Reports, Stop, Survival, Victims};
 use super::facts::{Evidence, Finding, Holds, Oops, Shortfall, Verdict, hold, odd};
 use super::special::{self, Seen};
+use crate::console::number;
 use crate::outcome::Outcome;
 
 /// What came of a part.
@@ -41,13 +42,13 @@ pub(super) fn judge(expect: &Expect, crash: &Evidence, outcome: Outcome) -> Judg
 
 /// How the kernel begins a report.
 const REPORT: &str = "BUG: ";
-/// What is in the first line of one that is about a stack.
-const ABOUT_A_STACK: &str = " (stack is ";
 /// How it ends one.
 const REPORT_END: &str = "---[ end";
+/// The fact that follows.
+const FACT: &str = "fact oops ";
 /// How it announces an orderly stop.
 const PANIC: &str = "Kernel panic: ";
-/// How wide guards are, in bytes: no address in a guard is farther from its stack.
+/// How wide guards are, in bytes, or as wide as their stack: no address in a guard is farther from it.
 const GUARD: u64 = 16 << 10;
 /// The reach of one frame, in bytes: an overflow that was walked down is no farther from the stack pointer.
 const REACH: u64 = 4096;
@@ -105,11 +106,18 @@ fn counted(survival: &Survival, crash: &Evidence) -> Holds {
     let exactly = |count: usize, of: &str| hold(reports == count, || format!("{reports} reports, not {count}{of}"));
     match survival.reports {
         Reports::Exactly(count) => exactly(count, ""),
-        Reports::EachCpu => exactly(crash.cpus as usize, ", one on each CPU"),
+        Reports::EachCpu => exactly(usize::try_from(crash.cpus()).unwrap_or(0), ", one on each CPU"),
         Reports::EachKilled(least) => {
+            // The port provokes each variant by a name of its own.
+            let least = if crash.is_hosted() { least.min(1) } else { least };
             let killed = crash.victims()?.into_iter().filter(|victim| victim.was_killed()).count();
             hold(killed >= least, || format!("{killed} victims were killed, not {least} at least"))?;
             exactly(killed, ", one for each victim that was killed")
+        }
+        Reports::DiedIn(fact) => {
+            let numbers = crash.facts.all(fact).iter().map(|words| words.get(2).and_then(|word| number(word)));
+            let died = numbers.sum::<Option<u64>>().ok_or_else(|| Shortfall(format!("an odd fact `{fact}`")))?;
+            exactly(usize::try_from(died).unwrap_or(usize::MAX), ", one for each that died")
         }
         Reports::Swept => {
             let swept = crash.facts.all("sweep").iter();
@@ -151,16 +159,15 @@ fn each_bounded(oopses: &[Oops]) -> Holds {
 
 fn is_bounded(oops: &Oops) -> bool {
     let Oops { address, low, high, stack_pointer, beyond, .. } = *oops;
-    let below = (low.saturating_sub(GUARD)..low).contains(&address);
-    let above = (high..high.saturating_add(GUARD)).contains(&address);
+    let guard = GUARD.max(high.saturating_sub(low));
+    let below = (low.saturating_sub(guard)..low).contains(&address);
+    let above = (high..high.saturating_add(guard)).contains(&address);
     let measured = (below && beyond == low - address) || (above && (beyond == address - high + 1));
     let by_kind = match oops.finding {
         Finding::Walked => below && measured && address.abs_diff(stack_pointer) <= REACH,
         Finding::Jumped => below && measured,
         Finding::Underflow => above && measured,
-        // Measured from the stack whose guard was touched, which need not be the one that is named.
-        Finding::OtherGuard => !(low..high).contains(&address) && (1..=GUARD).contains(&beyond),
-        Finding::Wild => (below || above) && measured,
+        Finding::Wild | Finding::OtherGuard => measured,
         Finding::Inside => (low..high).contains(&address),
     };
     low < high && oops.instruction != 0 && by_kind
@@ -168,16 +175,21 @@ fn is_bounded(oops: &Oops) -> bool {
 
 /// Each report was printed in words before it was a fact, with the same address and bounds, once.
 fn told(_: &Survival, crash: &Evidence) -> Holds {
-    each_told(crash)
+    each_told(crash, |line| line.starts_with(REPORT))
 }
 
-fn each_told(crash: &Evidence) -> Holds {
+/// Whether `line` begins the report of a stack: an orderly stop may have another cause, and say so.
+fn is_of_a_stack(line: &str) -> bool {
+    line.starts_with(REPORT)
+        && (line.contains(" stack guard page was hit at ") || line.contains(" stack was touched at "))
+}
+
+fn each_told(crash: &Evidence, is_report: fn(&str) -> bool) -> Holds {
     let mut printed: HashMap<&str, usize> = HashMap::new();
     for line in crash.facts.lines() {
-        // What stops the machine and is about no stack has no fact of its own: its announcement is judged.
-        if line.text.starts_with(REPORT) && line.text.contains(ABOUT_A_STACK) {
+        if is_report(&line.text) {
             *printed.entry(&line.text).or_default() += 1;
-        } else if let Some(values) = line.text.strip_prefix("fact oops ") {
+        } else if let Some(values) = line.text.strip_prefix(FACT) {
             let words: Vec<String> = values.split_whitespace().map(str::to_owned).collect();
             let headline = Oops::read(&words).ok_or_else(|| odd("oops", &words))?.headline();
             match printed.get_mut(headline.as_str()).filter(|count| **count > 0) {
@@ -195,8 +207,10 @@ fn apart(_: &Survival, crash: &Evidence) -> Holds {
     let mut open = false;
     for line in crash.facts.lines() {
         let begins = line.text.starts_with(REPORT);
+        // The port ends a report with its fact.
+        let ends = line.text.starts_with(if crash.is_hosted() { FACT } else { REPORT_END });
         hold(!(begins && open), || format!("in the middle of a report: {}", line.text))?;
-        open = begins || (open && !line.text.starts_with(REPORT_END));
+        open = begins || (open && !ends);
     }
     hold(!open, || "the last report has no end".into())
 }
@@ -223,7 +237,9 @@ fn died(survival: &Survival, crash: &Evidence) -> Holds {
     let mut guilty: Vec<u64> = guilty.map(|oops| oops.task).collect();
     killed.sort_unstable();
     guilty.sort_unstable();
+    // The port names every task that ends.
     let same = match survival.victims {
+        _ if crash.is_hosted() => killed == guilty,
         Victims::Killed => killed == guilty && killed.len() == victims.len(),
         Victims::AsReported => killed == guilty,
         Victims::WentOn => killed.is_empty(),
@@ -237,7 +253,8 @@ fn died(survival: &Survival, crash: &Evidence) -> Holds {
 /// Everybody else went on, and ended well.
 fn lived(_: &Survival, crash: &Evidence) -> Holds {
     let survivors = crash.each::<4>("survivor")?;
-    hold(survivors.len() == SURVIVORS, || format!("{} survivors, not {SURVIVORS}", survivors.len()))?;
+    let enough = if crash.is_hosted() { !survivors.is_empty() } else { survivors.len() == SURVIVORS };
+    hold(enough, || format!("{} survivors, not {SURVIVORS}", survivors.len()))?;
     survivors.into_iter().try_for_each(|[task, before, after, status]| {
         hold(status == 0, || format!("task {task}, which did nothing wrong, ended with {status:#x}"))?;
         hold(after > before, || format!("task {task} did not go on: it had counted to {before}, and then to {after}"))
@@ -249,21 +266,30 @@ fn balanced(_: &Survival, crash: &Evidence) -> Holds {
     let facts = &crash.facts;
     let [before, after] = facts.numbers("balance.frames")?;
     hold(before == after, || format!("{before} frames before, {after} after"))?;
-    let [before, after, lost] = facts.numbers("balance.heap")?;
-    hold(after == before.saturating_add(lost), || {
-        format!("{before} bytes of heap before, {after} after, {lost} counted as lost")
-    })?;
+    if !crash.is_hosted() {
+        let [before, after, lost] = facts.numbers("balance.heap")?;
+        hold(after == before.saturating_add(lost), || {
+            format!("{before} bytes of heap before, {after} after, {lost} counted as lost")
+        })?;
+    }
     let [before, after] = facts.numbers("balance.tasks")?;
     hold(before == after, || format!("{before} tasks before, {after} after"))?;
     let slots = facts.number("balance.slots")?;
-    hold(slots == 0, || format!("{slots} stacks are handed out that no task has"))
+    hold(slots == 0, || format!("{slots} stacks are handed out that no task has"))?;
+    for (name, what) in
+        [("balance.open_guards", "pages of guards are open"), ("balance.reports_lost", "reports are lost")]
+    {
+        let count = if facts.all(name).is_empty() { 0 } else { facts.number(name)? };
+        hold(count == 0, || format!("{count} {what}"))?;
+    }
+    Ok(())
 }
 
-/// No lock is left held: free, or poisoned.
+/// No lock is left held: free, poisoned, or gone with its process.
 fn unlocked(_: &Survival, crash: &Evidence) -> Holds {
     for words in crash.facts.all("lock") {
         let [name, kind, state] = words.as_slice() else { return Err(odd("lock", words)) };
-        let free = ["free", "poisoned"].contains(&state.as_str());
+        let free = ["free", "poisoned", "gone"].contains(&state.as_str());
         hold(free, || format!("the {kind} lock `{name}` is left {state}"))?;
     }
     Ok(())
@@ -283,7 +309,7 @@ fn stopped(stop: &Stop, crash: &Evidence, outcome: Outcome) -> Judged {
         hold(!crash.ended, || "it ended, where the machine should have stopped".into()),
         announced(crash),
         reported(stop, crash),
-        each_told(crash),
+        each_told(crash, is_of_a_stack),
     ];
     let shortfalls = rules.into_iter().filter_map(Result::err).map(|Shortfall(what)| what).collect();
     let said = crash.facts.lines().iter().find(|line| line.text.starts_with(PANIC));
@@ -297,7 +323,7 @@ fn announced(crash: &Evidence) -> Holds {
     let last = |start: &str| lines.iter().rposition(|line| line.text.starts_with(start));
     let panic = last(PANIC);
     hold(panic.is_some(), || format!("no line begins `{PANIC}`"))?;
-    hold(last(REPORT) < panic && last("fact oops ") < panic, || "a report begins after the last announcement".into())
+    hold(last(REPORT) < panic && last(FACT) < panic, || "a report begins after the last announcement".into())
 }
 
 fn reported(stop: &Stop, crash: &Evidence) -> Holds {

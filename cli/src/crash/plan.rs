@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::catalogue::{Boot, Crash, Expect, Part};
-use super::facts::Evidence;
+use super::facts::{Evidence, Machine};
 use super::judge::{Judged, judge};
 use crate::boots::Reading;
 use crate::console::Transcript;
@@ -74,12 +74,6 @@ pub(super) fn plan(crashes: &[&'static Crash], cpus: Option<u32>) -> VecDeque<Pl
 }
 
 impl Plan {
-    /// The one boot of a crash of the hosted port: its first part.
-    pub(super) fn hosted(crash: &'static Crash) -> Self {
-        let acts = crash.parts.iter().take(1).map(|part| Act { crash, part }).collect();
-        Self { boot: Boot::Shared, cpus: CPUS, acts }
-    }
-
     /// The kernel's command line.
     pub(super) fn words(&self) -> Words {
         let words = Words::mode("crash");
@@ -133,10 +127,10 @@ pub(super) struct Settled {
 
 /// Judges a boot that ended so and printed this.
 pub(super) fn settle(plan: &Plan, outcome: Outcome, transcript: &Transcript) -> Settled {
-    let crashes = Evidence::of_boot(transcript, plan.cpus);
+    let crashes = Evidence::of_boot(transcript, Machine::Kernel { cpus: plan.cpus });
     if outcome == Outcome::Orderly || plan.stops() {
         let judged = plan.acts.iter().map(|act| (*act, judge_act(act, &crashes, outcome))).collect();
-        let surprise = plan.stops() && outcome != Outcome::Panicked;
+        let surprise = !matches!(outcome, Outcome::Orderly | Outcome::Panicked);
         return Settled { judged, again: None, surprise };
     }
     // What the last crash did may have broken the machine after its end, too.
@@ -155,11 +149,15 @@ pub(super) fn settle(plan: &Plan, outcome: Outcome, transcript: &Transcript) -> 
 }
 
 fn judge_act(act: &Act, crashes: &[Evidence], outcome: Outcome) -> Judged {
-    let word = act.word();
+    judge_one(&act.word(), &act.part.expect, crashes, outcome)
+}
+
+/// Judges the crash that began as `word`.
+pub(super) fn judge_one(word: &str, expect: &Expect, crashes: &[Evidence], outcome: Outcome) -> Judged {
     let mut own = crashes.iter().filter(|crash| crash.word == word);
     match (own.next(), own.next()) {
         (Some(crash), None) if crash.is_unknown() => Judged::fell("this kernel has no such crash"),
-        (Some(crash), None) => judge(&act.part.expect, crash, outcome),
+        (Some(crash), None) => judge(expect, crash, outcome),
         (Some(_), Some(_)) => Judged::fell("it began more than once"),
         (None, _) => Judged::fell(format!("it never began; {outcome}")),
     }

@@ -17,8 +17,8 @@ use crate::symbols::{self, Symbol};
 
 /// The events.
 const KINDS: [&str; 5] = ["syscall", "exception", "interrupt", "nmi", "call"];
-/// What is never reported: it has a stack of its own.
-const NMI: &str = "nmi";
+/// The events of the hosted port.
+const HOSTED_KINDS: [&str; 2] = ["call", "interrupt"];
 /// Bytes between two runs, and how many there are of a kind.
 const STEP: u64 = 8;
 const STEPS: u64 = 512;
@@ -58,23 +58,31 @@ impl Run {
     fn completed(&self) -> bool {
         self.address == 0
     }
+
+    /// The function at the fault, or the instruction where it has no name.
+    fn function(&self) -> &str {
+        let symbol = self.symbol.as_deref().map(|symbol| symbol.rsplit_once('+').map_or(symbol, |(name, _)| name));
+        symbol.or(self.instruction.as_deref()).unwrap_or("none")
+    }
 }
 
 /// Judges the sweep; the figure is the number of runs.
 pub(super) fn judge(crash: &Evidence) -> Result<Seen, Shortfall> {
     let runs: Vec<Run> = crash.facts.all("sweep").iter().map(|words| Run::read(words)).collect::<Result<_, _>>()?;
+    // Which has a stack of its own, and so is never reported.
+    let (kinds, own): (&[&str], &str) = if crash.is_hosted() { (&HOSTED_KINDS, "interrupt") } else { (&KINDS, "nmi") };
     let mut boundaries = Vec::new();
-    for kind in KINDS {
-        let mut of_kind: Vec<&Run> = runs.iter().filter(|run| run.kind == kind).collect();
+    for kind in kinds {
+        let mut of_kind: Vec<&Run> = runs.iter().filter(|run| run.kind == *kind).collect();
         of_kind.sort_by_key(|run| run.bytes);
         complete(kind, &of_kind)?;
         monotone(kind, &of_kind)?;
         let boundary = of_kind.iter().filter(|run| !run.completed()).count() as u64 * STEP;
-        hold(kind != NMI || boundary == 0, || format!("an NMI was reported below {boundary} bytes"))?;
+        hold(*kind != own || boundary == 0, || format!("an {own} was reported below {boundary} bytes"))?;
         boundaries.push(format!("{kind} {boundary}"));
     }
     let said = format!("completes from so many bytes on: {}", boundaries.join(", "));
-    Ok(Seen { runs, ..Seen::new(usize::try_from(STEPS).unwrap_or(0) * KINDS.len(), said) })
+    Ok(Seen { figure: Some(STEPS * kinds.len() as u64), said, runs })
 }
 
 /// Each N once.
@@ -103,19 +111,38 @@ pub(super) fn name(runs: &mut [Run], symbols: &[Symbol]) {
     }
 }
 
-/// The runs that were reported, neighbours at the same instruction folded into one range, in words.
+/// The runs that were reported, in words: for each kind the ranges of bytes with which the fault was in the same function.
 pub(super) fn fold(runs: &[Run]) -> String {
     let mut ranges: Vec<(&Run, u64)> = Vec::new();
-    for run in runs.iter().filter(|run| !run.completed()) {
+    for run in sorted(runs).into_iter().filter(|run| !run.completed()) {
         match ranges.last_mut() {
-            Some((first, last)) if (&first.kind, first.address) == (&run.kind, run.address) => *last = run.bytes,
+            Some((first, last)) if first.kind == run.kind && first.function() == run.function() => *last = run.bytes,
             _ => ranges.push((run, run.bytes)),
         }
     }
-    let words = ranges.iter().map(|(first, last)| {
-        let at = first.symbol.as_deref().or(first.instruction.as_deref()).unwrap_or("?");
-        let bytes = if first.bytes == *last { last.to_string() } else { format!("{}..{last}", first.bytes) };
-        format!("{} {bytes} at {at}", first.kind)
-    });
-    words.collect::<Vec<_>>().join(", ")
+    let mut words = String::new();
+    let mut kind = "";
+    for (first, last) in ranges {
+        words.push_str(if kind == first.kind {
+            ", "
+        } else if kind.is_empty() {
+            ""
+        } else {
+            "; "
+        });
+        if kind != first.kind {
+            kind = &first.kind;
+            words.push_str(&format!("{kind} "));
+        }
+        let range = if first.bytes == last { last.to_string() } else { format!("{}..{last}", first.bytes) };
+        words.push_str(&format!("{range} in {}", first.function()));
+    }
+    words
+}
+
+/// By kind, and by the bytes that were left.
+fn sorted(runs: &[Run]) -> Vec<&Run> {
+    let mut sorted: Vec<&Run> = runs.iter().collect();
+    sorted.sort_by_key(|run| (KINDS.iter().position(|kind| *kind == run.kind), run.bytes));
+    sorted
 }

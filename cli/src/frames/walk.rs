@@ -79,7 +79,7 @@ impl State {
     fn place(&self, instruction: &Instruction) -> Option<i64> {
         let plain = instruction.memory_index() == Register::None;
         let depth = self.depth_of(instruction.memory_base()).filter(|_| plain)?;
-        Some(depth - instruction.memory_displacement64().cast_signed())
+        Some(depth.wrapping_sub(instruction.memory_displacement64().cast_signed()))
     }
 }
 
@@ -146,13 +146,13 @@ impl Path<'_> {
         self.branches.pop().or_else(|| self.after_calls.pop()).or_else(|| {
             let table = self.table.clone()?;
             let hole = self.covered.iter().position(|covered| !covered)?;
-            Some((self.start + hole as u64, table))
+            Some((self.start.wrapping_add(hole as u64), table))
         })
     }
 
     /// The byte at `at`, counted from the start, if it is of this function and was not followed yet.
     fn fresh(&self, at: u64) -> Option<usize> {
-        let offset = usize::try_from(at.checked_sub(self.start)?).ok()?;
+        let offset = usize::try_from(at.wrapping_sub(self.start)).ok()?;
         (!*self.covered.get(offset)?).then_some(offset)
     }
 
@@ -187,9 +187,9 @@ impl Path<'_> {
             let touches = matches!(memory.access(), OpAccess::Read | OpAccess::Write | OpAccess::ReadWrite);
             let plain = memory.index() == Register::None && touches;
             if let Some(depth) = state.depth_of(memory.base()).filter(|_| plain) {
-                let reached = depth - memory.displacement().cast_signed();
+                let reached = depth.wrapping_sub(memory.displacement().cast_signed());
                 // What lies more than a page below cannot have been reached step by step.
-                if reached - state.touched <= PAGE {
+                if reached.wrapping_sub(state.touched) <= PAGE {
                     state.touched = state.touched.max(reached);
                 }
             }
@@ -261,7 +261,7 @@ impl Path<'_> {
     /// Notes how deep the stack pointer is after `instruction`.
     fn note(&mut self, instruction: &Instruction, state: &State) {
         self.walked.size = self.walked.size.max(u64::try_from(state.depth).unwrap_or(0));
-        if state.depth - state.touched > PAGE {
+        if state.depth.wrapping_sub(state.touched) > PAGE {
             self.walked.unprobed_at.get_or_insert(instruction.ip());
         }
     }
@@ -281,21 +281,25 @@ fn moved_stack_pointer(instruction: &Instruction, state: &State) -> Moved {
     let by_register = instruction.op0_kind() == OpKind::Register && instruction.op0_register() == Register::RSP;
     let or = |depth: Option<i64>, otherwise| depth.map_or(otherwise, Moved::To);
     match instruction.mnemonic() {
-        Mnemonic::Leave => or(state.depth_of(Register::RBP).map(|depth| depth - 8), Moved::Away),
+        Mnemonic::Leave => or(state.depth_of(Register::RBP).map(|depth| depth.wrapping_sub(8)), Moved::Away),
         Mnemonic::Pop | Mnemonic::Xchg | Mnemonic::Mov if by_register => {
             or(source(instruction).and_then(|register| state.depth_of(register)), Moved::Away)
         }
         Mnemonic::Xchg if instruction.op1_register() == Register::RSP => Moved::Away,
         Mnemonic::Lea if by_register => or(state.place(instruction), Moved::Away),
-        Mnemonic::Sub if by_register => or(amount(instruction, state).map(|by| state.depth + by), Moved::Unknown),
-        Mnemonic::Add if by_register => or(amount(instruction, state).map(|by| state.depth - by), Moved::Unknown),
+        Mnemonic::Sub if by_register => {
+            or(amount(instruction, state).map(|by| state.depth.wrapping_add(by)), Moved::Unknown)
+        }
+        Mnemonic::Add if by_register => {
+            or(amount(instruction, state).map(|by| state.depth.wrapping_sub(by)), Moved::Unknown)
+        }
         // Rounded down: by less than the alignment, whatever it was.
         Mnemonic::And if by_register => {
-            or(amount(instruction, state).map(|mask| state.depth - mask - 1), Moved::Unknown)
+            or(amount(instruction, state).map(|mask| state.depth.wrapping_sub(mask).wrapping_sub(1)), Moved::Unknown)
         }
-        Mnemonic::Push | Mnemonic::Cmp | Mnemonic::Test => Moved::To(state.depth - pushed(instruction)),
+        Mnemonic::Push | Mnemonic::Cmp | Mnemonic::Test => Moved::To(state.depth.wrapping_sub(pushed(instruction))),
         _ if by_register => Moved::Unknown,
-        _ => Moved::To(state.depth - pushed(instruction)),
+        _ => Moved::To(state.depth.wrapping_sub(pushed(instruction))),
     }
 }
 
@@ -325,8 +329,8 @@ fn effect(instruction: &Instruction, state: &State) -> Option<(Register, Value)>
     let whole = instruction.op_count() == 2 && instruction.op0_kind() == OpKind::Register;
     let register = whole.then(|| instruction.op0_register().full_register()).filter(|it| *it != Register::RSP)?;
     let by = |sign: i64| match (state.value(register)?, amount(instruction, state)?) {
-        (Value::Depth(depth), by) => Some(Value::Depth(depth - sign * by)),
-        (Value::Number(number), by) => Some(Value::Number(number.wrapping_add(sign * by))),
+        (Value::Depth(depth), by) => Some(Value::Depth(depth.wrapping_sub(by.wrapping_mul(sign)))),
+        (Value::Number(number), by) => Some(Value::Number(number.wrapping_add(by.wrapping_mul(sign)))),
     };
     let value = match instruction.mnemonic() {
         Mnemonic::Mov => match source(instruction) {
