@@ -96,7 +96,7 @@ pub(crate) fn retired() -> (Amount, usize) {
 
 /// Frames that were claimed for arenas, retired ones included: they are not given back.
 pub(crate) fn frames() -> usize {
-    CLAIMED.load(Ordering::Relaxed) * BLOCKS << frames::MAX_ORDER
+    (CLAIMED.load(Ordering::Relaxed) * BLOCKS) << frames::MAX_ORDER
 }
 
 /// What a task has allocated, less what it has freed, since it entered the kernel.

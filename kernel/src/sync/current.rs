@@ -89,7 +89,6 @@ pub(crate) unsafe fn give_back_task(task: &CurrentTask) -> GivenBack {
 /// # Safety
 ///
 /// None of the handlers goes on.
-#[expect(dead_code, reason = "an overflow in a handler stops the machine as yet")]
 pub(crate) unsafe fn give_back_handlers() -> GivenBack {
     let cpu = percpu::cpu_number().index();
     // SAFETY: the caller's promise.
@@ -105,7 +104,6 @@ pub(crate) unsafe fn give_back_handlers() -> GivenBack {
 /// # Safety
 ///
 /// None of the handlers goes on.
-#[expect(dead_code, reason = "an overflow in a handler stops the machine as yet")]
 pub(crate) unsafe fn give_back_emergencies() -> GivenBack {
     let cpu = percpu::cpu_number().index();
     // SAFETY: the caller's promise.
