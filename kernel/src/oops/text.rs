@@ -99,7 +99,7 @@ impl Oops {
 
     fn write_fact(&self, f: &mut impl Write) -> fmt::Result {
         let fault = &self.fault;
-        let stack = if fault.stack.exists() { &fault.stack } else { &fault.neighbour };
+        let stack = fault.subject();
         let (finding, kind, fate) = (finding_word(fault.finding), stack.stack_kind().name(), self.fate.name());
         write!(f, "fact oops {} {finding} {kind} {fate}", self.number)?;
         write!(f, " {:#x} {:#x} {:#x}", fault.address.get(), stack.bottom.get(), stack.top.get())?;

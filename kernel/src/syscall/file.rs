@@ -2,8 +2,6 @@
 
 use alloc::sync::Arc;
 
-use vmstack::VirtAddr;
-
 use super::{Errno, user};
 use crate::console::Console;
 use crate::process::files::{NEST, PROVOKE, REPORTS, TASK_STACKS, WORK, read_console};
@@ -104,7 +102,7 @@ fn write_console(buffer: usize, count: usize) -> Result<usize, Errno> {
     for start in (0..count).step_by(PIECE) {
         let mut bytes = [0; PIECE];
         let piece = &mut bytes[..PIECE.min(count - start)];
-        space.read(VirtAddr::new(buffer.checked_add(start).ok_or(Errno::FAULT)?), piece)?;
+        user::read_from(space, buffer.checked_add(start).ok_or(Errno::FAULT)?, piece)?;
         console.program_output(piece);
     }
     Ok(count)

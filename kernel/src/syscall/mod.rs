@@ -169,11 +169,19 @@ mod user {
     use crate::arch::layout::USER_END;
     use crate::control;
     use crate::mm::heap;
+    use crate::mm::space::AddressSpace;
     use crate::process;
     use crate::process::exec::StringList;
 
     /// Copies user memory at `addr` into `bytes`.
     pub(super) fn read(addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
+        let process = process::current().ok_or(Errno::FAULT)?;
+        let memory = process.memory();
+        read_from(&memory.as_ref().ok_or(Errno::FAULT)?.space, addr, bytes)
+    }
+
+    /// Copies what lies at `addr` of the current process's memory, which the caller has in hand, into `bytes`.
+    pub(super) fn read_from(space: &AddressSpace, addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
         if addr >= USER_END.get()
             && control::address_limit().is_some_and(|limit| addr.saturating_add(bytes.len()) <= limit)
         {
@@ -181,9 +189,7 @@ mod user {
             unsafe { control::read_kernel(addr, bytes) };
             return Ok(());
         }
-        let process = process::current().ok_or(Errno::FAULT)?;
-        let memory = process.memory();
-        Ok(memory.as_ref().ok_or(Errno::FAULT)?.space.read(VirtAddr::new(addr), bytes)?)
+        Ok(space.read(VirtAddr::new(addr), bytes)?)
     }
 
     /// Copies `bytes` to user memory at `addr`.
