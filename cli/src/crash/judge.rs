@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::catalogue::{Expect, Reports, Stop, Survival, Victims};
-use super::facts::{Evidence, Finding, Holds, Oops, Shortfall, Verdict, hold, odd};
+use super::facts::{Evidence, Finding, Holds, Oops, REPORT, Shortfall, Verdict, hold, odd};
 use super::special::{self, Seen};
 use crate::console::number;
 use crate::outcome::Outcome;
@@ -40,8 +40,6 @@ pub(super) fn judge(expect: &Expect, crash: &Evidence, outcome: Outcome) -> Judg
     }
 }
 
-/// How the kernel begins a report.
-const REPORT: &str = "BUG: ";
 /// How it ends one.
 const REPORT_END: &str = "---[ end";
 /// The fact that follows.
@@ -96,8 +94,10 @@ fn summary(oopses: &[Oops], crash: &Evidence) -> String {
     format!("{}; {killed}{survivors} others went on", found.join(", "))
 }
 
+/// Its end was printed, and nothing came after it.
 fn whole(_: &Survival, crash: &Evidence) -> Holds {
-    hold(crash.ended, || "its end was never printed".into())
+    hold(crash.ended, || "its end was never printed".into())?;
+    hold(crash.late.is_empty(), || format!("after its end: {}", crash.late.join("; ")))
 }
 
 /// As many reports as expected, and not one more.
