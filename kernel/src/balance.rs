@@ -51,6 +51,8 @@ impl Balance {
     pub(crate) fn print_since(&self, before: &Self) {
         fact!("balance.frames", "{} {}", before.frames, self.frames);
         fact!("balance.heap", "{} {} {}", before.heap, self.heap, self.lost - before.lost);
+        let (ignored, arenas) = heap::retired();
+        fact!("balance.retired", "{arenas} {} {}", ignored.bytes, ignored.objects);
         fact!("balance.tasks", "{} {}", before.tasks, self.tasks);
         fact!("balance.slots", "{}", self.slots_without_task);
         fact!("balance.reports", "{} {}", before.reports, self.reports);

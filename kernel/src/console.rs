@@ -7,15 +7,13 @@
 //! With `mode=program` the console (COM1) belongs to the program, and what the kernel says goes to the side channel (COM2).
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::arch::percpu;
 use crate::arch::serial::{self, Port};
-use crate::sync::{AnyLock, Holder, Kind, RawLock, State, Still, holder};
+use crate::sync::current::{holder, is_of_this_cpu};
+use crate::sync::{AnyLock, Holder, Kind, RawLock, State, Still};
 
 static LOCK: RawLock = RawLock::new("console", Kind::Spin);
-/// The number of the CPU that holds it, plus one: a handler that comes between prints at once.
-static CPU: AtomicU32 = AtomicU32::new(0);
 static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// How often the lock is asked for before it is gone without: about a second under emulation.
@@ -63,13 +61,11 @@ impl Console {
     /// Takes the console, or goes without after a bounded time. Nested on one CPU it prints at once.
     pub(crate) fn take() -> Self {
         let still = Still::new();
-        let me = percpu::cpu_number().index() as u32 + 1;
-        if LOCK.state() == State::Held && CPU.load(Ordering::Relaxed) == me {
+        if is_of_this_cpu(&LOCK) {
             return Self { held: None, _still: still };
         }
         let holder = holder();
         if LOCK.lock_within(&holder, PATIENCE) {
-            CPU.store(me, Ordering::Relaxed);
             return Self { held: Some(holder), _still: still }.after_the_dead();
         }
         let mut console = Self { held: None, _still: still };
@@ -90,7 +86,6 @@ impl Console {
 impl Drop for Console {
     fn drop(&mut self) {
         if let Some(holder) = self.held {
-            CPU.store(0, Ordering::Relaxed);
             LOCK.unlock(&holder);
         }
     }

@@ -53,6 +53,7 @@ impl Source {
 
     /// The same for an interrupt whose handler runs, and for one that is found undelivered.
     fn serve(&self) {
+        crash::in_interrupt();
         (self.acknowledge)();
         self.served.fetch_add(1, Ordering::Relaxed);
     }
@@ -97,6 +98,7 @@ pub(crate) fn route_line(irq: u8, vector: u8, apic_id: u32) -> bool {
     let Some(Lines { io_apics, madt }) = lines.as_mut() else { return false };
     let wired = madt.legacy_line(irq);
     let route = Route::legacy(wired, vector, apic_id);
+    ROUTED.store(wired.gsi, Ordering::Relaxed);
     io_apics.iter_mut().any(|io_apic| io_apic.route(wired.gsi, route))
 }
 
@@ -199,8 +201,22 @@ pub(crate) fn abandon() {
 /// Masks what raises `vector`, so that a handler which overflows does not do so again at once.
 ///
 /// The timer and the messages between CPUs are not masked: the machine cannot do without them, and nothing but the kernel itself
-/// raises them.
-fn mask_source(_vector: u8) {}
+/// raises them. A device's message is the device's to hold back: there is no mask between it and the CPU.
+fn mask_source(vector: u8) {
+    if vector == LINE.vector {
+        mask_line(true);
+    }
+}
+
+/// Holds the line back that was routed last, or lets it through again. False if there is none.
+pub(crate) fn mask_line(masked: bool) -> bool {
+    let gsi = ROUTED.load(Ordering::Relaxed);
+    let mut lines = LINES.lock_or_reset(|_| None);
+    lines.as_mut().is_some_and(|lines| lines.io_apics.iter_mut().any(|io_apic| io_apic.mask(gsi, masked)))
+}
+
+/// The input that [`route_line`] routed last.
+static ROUTED: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// Ends the interrupt in the APIC. A spurious one is not in service: ending it would end another.
 fn end(vector: u8) {

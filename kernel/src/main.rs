@@ -38,6 +38,7 @@ mod symbols;
 mod sync;
 mod syscall;
 mod task;
+mod text;
 mod trace;
 
 use core::fmt::Write;

@@ -3,7 +3,7 @@
 //! Facts only: what they mean is judged by the host. The part about processes is `programs/story`, an ordinary program.
 
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use core::ops::ControlFlow;
 use core::slice;
 
@@ -12,13 +12,14 @@ use vmstack::{Phase, PhysAddr};
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::balance::{Balance, areas};
 use crate::control::DirectStack;
-use crate::mm::heap::{self, OutOfHeap};
+use crate::mm::heap::OutOfHeap;
 use crate::mm::{frames, tables};
 use crate::process::exec::Strings;
 use crate::process::fork;
 use crate::stacks::{AREAS, TASK_STACK, TASKS};
 use crate::syscall::Errno;
 use crate::task::{names, sched};
+use crate::text::Text;
 use crate::{fact, println};
 
 /// The program that is the story's first process.
@@ -139,20 +140,9 @@ impl Taken {
     }
 }
 
-/// A text that grows only while the kernel can spare the memory.
-struct Text(Vec<u8>);
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        heap::reserve(&mut self.0, text.len()).map_err(|_| fmt::Error)?;
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
-}
-
 /// The slots of the task area as facts, a line each, for the drawing: index, state, deepest use, size, owner.
 pub(crate) fn slots() -> Result<Vec<u8>, OutOfHeap> {
-    let mut text = Text(Vec::new());
+    let mut text = Text::default();
     let mut whole = Ok(());
     TASKS.for_each_slot(|slot, phase, owner, used| {
         let state = match phase {
@@ -172,5 +162,5 @@ pub(crate) fn slots() -> Result<Vec<u8>, OutOfHeap> {
         };
         whole = whole.and(written);
     });
-    whole.map(|()| text.0).map_err(|_| OutOfHeap)
+    whole.map(|()| text.into_bytes()).map_err(|_| OutOfHeap)
 }

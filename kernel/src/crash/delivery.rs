@@ -141,6 +141,15 @@ fn raise_line() {
     }
 }
 
+/// Raises the line once, where there is room. False if there is no device.
+pub(super) fn raise_line_once() -> bool {
+    if DEVICE.lock_or_reset(|_| None).is_none() {
+        return false;
+    }
+    LEFT.store(ENOUGH, Relaxed);
+    Victim::start(raise_line).is_some_and(|task| !task.end())
+}
+
 /// In [`WAITING`]: nobody will.
 const NOBODY: u32 = 2;
 

@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use super::script::Script;
-use super::stack;
+use super::{delivery, stack};
 use crate::arch::apic::{self, Message, Target};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::task::sched;
@@ -78,6 +78,27 @@ fn on_irq_stack(_: &str) {
     for cpu in 0..crate::boot::cpus() {
         provoke_on(cpu, Armed::Interrupt, Message::Fixed(interrupts::PROVOKED));
     }
+    on_line();
+}
+
+/// A device's line whose handler overflows is masked: it comes no more until it is let through again, and then it is served.
+fn on_line() {
+    let before = oops::count();
+    (0..crate::boot::cpus()).for_each(|cpu| arm(cpu, Armed::Interrupt));
+    interrupts::LINE.served().store(0, Ordering::Relaxed);
+    if !delivery::raise_line_once() {
+        (0..crate::boot::cpus()).for_each(|cpu| arm(cpu, Armed::No));
+        return fact!("handler.line", "0 0 0");
+    }
+    let reported = wait_until(|| oops::count() > before);
+    (0..crate::boot::cpus()).for_each(|cpu| arm(cpu, Armed::No));
+    sched::sleep_until(sched::ticks() + 4);
+    let masked = interrupts::LINE.served().load(Ordering::Relaxed);
+    // The device has not been heard: its line is up still.
+    interrupts::mask_line(false);
+    let served = wait_until(|| interrupts::LINE.served().load(Ordering::Relaxed) > masked);
+    oops::print_left();
+    fact!("handler.line", "{} {masked} {}", usize::from(reported), usize::from(served));
 }
 
 /// As with interrupts.

@@ -16,7 +16,7 @@ use crate::mm::{frames, heap};
 use crate::process;
 use crate::stacks::TASKS;
 use crate::sync::declared::{self, Declared, SPECIMEN_MUTEX, SPECIMEN_RWLOCK, SPECIMEN_SPIN};
-use crate::sync::{self, AnyLock, Kind};
+use crate::sync::{self, AnyLock, Kind, SpinLock};
 use crate::task::{kept, sched};
 use crate::{boot, fact, println};
 
@@ -57,7 +57,8 @@ fn holding(name: &str) {
             continue;
         }
         CHOSEN.store(index, Ordering::Relaxed);
-        if lock.is_of_process() {
+        if lock.lock(None).is_none() {
+            // A process's own.
             perform_process("HOLD_CHOSEN_LOCK");
         } else {
             hold_with_waiters(lock);
@@ -112,9 +113,9 @@ fn hold_with_waiters(lock: &Declared) {
             }
             // They have said that they come: now let them come.
             if spins {
-                (0..SPINS).for_each(|_| hint::spin_loop())
+                (0..SPINS).for_each(|_| hint::spin_loop());
             } else {
-                sched::sleep_until(sched::ticks() + 2)
+                sched::sleep_until(sched::ticks() + 2);
             }
             exhaust_stack();
         });
@@ -335,10 +336,10 @@ fn taking(_: &str) {
 const OWNED: usize = 512;
 
 /// What a victim gets hold of: a counted pointer, and a stack that it can pin.
-static SHARED: sync::Mutex<Option<(Arc<usize>, StackId)>> = sync::Mutex::new("crash-shared", None);
+static SHARED: SpinLock<Option<(Arc<usize>, StackId)>> = SpinLock::new("crash-shared", None);
 
 /// The lock of what is shared with the victim.
-pub(crate) fn shared_lock() -> &'static dyn sync::AnyLock {
+pub(crate) fn shared_lock() -> &'static dyn AnyLock {
     &SHARED
 }
 

@@ -131,7 +131,7 @@ pub(super) fn take_edges() {
         return println!("vmstack: no area with two stacks: {error}");
     }
     let mut both: Vec<_> = (0..2).filter_map(|_| stacks::EDGES.alloc_waiting(0).ok()).collect();
-    both.sort_unstable_by_key(|stack| stack.bottom());
+    both.sort_unstable_by_key(Stack::bottom);
     for (place, stack) in EDGE_STACKS.iter().zip(both) {
         place.store(stack.into_raw().get() as usize, Ordering::Relaxed);
     }

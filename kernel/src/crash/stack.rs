@@ -90,8 +90,9 @@ fn exhaust_by_trait_objects() {
 }
 
 fn exhaust_by_closures() {
+    type Next<'a> = &'a dyn Fn(usize) -> usize;
     // Each closure calls the one that it is given, which is itself.
-    fn again(step: &dyn Fn(&dyn Fn(usize) -> usize, usize) -> usize, remaining: usize) -> usize {
+    fn again(step: &dyn Fn(Next<'_>, usize) -> usize, remaining: usize) -> usize {
         step(&|left| black_box(again(step, left)) + 1, remaining)
     }
     black_box(again(&|next, remaining| black_box(next)(remaining - 1) + black_box(remaining), usize::MAX));

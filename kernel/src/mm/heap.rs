@@ -35,7 +35,7 @@ const BLOCKS: usize = 2;
 const BLOCK_BYTES: usize = PAGE_SIZE << frames::MAX_ORDER;
 
 /// How many arenas there are over a boot.
-const ARENAS: usize = 8;
+const ARENAS: usize = 16;
 
 /// What programs' wishes leave free, in bytes: what the kernel needs for as many tasks as there can be.
 const RESERVE: usize = 4 << 20;
@@ -96,7 +96,7 @@ pub(crate) fn retired() -> (Amount, usize) {
 
 /// Frames that were claimed for arenas, retired ones included: they are not given back.
 pub(crate) fn frames() -> usize {
-    CLAIMED.load(Ordering::Relaxed) * BLOCKS << frames::MAX_ORDER
+    (CLAIMED.load(Ordering::Relaxed) * BLOCKS) << frames::MAX_ORDER
 }
 
 /// What a task has allocated, less what it has freed, since it entered the kernel.

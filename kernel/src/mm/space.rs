@@ -161,10 +161,11 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// A copy of the space and of all its memory.
-    pub(crate) fn duplicate(&self) -> Result<Self, SpaceError> {
-        let mut copy = Self::new()?;
+    /// Copies all memory to `copy`, which is empty. What was copied stays there if there is too little memory for all.
+    pub(crate) fn copy_to(&self, copy: &mut Self) -> Result<(), SpaceError> {
         let copied = self.mapper().for_each_leaf(lower_half(), |leaf| {
+            // As in `map`.
+            let _section = Section::enter();
             let frame = frames::take(0).ok_or(SpaceError::OutOfMemory);
             let mapped = frame.and_then(|frame| {
                 // SAFETY: both frames are shown by the direct map; the new one is nobody else's.
@@ -174,7 +175,7 @@ impl AddressSpace {
             mapped.map_or_else(ControlFlow::Break, ControlFlow::Continue)
         });
         match copied {
-            ControlFlow::Continue(()) => Ok(copy),
+            ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(error) => Err(error),
         }
     }

@@ -1,5 +1,6 @@
 //! What is remembered of a fault: taken in the fault path, printed after, kept in a ring for whoever reads it later.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use vmstack::{Finding, PrintState, Ring, StackFault, Trace, VirtAddr};
@@ -9,10 +10,11 @@ use super::text;
 use crate::arch::frame::TrapFrame;
 use crate::arch::layout::Image;
 use crate::arch::percpu;
-use crate::mm::heap::Amount;
+use crate::mm::heap::{Amount, OutOfHeap};
 use crate::sync::GivenBack;
 use crate::task::kept::Returned;
 use crate::task::sched;
+use crate::text::Text;
 use crate::trace;
 
 /// How many records there are: more than CPUs that can be in the middle of one.
@@ -162,6 +164,15 @@ pub(super) fn print_others(number: u64) -> usize {
         }
     }
     printed
+}
+
+/// The last reports, the oldest first, for a program that reads them.
+pub(crate) fn all() -> Result<Vec<u8>, OutOfHeap> {
+    let mut out = Text::default();
+    for oops in core::iter::successors(RING.next_after(0), |record| RING.next_after(record.number)) {
+        text::write_again(&oops.value, &mut out).map_err(|_| OutOfHeap)?;
+    }
+    Ok(out.into_bytes())
 }
 
 /// How many reports a second are printed in full. The others are a few lines: a storm of faults must not keep the machine from

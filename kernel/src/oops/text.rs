@@ -26,6 +26,13 @@ pub(super) fn print(oops: &Oops, aftermath: &Aftermath, in_full: bool) {
     debug_assert!(written.is_ok());
 }
 
+/// Writes a report from the ring, in full. What was done about it is not in the ring.
+pub(super) fn write_again(oops: &Oops, out: &mut impl Write) -> fmt::Result {
+    oops.write(out, true)?;
+    writeln!(out, "fate: {}", oops.fate.name())?;
+    writeln!(out, "---[ end trace {:016x} ]---", oops.number)
+}
+
 impl Oops {
     fn write(&self, f: &mut impl Write, in_full: bool) -> fmt::Result {
         writeln!(f, "{}", TASKS.report(&self.fault))?;

@@ -18,6 +18,9 @@ pub(crate) const PROVOKE: &[u8] = b"/sys/kernel/debug/provoke-crash/DIRECT";
 /// Where the kernel shows its task stacks.
 pub(crate) const TASK_STACKS: &[u8] = b"/sys/kernel/debug/vmstack/tasks";
 
+/// Where the kernel shows its last reports.
+pub(crate) const REPORTS: &[u8] = b"/sys/kernel/debug/vmstack/reports";
+
 /// Where a program that works beside a crash counts what it does. A write fails once it is to stop.
 pub(crate) const WORK: &[u8] = b"/sys/kernel/debug/provoke-crash/work";
 

@@ -4,13 +4,14 @@ use alloc::sync::{Arc, Weak};
 
 use vmstack::VirtAddr;
 
+use super::Process;
 use super::exec::{self, Program, Strings};
 use super::files::Files;
-use super::{Memory, Process};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
 use crate::arch::trap;
 use crate::boot;
+use crate::sync::Section;
 use crate::syscall::Errno;
 use crate::task::{self, FpuState, NewTask, Task, TaskStack, names, sched};
 
@@ -19,10 +20,10 @@ pub(crate) fn start(path: &[u8], strings: &Strings) -> Result<Arc<Process>, Errn
     let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
     let Program { memory, entry, stack } = exec::build(path, entry.data, strings)?;
     let id = task::next_id();
-    let process = Process::new(id, Weak::new(), memory, Files::standard()).ok_or(Errno::AGAIN)?;
-    let fpu = FpuState::initial().ok_or(Errno::NOMEM)?;
+    let process = Process::new(id, Weak::new(), Files::standard()).ok_or(Errno::AGAIN)?;
+    process.set_memory(memory);
     names::set(id, base_name(path));
-    spawn(&process, fpu, &TrapFrame::user(entry, stack), false)?;
+    spawn(&process, FpuState::initial, &TrapFrame::user(entry, stack), false)?;
     Ok(process)
 }
 
@@ -35,24 +36,30 @@ pub(crate) fn base_name(path: &[u8]) -> &str {
 /// Copies the current process: its memory, its files and its registers. The child returns 0 from the call.
 pub(crate) fn fork(frame: &TrapFrame) -> Result<usize, Errno> {
     let parent = super::current().ok_or(Errno::NOSYS)?;
-    let memory = {
-        let guard = parent.memory();
-        let memory = guard.as_ref().ok_or(Errno::NOMEM)?;
-        Memory { space: memory.space.duplicate()?, layout: memory.layout }
-    };
     let files = parent.files().clone();
     let me = sched::current();
-    let fpu = copy_fpu(&me).ok_or(Errno::NOMEM)?;
     let id = task::next_id();
-    let child = Process::new(id, Arc::downgrade(&parent), memory, files).ok_or(Errno::AGAIN)?;
+    let child = Process::new(id, Arc::downgrade(&parent), files).ok_or(Errno::AGAIN)?;
     let returning = TrapFrame { rax: 0, ..*frame };
-    parent.adopt(Arc::clone(&child));
+    // First a child without memory: if the parent is killed from here on, what the child has is found with it.
+    let child = parent.adopt(child);
     names::copy(me.id(), id);
-    if let Err(error) = spawn(&child, fpu, &returning, true) {
+    let spawned = copy_memory(&parent, child).and_then(|()| spawn(child, || copy_fpu(&me), &returning, true));
+    if let Err(error) = spawned {
         child.abandon(&parent);
         return Err(error);
     }
     Ok(id)
+}
+
+/// Gives `child` a copy of the memory of `parent`.
+fn copy_memory(parent: &Process, child: &Process) -> Result<(), Errno> {
+    let memory = parent.memory();
+    let from = memory.as_ref().ok_or(Errno::NOMEM)?;
+    child.begin_memory(from.layout)?;
+    let mut copy = child.memory();
+    let to = copy.as_mut().ok_or(Errno::NOMEM)?;
+    Ok(from.space.copy_to(&mut to.space)?)
 }
 
 /// The current task's vector registers: saved, and copied.
@@ -65,13 +72,29 @@ fn copy_fpu(me: &Task) -> Option<FpuState> {
 }
 
 /// Makes the task of `process`, which enters user mode with the registers of `frame`.
-fn spawn(process: &Arc<Process>, fpu: FpuState, frame: &TrapFrame, forked: bool) -> Result<(), Errno> {
+fn spawn(
+    process: &Process,
+    fpu: impl FnOnce() -> Option<FpuState>,
+    frame: &TrapFrame,
+    forked: bool,
+) -> Result<(), Errno> {
     let id = process.id();
-    let stack = TaskStack::new(id).ok_or(Errno::NOMEM)?;
+    // A stack is the area's or a task's: nobody is killed in between. If there is none at once, waiting may make one.
+    let mut section = Section::enter();
+    let mut stack = TaskStack::at_once(id);
+    if stack.is_none() {
+        drop(section);
+        drop(TaskStack::new(id));
+        section = Section::enter();
+        stack = TaskStack::at_once(id);
+    }
+    let stack = stack.ok_or(Errno::NOMEM)?;
     let place = stack.top().wrapping_sub(size_of::<TrapFrame>());
     // SAFETY: the stack is new; its top is aligned, and a frame fits.
     unsafe { place.as_mut_ptr::<TrapFrame>().write(*frame) };
-    let process = Some(Arc::clone(process));
+    let fpu = fpu().ok_or(Errno::NOMEM)?;
+    process.begin();
+    let process = Some(process.counted());
     let below = size_of::<TrapFrame>();
     let task = Task::new(NewTask { id, process, stack, fpu, entry: enter, argument: place.get(), below });
     if forked {
@@ -80,6 +103,7 @@ fn spawn(process: &Arc<Process>, fpu: FpuState, frame: &TrapFrame, forked: bool)
         task.set_gs_base(features::user_gs_base());
     }
     sched::start(&Arc::new(task));
+    drop(section);
     Ok(())
 }
 

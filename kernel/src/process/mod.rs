@@ -6,12 +6,12 @@
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr};
 
 use crate::mm::heap;
-use crate::mm::space::AddressSpace;
+use crate::mm::space::{AddressSpace, SpaceError};
 use crate::mm::tables;
 use crate::sync::{AnyLock, Mutex, MutexGuard, ReadGuard, RwLock, Section, SpinGuard, SpinLock, WriteGuard};
 use crate::task::sched::CurrentTask;
@@ -62,9 +62,13 @@ impl End {
 struct AtomicEnd(AtomicU32);
 
 impl AtomicEnd {
-    const ALIVE: Self = Self(AtomicU32::new(0));
     const EXITED: u32 = 1 << 8;
     const KILLED: u32 = 2 << 8;
+
+    /// Of a process that has not ended.
+    const fn none() -> Self {
+        Self(AtomicU32::new(0))
+    }
 
     /// Sets the end, unless there is one.
     fn set(&self, end: End) {
@@ -112,6 +116,8 @@ pub(crate) struct Process {
     root: AtomicU64,
     files: RwLock<Files>,
     end: AtomicEnd,
+    /// Its task was made.
+    has_task: AtomicBool,
     child_ended: Event,
     /// What it says that it has done, for the crash tests.
     pub(crate) work: AtomicUsize,
@@ -124,21 +130,21 @@ const MAX_PROCESSES: usize = 512;
 static PROCESSES: AtomicUsize = AtomicUsize::new(0);
 
 impl Process {
-    /// A process, or `None` if there are too many.
-    pub(crate) fn new(id: usize, parent: Weak<Self>, memory: Memory, files: Files) -> Option<Arc<Self>> {
+    /// A process without memory, or `None` if there are too many.
+    pub(crate) fn new(id: usize, parent: Weak<Self>, files: Files) -> Option<Arc<Self>> {
         if PROCESSES.fetch_add(1, Ordering::Relaxed) >= MAX_PROCESSES {
             PROCESSES.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let root = AtomicU64::new(memory.space.root().get());
         Some(Arc::new(Self {
             id,
             parent,
             children: SpinLock::new("process-children", Vec::new()),
-            memory: Mutex::new("process-memory", Some(memory)),
-            root,
+            memory: Mutex::new("process-memory", None),
+            root: AtomicU64::new(tables::kernel_root().get()),
             files: RwLock::new("process-files", files),
-            end: AtomicEnd::ALIVE,
+            end: AtomicEnd::none(),
+            has_task: AtomicBool::new(false),
             child_ended: Event::new(),
             work: AtomicUsize::new(0),
         }))
@@ -194,6 +200,20 @@ impl Process {
         [&self.children, &self.memory, &self.files]
     }
 
+    /// Gives the process, which has no task yet, an empty space with `layout`.
+    pub(crate) fn begin_memory(&self, layout: Layout) -> Result<(), SpaceError> {
+        // The root is the allocator's or the process's: nobody is killed in between.
+        let _section = Section::enter();
+        self.set_memory(Memory { space: AddressSpace::new()?, layout });
+        Ok(())
+    }
+
+    /// Gives the process, which has no task yet, its memory.
+    pub(crate) fn set_memory(&self, memory: Memory) {
+        self.root.store(memory.space.root().get(), Ordering::Relaxed);
+        *self.memory() = Some(memory);
+    }
+
     /// Replaces the memory of the current process by `memory`, and returns what it had.
     pub(crate) fn replace_memory(&self, memory: Memory) -> Option<Memory> {
         let mut current = self.memory();
@@ -203,8 +223,22 @@ impl Process {
         current.replace(memory)
     }
 
-    pub(crate) fn adopt(&self, child: Arc<Self>) {
+    /// Puts `child` on the list of children, and shows it there: the caller, who is this process's task, holds no count that it
+    /// could take to its grave. It stays while this task does not wait for it or abandon it.
+    pub(crate) fn adopt(&self, child: Arc<Self>) -> &Self {
+        let place = Arc::as_ptr(&child);
         self.children().push(child);
+        // SAFETY: the list has a count of it. Only this process's task, which is the caller, takes children off the list, and
+        // where the list is left behind what was on it stays.
+        unsafe { &*place }
+    }
+
+    /// One more count of a process that an `Arc` holds.
+    pub(crate) fn counted(&self) -> Arc<Self> {
+        // SAFETY: every process is made in an `Arc` (`new`), and a borrow of it shows that one is alive.
+        unsafe { Arc::increment_strong_count(self) };
+        // SAFETY: as above; the count is this one's.
+        unsafe { Arc::from_raw(self) }
     }
 
     /// Whether process `id` is this one or a child of it that has not ended.
@@ -246,6 +280,11 @@ impl Process {
         })
     }
 
+    /// Says that the process has its task: from here on its memory is that task's to give back.
+    pub(crate) fn begin(&self) {
+        self.has_task.store(true, Ordering::Relaxed);
+    }
+
     /// Undoes the making of this process, whose task could not be had.
     pub(crate) fn abandon(&self, parent: &Self) {
         parent.children().retain(|child| child.id != self.id);
@@ -264,6 +303,11 @@ impl Process {
         self.give_up_memory();
         let files = core::mem::take(&mut *self.files_mut());
         let orphans = core::mem::take(&mut *self.children());
+        // One that was being made when its parent was killed: nobody else will give back what it has.
+        orphans
+            .iter()
+            .filter(|orphan| !orphan.has_task.load(Ordering::Relaxed))
+            .for_each(|orphan| orphan.give_up_memory());
         drop((files, orphans));
         self.announce(end);
     }

@@ -10,6 +10,7 @@
 //! The handlers have lists of their own because they come between any two steps of what they interrupt.
 
 use super::held::{GivenBack, HeldLocks, Holder};
+use super::raw::RawLock;
 use crate::arch::cpu;
 use crate::arch::gdt::{self, Ist};
 use crate::arch::percpu::{self, MAX_CPUS, PerCpu};
@@ -56,6 +57,13 @@ fn of_task(task: &CurrentTask) -> Holder<'static> {
 
 fn number_of(task: &CurrentTask) -> u64 {
     if task.is_idle() { IDLE | percpu::cpu_number().index() as u64 } else { task.id() as u64 }
+}
+
+/// Whether code that was interrupted on this CPU, or that runs on it, has `lock`. Interrupts are off, and were when it was taken.
+pub(crate) fn is_of_this_cpu(lock: &RawLock) -> bool {
+    let cpu = percpu::cpu_number().index() as u64;
+    let task = sched::current_if_any().is_some_and(|task| lock.is_of(number_of(&task)));
+    task || [HANDLER, EMERGENCY].iter().any(|number| lock.is_of(number | cpu))
 }
 
 /// Gives back the locks of `task`, the current one, whose code was cut short.

@@ -46,7 +46,7 @@ pub(crate) static ALL: [Declared; 17] = [
     at("boot-found", Kind::Spin, boot::lock),
     at("run-options", Kind::Spin, run::lock),
     at("interrupt-lines", Kind::Spin, interrupts::lock),
-    at("crash-shared", Kind::Mutex, crash::shared_lock),
+    at("crash-shared", Kind::Spin, crash::shared_lock),
     at("crash-device", Kind::Spin, crash::device_lock),
     of_process("process-children", Kind::Spin, 0),
     of_process("process-memory", Kind::Mutex, 1),
@@ -90,11 +90,6 @@ impl Declared {
     /// Whether a fault under the lock stops the machine.
     pub(crate) fn is_vital(&self) -> bool {
         self.kind == Kind::Vital
-    }
-
-    /// Whether there is one for each process.
-    pub(crate) fn is_of_process(&self) -> bool {
-        matches!(self.place, Place::Process(_))
     }
 
     /// The lock itself: of `process`, if it is a process's.

@@ -16,8 +16,9 @@
 //!
 //! Each step is one store, so there is a truth at every instruction, and [`HeldLocks::give_back`] reads it from the words alone:
 //! a lock whose owner is the dead task is released, and poisoned unless it stands in `taking`, where no section has begun or
-//! all is put right. Waiters get [`PoisonError`] in the manner of `std::sync`, with the guard in it. What a poisoned lock protects
-//! may be cut in the middle of anything; [`SpinLock::lock_or_reset`] and its like leave it behind and start anew.
+//! all is put right. Waiters get [`PoisonError`](poison::PoisonError) in the manner of `std::sync`, with the guard in it. What a
+//! poisoned lock protects may be cut in the middle of anything; [`SpinLock::lock_or_reset`] and its like leave it behind and
+//! start anew.
 //!
 //! | lock | held with | who waits | a fault under it |
 //! | --- | --- | --- | --- |
@@ -42,7 +43,7 @@
 //! Spin locks and vital ones: task and interrupt. Mutexes and read-write locks: tasks, with preemption on. None in the fault path
 //! before a task's fate is sealed (INV-FAULT).
 
-mod current;
+pub(crate) mod current;
 pub(crate) mod declared;
 mod held;
 mod mutex;
@@ -56,10 +57,10 @@ mod word;
 /// Where tasks wait for locks.
 use crate::task::sched as lot;
 
-pub(crate) use current::{give_back_emergencies, give_back_handlers, give_back_task, holder};
+pub(crate) use current::{give_back_emergencies, give_back_handlers, give_back_task};
 pub(crate) use held::{GivenBack, HeldLocks, Holder};
 pub(crate) use mutex::{Mutex, MutexGuard};
-pub(crate) use poison::{LockResult, PoisonError, values_left};
+pub(crate) use poison::{LockResult, values_left};
 pub(crate) use raw::{Kind, RawLock, State};
 pub(crate) use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub(crate) use spin::{SpinGuard, SpinLock, Still};
@@ -67,7 +68,7 @@ pub(crate) use vital::{Section, VitalGuard, VitalLock};
 
 /// A lock, whatever it protects: what the crashes need of it.
 pub(crate) trait AnyLock: Sync {
-    /// Whether it is free, held or poisoned.
+    /// Whether it is free, held or poisoned: of the moment.
     fn state(&self) -> State;
 
     /// Forgets that a holder was killed. For a lock whose value was put right, or does not matter.

@@ -6,11 +6,11 @@ use vmstack::VirtAddr;
 
 use super::{Errno, user};
 use crate::console::Console;
-use crate::process::files::{NEST, PROVOKE, TASK_STACKS, WORK, read_console};
+use crate::process::files::{NEST, PROVOKE, REPORTS, TASK_STACKS, WORK, read_console};
 use crate::process::{self, File, Process};
 use crate::story;
 use crate::task::kept::{self, Kept};
-use crate::{boot, crash};
+use crate::{boot, crash, oops};
 
 const MAX_PATH: usize = 4096;
 /// How many bytes one call moves at most; the program is told, and asks again.
@@ -119,6 +119,7 @@ pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {
         WORK => File::Work,
         NEST => File::Nest,
         TASK_STACKS => File::Text { text: Arc::new(story::slots()?), at: 0 },
+        REPORTS => File::Text { text: Arc::new(oops::all()?), at: 0 },
         path => {
             let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
             if flags & WRITE_FLAGS != 0 {

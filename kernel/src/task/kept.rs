@@ -175,13 +175,19 @@ pub(crate) fn keep<T: 'static>(name: &'static &'static str, value: T) -> Kept<T>
     Kept { place: Some(place), own: None, value: PhantomData }
 }
 
+/// Where the value of a place is.
+fn value_at<T>(place: *const Place) -> *mut T {
+    // SAFETY: handles have places of the current task's struct, which is alive while its code runs.
+    unsafe { &*place }.value.get().cast()
+}
+
 impl<T> Deref for Kept<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
         match (self.place, &self.own) {
-            // SAFETY: the place is in the current task's struct and has the value until this handle is dropped.
-            (Some(place), _) => unsafe { &*(*place).value.get().cast::<T>() },
+            // SAFETY: the place has the value until this handle is dropped.
+            (Some(place), _) => unsafe { &*value_at(place) },
             (None, Some(own)) => own,
             (None, None) => unreachable!("a kept value is somewhere"),
         }
@@ -192,7 +198,7 @@ impl<T> DerefMut for Kept<T> {
     fn deref_mut(&mut self) -> &mut T {
         match (self.place, &mut self.own) {
             // SAFETY: as for `deref`, and the handle is borrowed exclusively.
-            (Some(place), _) => unsafe { &mut *(*place).value.get().cast::<T>() },
+            (Some(place), _) => unsafe { &mut *value_at(place) },
             (None, Some(own)) => own,
             (None, None) => unreachable!("a kept value is somewhere"),
         }

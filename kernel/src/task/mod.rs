@@ -59,6 +59,14 @@ impl TaskStack {
         stacks::TASKS.alloc_waiting(id).ok().map(Self::Mapped)
     }
 
+    /// As [`new`](Self::new), without waiting for stacks that are on their way back.
+    pub(crate) fn at_once(id: usize) -> Option<Self> {
+        if DIRECT_STACKS.load(Ordering::Relaxed) {
+            return DirectStack::new().map(Self::Direct);
+        }
+        stacks::TASKS.alloc(id).ok().map(Self::Mapped)
+    }
+
     pub(crate) fn top(&self) -> VirtAddr {
         match self {
             Self::Mapped(stack) => stack.top(),

