@@ -14,7 +14,8 @@ Environment:
   VMSTACK_NO_INSTALL=1     never install or download anything
   VMSTACK_QEMU=FILE        the emulator to start instead of qemu-system-x86_64
   VMSTACK_GUEST=DIR        a guest that is already built: DIR/kernel and DIR/bin/*; nothing is compiled
-  VMSTACK_TIME_LIMIT=SECS  how long one boot may take (120; a program under --program: no limit)
+  VMSTACK_TIME_LIMIT=SECS  how long one boot may take (120; a program under --program: no limit;
+                           crashes: as long as those of the boot need on a slow machine)
   NO_COLOR=1               no colour
 
 Exit status: 0 all as it should be, 1 something fell short, 2 the command could not be carried out.

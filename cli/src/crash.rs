@@ -68,7 +68,7 @@ pub fn crash(crash: &args::Crash, interrupts: &Interrupts) -> Result<ExitCode, F
         list::show(&choice.crashes, &mut screen);
         return Ok(ExitCode::SUCCESS);
     }
-    let request = Request { cpus: 0, memory: MEMORY, limit, interrupts };
+    let request = Request { cpus: crash.cpus.unwrap_or(plan::CPUS), memory: MEMORY, limit, interrupts };
     let run = Run { crash, choice, request };
     let mut findings = Findings::default();
     let checks = run.run(&mut findings, &sink, &mut screen)?;

@@ -12,6 +12,10 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
+use vmstack_cli::checkout::Checkout;
+use vmstack_cli::checks::Verdict;
+use vmstack_cli::frames::Image;
+use vmstack_cli::guest::Guest;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
@@ -198,6 +202,28 @@ fn a_program_starts_with_fresh_registers() -> Result<(), Failed> {
     expect(output.status.code() == Some(0) && output.stdout == b"control word 0x1f80\n", &output)
 }
 
+fn crashes_are_provoked_and_judged() -> Result<(), Failed> {
+    for cpus in ["1", "4"] {
+        let words = ["crash", "--on", "x86_64", "--cpus", cpus, "EXHAUST_STACK", "BIG_FRAME", "OVERFLOW_IN_INIT"];
+        let output = run(&[&words[..], &["--json", "-"]].concat())?;
+        expect(output.status.code() == Some(0), &output)?;
+    }
+    Ok(())
+}
+
+/// Read from the image that the other tests boot.
+fn no_frame_of_the_kernel_jumps_over_a_guard() -> Result<(), Failed> {
+    let checkout = Checkout::find().map_err(|failure| failure.to_string())?;
+    let kernel = Guest::built_kernel(&checkout).ok_or("no kernel was built")?;
+    let image = Image::read(&kernel).map_err(|failure| failure.to_string())?;
+    for check in image.checks() {
+        if check.outcome != Verdict::Pass || check.figure.as_ref().is_none_or(|figure| figure.as_u64() == Some(0)) {
+            return Err(format!("{check:?}").into());
+        }
+    }
+    Ok(())
+}
+
 /// A few times in CI; `VMSTACK_TEST_STORIES=50 cargo test --test emulator` for a person.
 fn the_story_holds_again_and_again() -> Result<(), Failed> {
     let times = std::env::var("VMSTACK_TEST_STORIES").ok().and_then(|times| times.parse().ok()).unwrap_or(3);
@@ -226,6 +252,8 @@ fn program_trials() -> Vec<Trial> {
         overflow_after_overflow_is_survived,
         memory_above_4_gib_is_used,
         a_program_starts_with_fresh_registers,
+        crashes_are_provoked_and_judged,
+        no_frame_of_the_kernel_jumps_over_a_guard,
         the_story_holds_again_and_again,
     ]
 }

@@ -13,6 +13,9 @@ use core::fmt;
 
 use crate::console::{BadFact, Transcript, number};
 
+/// How a report begins.
+pub(super) const REPORT: &str = "BUG: ";
+
 /// What fell short, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shortfall(pub(super) String);
@@ -161,6 +164,8 @@ pub(super) struct Evidence {
     pub(super) facts: Transcript,
     /// Whether its end was printed.
     pub(super) ended: bool,
+    /// Where a report begins after its end, and before the next crash.
+    pub(super) late: Vec<String>,
     /// The machine.
     pub(super) machine: Machine,
 }
@@ -180,11 +185,15 @@ impl Evidence {
         let mut all: Vec<Self> = Vec::new();
         for line in transcript.lines() {
             if let Some(word) = line.text.strip_prefix("fact crash.begin ") {
-                let word = word.trim().to_owned();
-                all.push(Self { word, facts: Transcript::default(), ended: false, machine });
+                let (word, facts) = (word.trim().to_owned(), Transcript::default());
+                all.push(Self { word, facts, ended: false, late: Vec::new(), machine });
                 continue;
             }
-            let Some(open) = all.last_mut().filter(|crash| !crash.ended) else { continue };
+            let Some(open) = all.last_mut() else { continue };
+            if open.ended {
+                open.late.extend(line.text.starts_with(REPORT).then(|| line.text.clone()));
+                continue;
+            }
             match line.text.strip_prefix("fact crash.end ") {
                 Some(word) if word.trim() == open.word => open.ended = true,
                 _ => {

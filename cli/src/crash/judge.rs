@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::catalogue::{Expect, Reports, Stop, Survival, Victims};
-use super::facts::{Evidence, Finding, Holds, Oops, Shortfall, Verdict, hold, odd};
+use super::facts::{Evidence, Finding, Holds, Oops, REPORT, Shortfall, Verdict, hold, odd};
 use super::special::{self, Seen};
 use crate::console::number;
 use crate::outcome::Outcome;
@@ -40,8 +40,6 @@ pub(super) fn judge(expect: &Expect, crash: &Evidence, outcome: Outcome) -> Judg
     }
 }
 
-/// How the kernel begins a report.
-const REPORT: &str = "BUG: ";
 /// How it ends one.
 const REPORT_END: &str = "---[ end";
 /// The fact that follows.
@@ -96,8 +94,10 @@ fn summary(oopses: &[Oops], crash: &Evidence) -> String {
     format!("{}; {killed}{survivors} others went on", found.join(", "))
 }
 
+/// Its end was printed, and nothing came after it.
 fn whole(_: &Survival, crash: &Evidence) -> Holds {
-    hold(crash.ended, || "its end was never printed".into())
+    hold(crash.ended, || "its end was never printed".into())?;
+    hold(crash.late.is_empty(), || format!("after its end: {}", crash.late.join("; ")))
 }
 
 /// As many reports as expected, and not one more.
@@ -276,13 +276,9 @@ fn balanced(_: &Survival, crash: &Evidence) -> Holds {
     hold(before == after, || format!("{before} tasks before, {after} after"))?;
     let slots = facts.number("balance.slots")?;
     hold(slots == 0, || format!("{slots} stacks are handed out that no task has"))?;
-    for (name, what) in
-        [("balance.open_guards", "pages of guards are open"), ("balance.reports_lost", "reports are lost")]
-    {
-        let count = if facts.all(name).is_empty() { 0 } else { facts.number(name)? };
-        hold(count == 0, || format!("{count} {what}"))?;
-    }
-    Ok(())
+    // Only the port looks.
+    let open = if facts.all("balance.open_guards").is_empty() { 0 } else { facts.number("balance.open_guards")? };
+    hold(open == 0, || format!("{open} pages of guards are open"))
 }
 
 /// No lock is left held: free, poisoned, or gone with its process.

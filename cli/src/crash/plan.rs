@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 use crate::words::Words;
 
 /// CPUs when the user does not say.
-const CPUS: u32 = 2;
+pub(super) const CPUS: u32 = 2;
 /// CPUs of the storm when the user does not say.
 const STORM_CPUS: u32 = 4;
 /// What a boot takes before its first crash, on a slow machine.

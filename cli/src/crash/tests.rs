@@ -185,6 +185,8 @@ fn no_lock_is_held_and_no_interrupt_is_lost() {
 fn a_crash_begins_once_and_ends() {
     assert_falls("fact crash.end EXHAUST_STACK\n", "", "its end was never printed");
     assert_falls("fact crash.begin EXHAUST_STACK\n", "", "it never began");
+    let end = "fact crash.end EXHAUST_STACK\n";
+    assert_falls(end, &format!("{end}BUG: TASK stack guard page\n"), "after its end: BUG: TASK");
     let plan = alone("EXHAUST_STACK", 0);
     let short = shortfalls(&plan, &boot(&plan).repeat(2));
     assert_eq!(short, ["it began more than once"]);
