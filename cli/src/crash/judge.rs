@@ -268,7 +268,8 @@ fn balanced(_: &Survival, crash: &Evidence) -> Holds {
     hold(before == after, || format!("{before} frames before, {after} after"))?;
     if !crash.is_hosted() {
         let [before, after, lost] = facts.numbers("balance.heap")?;
-        hold(after == before.saturating_add(lost), || {
+        // What frames may have owned is no less than what they did: a task that died may have given some of it back on its way out.
+        hold(after <= before.saturating_add(lost), || {
             format!("{before} bytes of heap before, {after} after, {lost} counted as lost")
         })?;
     }

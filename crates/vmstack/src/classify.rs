@@ -9,7 +9,7 @@
 //!   a guard            the guard, deeper than a page, or the access
 //!                        far above a pointer that left the stack      OverflowJumped
 //!   a guard            the stack below, within a page                 Underflow
-//!   a guard            another stack of the area, or its guard        OtherGuard
+//!   a guard            another stack than the nearest, or its guard   OtherGuard
 //!   a guard            anything else: healthy and far, or nowhere     WildPointer
 //!   a stack            anything                                       InsideStack
 //!   neither            anything                                       Outside
@@ -104,9 +104,7 @@ impl Geometry {
             Speaker::Over(slot) if Some(slot) == below && close => Classified::new(Finding::Underflow, below, above),
             Speaker::Under(slot) if Some(slot) == above => self.overflow(address, sp, slot, below, close),
             Speaker::Nobody => Classified::new(Finding::WildPointer, None, self.nearest(address, below, above)),
-            speaker if speaker.slot() == above => Classified::new(Finding::WildPointer, above, below),
-            speaker if speaker.slot() == below => Classified::new(Finding::WildPointer, below, above),
-            speaker => Classified::new(Finding::OtherGuard, speaker.slot(), self.nearest(address, below, above)),
+            speaker => self.far_off(speaker.slot(), address, below, above),
         }
     }
 
@@ -151,6 +149,22 @@ impl Geometry {
             (Some((slot, _)), None) => Speaker::Over(slot),
             (None, None) => Speaker::Nobody,
         }
+    }
+
+    /// A guard was touched from far off, by code on `stack`: its own guard, or another's.
+    fn far_off(
+        &self,
+        stack: Option<SlotIndex>,
+        address: VirtAddr,
+        below: Option<SlotIndex>,
+        above: Option<SlotIndex>,
+    ) -> Classified {
+        let nearest = self.nearest(address, below, above);
+        if stack != nearest {
+            return Classified::new(Finding::OtherGuard, stack, nearest);
+        }
+        let other = if stack == above { below } else { above };
+        Classified::new(Finding::WildPointer, stack, other)
     }
 
     fn nearest(&self, address: VirtAddr, below: Option<SlotIndex>, above: Option<SlotIndex>) -> Option<SlotIndex> {

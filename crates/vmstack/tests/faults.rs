@@ -64,6 +64,13 @@ fn each_finding_is_told_from_the_others() {
         ("a read below a healthy stack", bottom.wrapping_sub(1), bottom.wrapping_add(9000), Finding::WildPointer),
         ("a read above a healthy stack", top, bottom.wrapping_add(1000), Finding::WildPointer),
         ("the guard of another stack", far.bottom().wrapping_sub(8), top.wrapping_sub(64), Finding::OtherGuard),
+        (
+            "the guard of the stack just above",
+            far.bottom().wrapping_sub(8),
+            stacks[2].bottom().wrapping_add(64),
+            Finding::OtherGuard,
+        ),
+        ("the guard of the stack just below", low.top().wrapping_add(8), top.wrapping_sub(64), Finding::OtherGuard),
         ("the same, off its own stack", far.bottom().wrapping_sub(8), bottom.wrapping_sub(64), Finding::OtherGuard),
         ("a guard from nowhere", bottom.wrapping_sub(8), VirtAddr::new(0x7fff_0000), Finding::WildPointer),
         ("inside a stack", low.bottom().wrapping_add(8), top.wrapping_sub(64), Finding::InsideStack),

