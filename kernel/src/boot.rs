@@ -27,7 +27,7 @@ use crate::process::archive::Archive;
 use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
 use crate::sync::{AnyLock, SpinLock};
 use crate::task::sched::TICKS_PER_SECOND;
-use crate::task::{TaskStack, sched};
+use crate::task::{TaskStack, names, sched};
 use crate::{interrupts, oops, println, run, symbols};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
@@ -155,7 +155,8 @@ fn register_boot_stacks() {
 
 /// A stack of `area` that is used for ever.
 fn keep(area: &'static vmstack::StackArea<stacks::Kernel>, cpu: usize) -> VirtAddr {
-    let stack = area.alloc(cpu).unwrap_or_else(|error| fail(format_args!("CPU {cpu} gets no stack: {error}")));
+    let stack =
+        area.alloc(names::of_cpu(cpu)).unwrap_or_else(|error| fail(format_args!("CPU {cpu} gets no stack: {error}")));
     let top = stack.top();
     // It belongs to the CPU, which does not end.
     let _ = stack.into_raw();
@@ -170,7 +171,7 @@ fn cpu_stacks(cpu: usize, kernel: VirtAddr) -> CpuStacks {
 
 /// CPU 0 leaves the stacks of the image.
 fn stand_on_guarded_stacks() -> ! {
-    let idle = IDLE.alloc(0).unwrap_or_else(|error| fail(format_args!("no idle stack: {error}")));
+    let idle = IDLE.alloc(names::of_cpu(0)).unwrap_or_else(|error| fail(format_args!("no idle stack: {error}")));
     let top = idle.top();
     let ends = cpu_stacks(0, top);
     let block = percpu::this_cpu();
@@ -222,7 +223,8 @@ fn start_others(found: &Found) {
     let me = apic::id();
     for &apic_id in found.apic_ids.iter().filter(|&&id| id != me) {
         let number = cpus();
-        let idle = IDLE.alloc(number).unwrap_or_else(|error| fail(format_args!("no idle stack: {error}")));
+        let idle =
+            IDLE.alloc(names::of_cpu(number)).unwrap_or_else(|error| fail(format_args!("no idle stack: {error}")));
         let ends = cpu_stacks(number, idle.top());
         AP_STACK.store(idle.into_raw().get() as usize, Ordering::Release);
         // SAFETY: (1) the first MiB is reserved; (2) the stacks are new; (3) the number is the next free one.

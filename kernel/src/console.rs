@@ -73,6 +73,16 @@ impl Console {
         console
     }
 
+    /// Takes the console, or gives up after a bounded time that is shorter than [`take`](Self::take)'s.
+    pub(crate) fn take_soon() -> Option<Self> {
+        let still = Still::new();
+        if is_of_this_cpu(&LOCK) {
+            return Some(Self { held: None, _still: still });
+        }
+        let holder = holder();
+        LOCK.lock_within(&holder, PATIENCE / 10).then(|| Self { held: Some(holder), _still: still }.after_the_dead())
+    }
+
     /// Ends the line of a holder that was killed.
     fn after_the_dead(mut self) -> Self {
         if LOCK.is_poisoned() {
@@ -110,6 +120,12 @@ impl Console {
     }
 }
 
+/// Says something in a few words although somebody holds the console: byte by byte, in between.
+pub(crate) fn say_in_between(words: &str) {
+    let port = if QUIET.load(Ordering::Relaxed) { Port::Com2 } else { Port::Com1 };
+    serial::write_bytes_forced(port, words.as_bytes());
+}
+
 /// Writes a line to the side channel.
 pub(crate) fn side_channel(line: fmt::Arguments<'_>) {
     struct Side;
@@ -128,7 +144,10 @@ pub(crate) fn side_channel(line: fmt::Arguments<'_>) {
 macro_rules! println {
     ($($argument:tt)*) => {{
         use ::core::fmt::Write as _;
-        writeln!($crate::console::Console::take(), $($argument)*).ok();
+        // The arguments are computed before the console is held: they may sleep.
+        match ::core::format_args!($($argument)*) {
+            line => writeln!($crate::console::Console::take(), "{line}").ok(),
+        };
     }};
 }
 

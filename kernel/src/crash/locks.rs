@@ -12,18 +12,20 @@ use super::Provocation;
 use super::places::call_with_left;
 use super::script::{Script, Victim, perform_process, wait_a_little};
 use super::stack::exhaust_stack;
+use crate::console::Console;
 use crate::mm::{frames, heap};
 use crate::process;
 use crate::stacks::TASKS;
 use crate::sync::declared::{self, Declared, SPECIMEN_MUTEX, SPECIMEN_RWLOCK, SPECIMEN_SPIN};
 use crate::sync::{self, AnyLock, Kind, SpinLock};
 use crate::task::{kept, sched};
-use crate::{boot, fact, println};
+use crate::{boot, fact, oops, println};
 
-pub(super) static SCRIPTS: [Script; 4] = [
+pub(super) static SCRIPTS: [Script; 5] = [
     Script { name: "OVERFLOW_HOLDING_LOCK", run: holding },
     Script { name: "OVERFLOW_WAITING_FOR_LOCK", run: waiting },
     Script { name: "OVERFLOW_TAKING_VITAL_LOCK", run: taking },
+    Script { name: "OVERFLOW_WITH_CONSOLE_BUSY", run: with_console_busy },
     Script { name: "OVERFLOW_OWNING", run: owning },
 ];
 
@@ -329,6 +331,37 @@ fn taking(_: &str) {
             died += usize::from(victim.end());
         }
         fact!("taking", "{name} {started} {died}");
+    }
+}
+
+/// Another CPU holds the console, with interrupts off, for longer than a report waits: the task dies all the same, and the report is
+/// printed later, once.
+fn with_console_busy(_: &str) {
+    HOLDS.store(1, Ordering::Release);
+    ARRIVED.store(0, Ordering::Release);
+    let holder = (boot::cpus() > 1).then(|| {
+        Victim::start(|| {
+            let console = Console::take();
+            ARRIVED.store(1, Ordering::Release);
+            while HOLDS.load(Ordering::Acquire) != 0 {
+                hint::spin_loop();
+            }
+            drop(console);
+        })
+    });
+    while holder.is_some() && ARRIVED.load(Ordering::Acquire) == 0 {
+        sched::yield_now();
+    }
+    let victim = Victim::start(exhaust_stack);
+    let killed = victim.as_ref().is_some_and(Victim::end);
+    HOLDS.store(0, Ordering::Release);
+    if let Some(holder) = holder.flatten() {
+        holder.end();
+    }
+    fact!("console.busy", "{} {}", boot::cpus() - 1, usize::from(killed));
+    oops::print_left();
+    if let Some(victim) = victim {
+        victim.wait();
     }
 }
 

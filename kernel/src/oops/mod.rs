@@ -26,7 +26,7 @@ use vmstack::{FaultContext, StackFault, Verdict, VirtAddr};
 use crate::arch::frame::TrapFrame;
 use crate::arch::gdt::{self, Ist};
 use crate::arch::{cpu, percpu, provoke, trap};
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::mm::heap;
 use crate::process::{self, End, signal};
 use crate::stacks::AREAS;
@@ -163,9 +163,21 @@ fn clean_up() -> Aftermath {
     Aftermath { served, locks, kept, heap, cut_short: false }
 }
 
+/// Prints report `number`; if somebody holds the console for too long the report stays in the ring, for the reporter, and that is
+/// said.
+fn report(number: usize, aftermath: &Aftermath) {
+    match Console::take_soon() {
+        Some(mut console) => record::print(number as u64, aftermath, &mut console),
+        None => {
+            reporter::leave(number as u64, aftermath);
+            console::say_in_between("\n[the console is held: a report stays in the ring]\n");
+        }
+    }
+}
+
 /// The dying task, on the empty stack, with interrupts off.
 extern "C" fn die(number: usize) -> ! {
-    record::print(number as u64, &clean_up());
+    report(number, &clean_up());
     // SAFETY: the kernel was left in the middle of a call that holds nothing any more.
     unsafe { cpu::enable_interrupts() };
     process::exit_current(End::Killed(signal::SEGV))
@@ -173,7 +185,7 @@ extern "C" fn die(number: usize) -> ! {
 
 /// A task that overflowed while it was dying: its process ends, and what is not given back by now is lost.
 extern "C" fn die_at_once(number: usize) -> ! {
-    record::print(number as u64, &Aftermath { cut_short: true, ..clean_up() });
+    report(number, &Aftermath { cut_short: true, ..clean_up() });
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
     process::leave_current(End::Killed(signal::SEGV))
@@ -181,7 +193,7 @@ extern "C" fn die_at_once(number: usize) -> ! {
 
 /// The idle task, on its empty stack, with interrupts off.
 extern "C" fn idle_anew(number: usize) -> ! {
-    record::print(number as u64, &clean_up());
+    report(number, &clean_up());
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
     sched::idle()
@@ -201,10 +213,11 @@ extern "C" fn abandon_interrupt(number: usize) -> ! {
 fn stop_for(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
     let number = record::take(fault, frame, place, Fate::Stopped);
     hooks::stop_machine();
-    record::print_others(number);
-    record::print(number, &Aftermath::NOTHING);
+    let mut console = Console::take();
+    record::print_others(number, &mut console);
+    record::print(number, &Aftermath::NOTHING, &mut console);
     let why = place.why_nobody();
-    writeln!(Console::take(), "Kernel panic: {why}; the machine stops in order").ok();
+    writeln!(console, "Kernel panic: {why}; the machine stops in order").ok();
     cpu::exit(17)
 }
 

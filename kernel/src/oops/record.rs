@@ -10,6 +10,7 @@ use super::text;
 use crate::arch::frame::TrapFrame;
 use crate::arch::layout::Image;
 use crate::arch::percpu;
+use crate::console::Console;
 use crate::mm::heap::{Amount, OutOfHeap};
 use crate::sync::GivenBack;
 use crate::task::kept::Returned;
@@ -88,10 +89,11 @@ pub(crate) struct Oops {
     pub(super) trace: Trace,
     pub(super) place: Place,
     pub(super) fate: Fate,
-    /// The current task's number; zero if there was none.
+    /// The current task's number; zero for an idle one, or none.
     pub(crate) task: usize,
     pub(super) preempt_count: u32,
     pub(super) irq_depth: u32,
+    pub(super) vital: u32,
     pub(super) number: u64,
 }
 
@@ -142,28 +144,26 @@ pub(super) fn take(fault: &StackFault, frame: &TrapFrame, place: Place, fate: Fa
         task: sched::current_if_any().map_or(0, |task| task.id()),
         preempt_count: block.preempt_count(),
         irq_depth: block.irq_depth(),
+        vital: percpu::vital(),
         number: record.number(),
     };
     record.publish(oops)
 }
 
-/// Prints record `number`, and what was done about it, unless it was printed before.
-pub(super) fn print(number: u64, aftermath: &Aftermath) {
+/// Prints record `number` on `console`, and what was done about it, unless it was printed before.
+pub(super) fn print(number: u64, aftermath: &Aftermath, console: &mut Console) {
     if let Some(claim) = RING.claim(number) {
-        text::print(&claim, aftermath, in_full());
+        text::print(&claim, aftermath, in_full(), console);
     }
 }
 
-/// Prints the records that nobody has printed, but for record `number`. Returns how many.
-pub(super) fn print_others(number: u64) -> usize {
-    let mut printed = 0;
+/// Prints the records that nobody has printed, but for record `number`.
+pub(super) fn print_others(number: u64, console: &mut Console) {
     for oops in core::iter::successors(RING.next_after(0), |record| RING.next_after(record.number)) {
         if oops.number != number && oops.state == PrintState::Unprinted {
-            print(oops.number, &Aftermath::NOTHING);
-            printed += 1;
+            print(oops.number, &Aftermath::NOTHING, console);
         }
     }
-    printed
 }
 
 /// The last reports, the oldest first, for a program that reads them.

@@ -7,6 +7,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::record::{self, Aftermath};
+use crate::console::Console;
 use crate::println;
 use crate::task::{self, sched};
 
@@ -83,13 +84,14 @@ pub(super) fn leave(number: u64, aftermath: &Aftermath) {
     LEFT.iter().any(|place| place.fill(number, aftermath));
 }
 
-/// Prints what was left, in order, each once.
+/// Prints what was left, in order, each once; nothing if somebody holds the console for too long.
 pub(crate) fn print_left() {
+    let Some(mut console) = Console::take_soon() else { return };
     while let Some((number, place)) =
         LEFT.iter().filter_map(|place| Some((place.waiting()?, place))).min_by_key(|(number, _)| *number)
     {
         if let Some(aftermath) = place.empty(number) {
-            record::print(number, &aftermath);
+            record::print(number, &aftermath, &mut console);
         }
     }
 }

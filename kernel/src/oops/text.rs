@@ -17,12 +17,12 @@ use crate::console::Console;
 use crate::mm::heap::Amount;
 use crate::stacks::TASKS;
 use crate::symbols::Code;
+use crate::task::names;
 use crate::trace;
 
 /// Prints a report, whole, with its facts; or, not in full, the lines that say what happened to whom.
-pub(super) fn print(oops: &Oops, aftermath: &Aftermath, in_full: bool) {
-    let mut console = Console::take();
-    let written = oops.write(&mut console, in_full).and_then(|()| oops.write_end(&mut console, aftermath));
+pub(super) fn print(oops: &Oops, aftermath: &Aftermath, in_full: bool, console: &mut Console) {
+    let written = oops.write(console, in_full).and_then(|()| oops.write_end(console, aftermath));
     debug_assert!(written.is_ok());
 }
 
@@ -50,9 +50,16 @@ impl Oops {
     fn write_state(&self, f: &mut impl Write) -> fmt::Result {
         let on = |is: bool| if is { "on" } else { "off" };
         let (interrupts, preemption) = (on(self.frame.interrupts_on()), on(self.preempt_count == 0));
-        let (place, task) = (self.place.name(), self.task);
-        write!(f, "state: {place}, current task {task}, interrupts {interrupts}, preemption {preemption}")?;
-        writeln!(f, ", interrupt depth {}", self.irq_depth)
+        write!(f, "state: {}, current task ", self.place.name())?;
+        match self.task {
+            0 => f.write_str("idle or none")?,
+            id => names::write(id, f)?,
+        }
+        write!(f, ", interrupts {interrupts}, preemption {preemption}, interrupt depth {}", self.irq_depth)?;
+        match self.vital {
+            0 => writeln!(f),
+            depth => writeln!(f, ", {depth} sections deep that must not be cut short"),
+        }
     }
 
     /// The code, the instruction's first byte in brackets: the form that Linux's tools read.

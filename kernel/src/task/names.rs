@@ -70,8 +70,19 @@ fn read(id: usize) -> Option<[u8; NAME_BYTES]> {
     Some(bytes)
 }
 
-/// Writes `pid 7 (name)`, or what is known. Any context, the fault path included.
+/// Marks the word of an owner that is a CPU: what its idle task and its handlers stand on.
+const CPU_OWNER: usize = 1 << (usize::BITS - 1);
+
+/// The word for what belongs to CPU `number`.
+pub(crate) const fn of_cpu(number: usize) -> usize {
+    CPU_OWNER | number
+}
+
+/// Writes `pid 7 (name)`, `CPU 1`, or what is known. Any context, the fault path included.
 pub(crate) fn write(id: usize, out: &mut dyn Write) -> fmt::Result {
+    if id & CPU_OWNER != 0 {
+        return write!(out, "CPU {}", id & !CPU_OWNER);
+    }
     let Some(bytes) = read(id) else { return write!(out, "pid {id}") };
     write!(out, "pid {id} (")?;
     text(&bytes).try_for_each(|byte| out.write_char(char::from(byte)))?;
