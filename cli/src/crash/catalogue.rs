@@ -134,6 +134,7 @@ use Kind::{Boot as BootStack, Emergency, Idle, Irq, Nmi, Task};
 const OVERFLOW: &[Finding] = &[Walked, Jumped];
 const IMAGE: &str = "what it breaks is the kernel's own; a process has no such thing";
 const LOCKS: &str = "the port has no locks of a kernel";
+const BAD_FRAMES: &str = "the port's walk of frame pointers has tests of its own";
 const INTERRUPTS: &str = "a process has no interrupts";
 
 /// A crash that the machine survives: every task that it is provoked in is killed, and there are at least `victims`.
@@ -340,6 +341,22 @@ pub(super) const CATALOGUE: &[Crash] = &[
         parts: &[shared(killed(1, OVERFLOW))],
     },
     Crash {
+        name: "OVERFLOW_WITH_BAD_FRAMES",
+        does: "the chain of frame pointers leads nowhere, off the stack, or in a circle",
+        outcome: Outcome::TaskKilled,
+        hosted: Err(BAD_FRAMES),
+        unit: "overflows",
+        parts: &[shared(killed(4, OVERFLOW))],
+    },
+    Crash {
+        name: "OVERFLOW_WITH_CONSOLE_BUSY",
+        does: "another CPU holds the console for longer than a report waits",
+        outcome: Outcome::TaskKilled,
+        hosted: Err(LOCKS),
+        unit: "",
+        parts: &[shared(with(special::console_busy, killed(1, OVERFLOW)))],
+    },
+    Crash {
         name: "OVERFLOW_OWNING",
         does: "its frames own Box, Arc, file, pin and lock: given back, or counted as lost",
         outcome: Outcome::TaskKilled,
@@ -385,7 +402,17 @@ pub(super) const CATALOGUE: &[Crash] = &[
         outcome: Outcome::HandlerAbandoned,
         hosted: Err(INTERRUPTS),
         unit: "",
-        parts: &[shared(nobody_killed(&[Irq], Verdict::Abandoned, special::each_handler))],
+        parts: &[
+            shared(nobody_killed(&[Irq], Verdict::Abandoned, special::each_handler)),
+            Part {
+                word: "line",
+                boot: Boot::OwnWithDevice,
+                ..shared(Survival {
+                    reports: Reports::Exactly(1),
+                    ..nobody_killed(&[Irq], Verdict::Abandoned, special::masked_line)
+                })
+            },
+        ],
     },
     Crash {
         name: "OVERFLOW_ON_NMI_STACK",

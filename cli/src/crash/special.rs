@@ -121,6 +121,24 @@ pub(super) fn all_cpus(crash: &Evidence) -> Result<Seen, Shortfall> {
     Ok(Seen::default())
 }
 
+/// A line whose handler was given up was held back, and was heard when it was let through again.
+pub(super) fn masked_line(crash: &Evidence) -> Result<Seen, Shortfall> {
+    let [reported, masked, heard] = crash.facts.numbers("handler.line")?;
+    hold([reported, masked, heard] == [1, 0, 1], || {
+        format!("of the line: reported {reported}, served {masked} while it was masked, heard {heard} after")
+    })?;
+    Ok(Seen { said: "the line is masked until it is let through again".into(), ..Seen::default() })
+}
+
+/// Whoever dies while the console is held dies before it is free.
+pub(super) fn console_busy(crash: &Evidence) -> Result<Seen, Shortfall> {
+    let [others, killed] = crash.facts.numbers("console.busy")?;
+    hold(killed == 1, || "the victim waited for the console".to_owned())?;
+    let said =
+        if others == 0 { "one CPU: nobody else could hold it" } else { "the report came when the console was free" };
+    Ok(Seen { said: said.into(), ..Seen::default() })
+}
+
 /// On each CPU a handler was given up, and the next interrupt of the same source was heard.
 pub(super) fn each_handler(crash: &Evidence) -> Result<Seen, Shortfall> {
     each_cpu(crash, "handler", [1, 1, 1], "[reported, sent again, heard again]")?;

@@ -220,6 +220,8 @@ fn single_crashes_are_judged_by_facts_of_their_own() {
         ("OVERFLOW_IN_INTERRUPT_DELIVERY", 0, "interrupts line 2 2", "interrupts line 0 0", "was raised by `line`"),
         ("OVERFLOW_ON_IRQ_STACK", 0, "handler 1 1 1 1", "handler 1 1 1 0", "on CPU 1"),
         ("OVERFLOW_ON_IRQ_STACK", 0, "fact handler 1 1 1 1\n", "", "not one for each of 2 CPUs"),
+        ("OVERFLOW_ON_IRQ_STACK", 1, "handler.line 1 0 1", "handler.line 1 1 1", "served 1 while it was masked"),
+        ("OVERFLOW_WITH_CONSOLE_BUSY", 0, "console.busy 1 1", "console.busy 1 0", "waited for the console"),
         ("OVERFLOW_IN_IDLE", 0, "idle 0 1", "idle 0 2", "on CPU 0"),
         (
             "ATTACK_THREAD_INFO",

@@ -73,12 +73,14 @@ fn wait_until(done: impl Fn() -> bool) -> bool {
     done()
 }
 
-/// Every CPU in turn gets a message whose handler overflows; this one by a message to itself.
-fn on_irq_stack(_: &str) {
+/// Every CPU in turn gets a message whose handler overflows; this one by a message to itself. With the word `line`: a device's line.
+fn on_irq_stack(word: &str) {
+    if word == "line" {
+        return on_line();
+    }
     for cpu in 0..crate::boot::cpus() {
         provoke_on(cpu, Armed::Interrupt, Message::Fixed(interrupts::PROVOKED));
     }
-    on_line();
 }
 
 /// A device's line whose handler overflows is masked: it comes no more until it is let through again, and then it is served.

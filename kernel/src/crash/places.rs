@@ -13,11 +13,16 @@ use vmstack::{RawStack, VirtAddr};
 use super::Provocation;
 use super::script::{Script, Victim, perform_provocation};
 use super::stack::{exhaust_stack, own_stack, read};
+use crate::arch::provoke;
 use crate::stacks::Stack;
 use crate::task::{TaskStack, sched};
 use crate::{println, stacks};
 
-pub(super) static PROVOCATIONS: [Provocation; 8] = [
+pub(super) static PROVOCATIONS: [Provocation; 12] = [
+    Provocation { name: "OVERFLOW_WITH_BAD_FRAMES:nowhere", act: || with_frames(0xdead_beef_dead_beef) },
+    Provocation { name: "OVERFLOW_WITH_BAD_FRAMES:kernel", act: || with_frames(VirtAddr::of(&raw const OTHER).get()) },
+    Provocation { name: "OVERFLOW_WITH_BAD_FRAMES:misaligned", act: || with_frames(own_stack().1.get() - 75) },
+    Provocation { name: "OVERFLOW_WITH_BAD_FRAMES:circle", act: in_a_circle },
     Provocation { name: "UNDERFLOW", act: underflow },
     Provocation { name: "OVERFLOW_IN_MEMCPY:room", act: || overflow_in_memcpy(1024) },
     Provocation { name: "OVERFLOW_IN_MEMCPY:no-room", act: || overflow_in_memcpy(64) },
@@ -28,7 +33,16 @@ pub(super) static PROVOCATIONS: [Provocation; 8] = [
     Provocation { name: "LAST_SLOT_ABOVE", act: underflow },
 ];
 
-pub(super) static SCRIPTS: [Script; 4] = [
+pub(super) static SCRIPTS: [Script; 5] = [
+    Script {
+        name: "OVERFLOW_WITH_BAD_FRAMES",
+        run: |_| {
+            ["nowhere", "kernel", "misaligned", "circle"]
+                .map(|word| ["OVERFLOW_WITH_BAD_FRAMES:", word])
+                .iter()
+                .for_each(|name| perform_provocation(&name.concat()));
+        },
+    },
     Script {
         name: "OVERFLOW_IN_MEMCPY",
         run: |_| ["OVERFLOW_IN_MEMCPY:room", "OVERFLOW_IN_MEMCPY:no-room"].into_iter().for_each(perform_provocation),
@@ -99,6 +113,25 @@ fn stand_in_other_guard() {
         0
     }
     call_at(other_bottom().wrapping_sub(64), nothing);
+}
+
+/// Overflows after a call whose caller's frame pointer is `frame_pointer`.
+fn with_frames(frame_pointer: usize) {
+    extern "C" fn overflow() -> ! {
+        exhaust_stack();
+        sched::exit()
+    }
+    // SAFETY: none: the walk of frame pointers is what is tried. `overflow` does not come back.
+    unsafe { provoke::call_with_frame_pointer(frame_pointer, overflow) }
+}
+
+/// With a link that leads to itself.
+fn in_a_circle() {
+    let mut link = [0_usize; 2];
+    let place = (&raw mut link).expose_provenance();
+    link = [place, own_stack().1.get()];
+    black_box(&mut link);
+    with_frames(place);
 }
 
 /// Calls bytes that lie on the stack.

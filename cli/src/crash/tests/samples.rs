@@ -26,7 +26,7 @@ pub(super) fn section(act: &Act, cpus: u32, before: u64) -> String {
     let word = act.word();
     let end = format!("fact crash.end {word}\n");
     let (body, end) = match &act.part.expect {
-        Expect::Survived(survival) => (survived(act.crash.name, survival, cpus, before), end.as_str()),
+        Expect::Survived(survival) => (survived(&word, survival, cpus, before), end.as_str()),
         Expect::Stopped(stop) => (stopped(stop, before), ""),
         Expect::Undetected => {
             ("fact attack.secret 0badcafe\nfact attack.read 0badcafe\nfact victim 3 0\n".into(), end.as_str())
@@ -117,6 +117,8 @@ fn own_facts(name: &str) -> String {
             "fact victim 3 0\nfact interrupts ipi 2 2\nfact interrupts message 2 2\nfact interrupts line 2 2\n".into()
         }
         "OVERFLOW_ON_IRQ_STACK" | "OVERFLOW_ON_NMI_STACK" => "fact handler 0 1 1 1\nfact handler 1 1 1 1\n".into(),
+        "OVERFLOW_ON_IRQ_STACK:line" => "fact handler.line 1 0 1\n".into(),
+        "OVERFLOW_WITH_CONSOLE_BUSY" => "fact console.busy 1 1\n".into(),
         "OVERFLOW_IN_IDLE" => "fact idle 0 1\nfact idle 1 1\n".into(),
         "ATTACK_THREAD_INFO" => "fact attack.secret 0badcafe\nfact attack.end 3 11\nfact victim 3 0\n".into(),
         "OVERFLOW_AT_EVERY_OFFSET" => sweep(),

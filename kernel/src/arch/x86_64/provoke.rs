@@ -223,6 +223,20 @@ pub(super) fn before_user() {
     }
 }
 
+/// Calls `act` with a frame pointer that was never one.
+///
+/// # Safety
+///
+/// None can be given for a walk that believes it. `act` does not come back: its frames lead nowhere.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn call_with_frame_pointer(frame_pointer: usize, act: extern "C" fn() -> !) -> ! {
+    core::arch::naked_asm!(
+        "mov rbp, rdi", // what `act` saves as its caller's
+        "call rsi",     // it does not come back ...
+        "ud2",          // ... and if it does, it ends here
+    )
+}
+
 // ---- faults that are about no stack, and faults in the handler of a fault --------------------------------------------
 
 /// Where nothing is: canonical, in the kernel's half, in no area and not in the direct map.
