@@ -64,10 +64,10 @@ pub fn refusal(side_channel: &str) -> Option<&str> {
     side_channel.lines().find_map(|line| line.strip_prefix("the program cannot be started: "))
 }
 
-/// What the kernel said while the program ran, without how the program ended and what every boot says.
+/// What the kernel said to people while the program ran, without how the program ended and what every boot says.
 pub fn kernel_words(side_channel: &str) -> impl Iterator<Item = &str> {
-    const OF_EVERY_BOOT: [&str; 5] = ["vmstack:", "marker ", "exit ", "signal ", "system call "];
-    side_channel.lines().filter(|line| !OF_EVERY_BOOT.iter().any(|start| line.starts_with(start)))
+    const NOT_SHOWN: [&str; 6] = ["vmstack:", "fact ", "marker ", "exit ", "signal ", "system call "];
+    side_channel.lines().filter(|line| !NOT_SHOWN.iter().any(|start| line.starts_with(start)))
 }
 
 impl Program {
