@@ -66,6 +66,12 @@ fn holding(name: &str) {
             hold_with_waiters(lock);
         }
         show(lock);
+        if lock.kind == Kind::ReadWrite && lock.lock(None).is_some() {
+            // A reader has changed nothing, and leaves no poison.
+            super::script::kernel_victim(share_chosen);
+            let state = lock.lock(None).map_or("gone", |lock| lock.state().name());
+            fact!("lock", "{} shared {state}", lock.name);
+        }
     }
     fact!("locks.values_left", "{}", sync::values_left());
 }
@@ -94,11 +100,7 @@ static EXPECTED: AtomicUsize = AtomicUsize::new(0);
 /// The specimen locks are waited for by others when their holder dies; the rest have just a holder.
 fn hold_with_waiters(lock: &Declared) {
     let Some(wait) = waiter_for(lock) else {
-        super::script::kernel_victim(hold_chosen);
-        if lock.kind == Kind::ReadWrite {
-            super::script::kernel_victim(share_chosen);
-        }
-        return;
+        return super::script::kernel_victim(hold_chosen);
     };
     // Who waits for a spin lock needs a CPU of its own meanwhile.
     let waiters = if lock.kind == Kind::Spin { (boot::cpus() - 1).min(2) } else { 2 };
@@ -257,6 +259,8 @@ fn waiting(_: &str) {
             black_box((ASKINGS[WAY.load(Ordering::Relaxed)].ask)(0));
         });
         let got = after.is_some_and(|victim| !victim.end());
+        // Nobody who died is waited with: the lot has the living only.
+        fact!("waiting.parked", "{} {}", asking.name, sched::parked());
         fact!("waiting", "{} {started} {died} {}", asking.name, usize::from(got));
     }
 }

@@ -63,13 +63,19 @@ pub(super) fn call_with_left(left: usize, act: extern "C" fn(usize) -> usize) {
     call_at(own_stack().0.wrapping_add(left), act);
 }
 
-/// Takes a word that nobody has pushed, with the stack pointer at the top.
+/// Stands `below` bytes below the current stack, and calls something there.
+pub(super) fn call_below(below: usize) {
+    call_at(own_stack().0.wrapping_sub(below), nothing);
+}
+
+extern "C" fn nothing(_: usize) -> usize {
+    0
+}
+
+/// Takes words off the stack that nobody has pushed, up to its top and beyond.
 fn underflow() {
-    extern "C" fn take_word_above(_: usize) -> usize {
-        read(own_stack().1.wrapping_add(8));
-        0
-    }
-    call_at(own_stack().1, take_word_above);
+    // SAFETY: none: what is popped belongs to others, and then there is nothing. This is the crash.
+    unsafe { provoke::pop_from(own_stack().1.wrapping_sub(64)) };
 }
 
 /// Copies over the end of the stack, in a leaf function, with `room` bytes left.
@@ -109,9 +115,6 @@ fn jump_to_other_guard(_: &str) {
 }
 
 fn stand_in_other_guard() {
-    extern "C" fn nothing(_: usize) -> usize {
-        0
-    }
     call_at(other_bottom().wrapping_sub(64), nothing);
 }
 

@@ -24,7 +24,7 @@ use crate::process::exec::Strings;
 use crate::process::{Process, fork, signal};
 use crate::syscall::Errno;
 use crate::task::{self, Task, TaskStack, sched};
-use crate::{fact, println};
+use crate::{fact, oops, println};
 
 /// The program that provokes a crash by writing its name to the device, or works until it is told to stop.
 pub(super) const PROGRAM: &[u8] = b"/bin/crash";
@@ -69,7 +69,10 @@ static SHARED: [Script; 2] = [
     },
     Script {
         name: "BIG_FRAME",
-        run: |_| ["BIG_FRAME:page", "BIG_FRAME:guard", "BIG_FRAME:stack"].into_iter().for_each(perform_provocation),
+        run: |_| {
+            let variants = ["BIG_FRAME:page", "BIG_FRAME:guard", "BIG_FRAME:stack", "BIG_FRAME:unprobed"];
+            variants.into_iter().for_each(perform_provocation);
+        },
     },
 ];
 
@@ -80,6 +83,7 @@ pub(crate) fn run(options: &Options) {
     for name in options.crashes() {
         println!("vmstack: provoking {name}");
         fact!("crash.begin", "{name}");
+        oops::renew_budget();
         let before = Balance::take();
         let survivors = Survivors::start();
         perform(name);

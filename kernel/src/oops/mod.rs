@@ -42,7 +42,7 @@ mod text;
 use place::Place;
 use record::{Aftermath, Fate};
 
-pub(crate) use record::{all, count, last, lost};
+pub(crate) use record::{all, count, last, lost, renew_budget};
 pub(crate) use reporter::{print_left, start as start_reporter};
 
 /// A present page: the fault was against its rights.

@@ -8,6 +8,7 @@ use vmstack::{VirtAddr, VirtRange};
 use crate::arch::gdt::{self, Ist};
 use crate::arch::percpu;
 use crate::stacks::{INTERRUPT_STACK, NMI_STACK};
+use crate::sync::{self, HeldNames};
 use crate::task::sched;
 
 /// What a CPU was doing, the innermost first.
@@ -85,6 +86,20 @@ impl Place {
             Self::Emergency | Self::Boot => None,
         };
         range.unwrap_or(VirtRange::EMPTY)
+    }
+
+    /// The locks that are held by whoever was there.
+    pub(super) fn locks(self) -> HeldNames {
+        match self {
+            // SAFETY: whoever was there faulted, and does not go on before this is done.
+            Self::Interrupt => unsafe { sync::names_of_handlers() },
+            Self::Task | Self::Idle => match sched::current_if_any() {
+                // SAFETY: as above.
+                Some(task) => unsafe { sync::names_of_task(&task) },
+                None => HeldNames::NONE,
+            },
+            Self::Emergency | Self::Nmi | Self::Boot => HeldNames::NONE,
+        }
     }
 
     /// Where the frames go on of what a handler interrupted: the frame pointer, and the stack that it is on.

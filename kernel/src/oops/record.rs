@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use vmstack::{Finding, PrintState, Ring, StackFault, Trace, VirtAddr};
+use vmstack::{Finding, PrintState, Ring, StackFault, Trace, VirtAddr, VirtRange};
 
 use super::place::Place;
 use super::text;
@@ -12,7 +12,7 @@ use crate::arch::layout::Image;
 use crate::arch::percpu;
 use crate::console::Console;
 use crate::mm::heap::{Amount, OutOfHeap};
-use crate::sync::GivenBack;
+use crate::sync::{GivenBack, HeldNames};
 use crate::task::kept::Returned;
 use crate::task::sched;
 use crate::text::Text;
@@ -94,6 +94,9 @@ pub(crate) struct Oops {
     pub(super) preempt_count: u32,
     pub(super) irq_depth: u32,
     pub(super) vital: u32,
+    pub(super) locks: HeldNames,
+    /// The stack of the task that ran, if it was a task that faulted.
+    pub(super) own_stack: VirtRange,
     pub(super) number: u64,
 }
 
@@ -145,6 +148,8 @@ pub(super) fn take(fault: &StackFault, frame: &TrapFrame, place: Place, fate: Fa
         preempt_count: block.preempt_count(),
         irq_depth: block.irq_depth(),
         vital: percpu::vital(),
+        locks: place.locks(),
+        own_stack: if place == Place::Task { place.stack() } else { VirtRange::EMPTY },
         number: record.number(),
     };
     record.publish(oops)
@@ -179,10 +184,16 @@ pub(crate) fn all() -> Result<Vec<u8>, OutOfHeap> {
 /// everything else. What is left out stays in the ring.
 const IN_FULL: u32 = 20;
 
+static SECOND: AtomicU64 = AtomicU64::new(0);
+static PRINTED: AtomicU32 = AtomicU32::new(0);
+
+/// Lets as many reports be printed in full as at the beginning of a second. For crash scripts: each is a storm of its own.
+pub(crate) fn renew_budget() {
+    PRINTED.store(0, Ordering::Relaxed);
+}
+
 /// Whether this report is one of those that are printed in full.
 fn in_full() -> bool {
-    static SECOND: AtomicU64 = AtomicU64::new(0);
-    static PRINTED: AtomicU32 = AtomicU32::new(0);
     let second = sched::ticks() / sched::TICKS_PER_SECOND;
     if SECOND.swap(second, Ordering::Relaxed) != second {
         PRINTED.store(0, Ordering::Relaxed);

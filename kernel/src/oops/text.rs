@@ -4,13 +4,15 @@
 //!   BUG: TASK stack guard page was hit at ADDRESS (stack is LOW..HIGH)
 //!   what it was, how far past the end, where the stack pointer is, who was on the other side      (the library's lines)
 //!   Oops: stack guard page [#N] at FUNCTION
-//!   state: in a task (pid 7), interrupts on, preemption on, locks held
+//!   state: where, current task, interrupts, preemption, interrupt depth, locks held
 //!   registers, code bytes
 //!   the trace, with each frame's size
 //!   done: what was done about it, and what is lost
 //! ```
 
 use core::fmt::{self, Write};
+
+use vmstack::{Finding, VirtRange};
 
 use super::record::{Aftermath, Fate, Oops, finding_word};
 use crate::console::Console;
@@ -36,7 +38,8 @@ pub(super) fn write_again(oops: &Oops, out: &mut impl Write) -> fmt::Result {
 impl Oops {
     fn write(&self, f: &mut impl Write, in_full: bool) -> fmt::Result {
         writeln!(f, "{}", TASKS.report(&self.fault))?;
-        writeln!(f, "Oops: stack guard page [#{}] at {}", self.number, Code(self.frame.instruction()))?;
+        let what = if self.fault.finding == Finding::InsideStack { "stack" } else { "stack guard page" };
+        writeln!(f, "Oops: {what} [#{}] at {}", self.number, Code(self.frame.instruction()))?;
         self.write_state(f)?;
         if !in_full {
             return writeln!(f, "(many reports a second: registers and trace stay in the ring)");
@@ -56,10 +59,30 @@ impl Oops {
             id => names::write(id, f)?,
         }
         write!(f, ", interrupts {interrupts}, preemption {preemption}, interrupt depth {}", self.irq_depth)?;
-        match self.vital {
-            0 => writeln!(f),
-            depth => writeln!(f, ", {depth} sections deep that must not be cut short"),
+        for (index, name) in self.locks.iter().enumerate() {
+            write!(f, "{} {name}", if index == 0 { ", holding" } else { "," })?;
         }
+        match self.vital {
+            0 => writeln!(f)?,
+            depth => writeln!(f, ", {depth} sections deep that must not be cut short")?,
+        }
+        self.write_stranger(f)
+    }
+
+    /// Says whose stack it is not: the stack pointer speaks for a stack, and the task that ran has another.
+    fn write_stranger(&self, f: &mut impl Write) -> fmt::Result {
+        let (stack, own) = (&self.fault.stack, self.own_stack);
+        if own == VirtRange::EMPTY || !stack.exists() || stack.bottom == own.start() {
+            return Ok(());
+        }
+        write!(
+            f,
+            "the task that ran has another stack, {}..{}: its stack pointer had left it. It is ",
+            own.start(),
+            own.end()
+        )?;
+        names::write(self.task, f)?;
+        writeln!(f)
     }
 
     /// The code, the instruction's first byte in brackets: the form that Linux's tools read.

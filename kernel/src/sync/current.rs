@@ -9,7 +9,7 @@
 //!
 //! The handlers have lists of their own because they come between any two steps of what they interrupt.
 
-use super::held::{GivenBack, HeldLocks, Holder};
+use super::held::{GivenBack, HeldLocks, HeldNames, Holder};
 use super::raw::RawLock;
 use crate::arch::cpu;
 use crate::arch::gdt::{self, Ist};
@@ -64,6 +64,27 @@ pub(crate) fn is_of_this_cpu(lock: &RawLock) -> bool {
     let cpu = percpu::cpu_number().index() as u64;
     let task = sched::current_if_any().is_some_and(|task| lock.is_of(number_of(&task)));
     task || [HANDLER, EMERGENCY].iter().any(|number| lock.is_of(number | cpu))
+}
+
+/// The locks that the current task holds at this moment. For its own fault, before anything is given back.
+///
+/// # Safety
+///
+/// The task's code does not go on meanwhile.
+pub(crate) unsafe fn names_of_task(task: &CurrentTask) -> HeldNames {
+    // SAFETY: the caller's promise.
+    unsafe { task.held().names(number_of(task)) }
+}
+
+/// The locks that this CPU's interrupt handlers hold at this moment.
+///
+/// # Safety
+///
+/// As for [`names_of_task`].
+pub(crate) unsafe fn names_of_handlers() -> HeldNames {
+    let cpu = percpu::cpu_number().index();
+    // SAFETY: the caller's promise.
+    unsafe { HANDLERS[cpu].names(HANDLER | cpu as u64) }
 }
 
 /// Gives back the locks of `task`, the current one, whose code was cut short.

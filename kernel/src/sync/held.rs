@@ -71,6 +71,38 @@ impl HeldLocks {
     }
 }
 
+/// The names of locks that are held, for a report: the newest first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct HeldNames([Option<&'static str>; HELD + 1]);
+
+impl HeldNames {
+    /// None.
+    pub(crate) const NONE: Self = Self([None; HELD + 1]);
+
+    /// The names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().copied().flatten()
+    }
+}
+
+impl HeldLocks {
+    /// What `owner` holds at this moment. In the fault path, too: it reads words, and names of locks that are there.
+    ///
+    /// # Safety
+    ///
+    /// The owner's code does not go on meanwhile.
+    pub(crate) unsafe fn names(&self, owner: u64) -> HeldNames {
+        let mut names = HeldNames::NONE;
+        let entries = core::iter::once(&self.taking).chain(self.held.iter().rev()).map(Word::load);
+        for (place, entry) in names.0.iter_mut().zip(entries.filter(|&entry| entry != NONE)) {
+            // SAFETY: as for `release`: the holder has borrowed it, and does not let go of it now.
+            let lock = unsafe { &*core::ptr::with_exposed_provenance::<RawLock>(entry as usize) };
+            *place = lock.is_of(owner).then(|| lock.name());
+        }
+        names
+    }
+}
+
 /// Releases the lock at `entry`, if `owner` has it; poisoned if a section was `begun`.
 fn release(entry: u64, owner: u64, begun: bool) -> Option<Given> {
     if entry == NONE {

@@ -57,8 +57,8 @@ mod word;
 /// Where tasks wait for locks.
 use crate::task::sched as lot;
 
-pub(crate) use current::{give_back_emergencies, give_back_handlers, give_back_task};
-pub(crate) use held::{GivenBack, HeldLocks, Holder};
+pub(crate) use current::{give_back_emergencies, give_back_handlers, give_back_task, names_of_handlers, names_of_task};
+pub(crate) use held::{GivenBack, HeldLocks, HeldNames, Holder};
 pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use poison::{LockResult, values_left};
 pub(crate) use raw::{Kind, RawLock, State};

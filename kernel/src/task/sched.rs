@@ -180,6 +180,11 @@ pub(crate) fn park(key: usize, still_wanted: impl FnOnce() -> bool) {
     });
 }
 
+/// How many tasks are parked, on whatever.
+pub(crate) fn parked() -> usize {
+    QUEUE.lock().parked.len()
+}
+
 /// Wakes everybody who is parked on `key`.
 pub(crate) fn unpark_all(key: usize) {
     let mut queue = QUEUE.lock();

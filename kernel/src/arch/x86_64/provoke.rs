@@ -223,6 +223,16 @@ pub(super) fn before_user() {
     }
 }
 
+/// Pops word after word, from `sp` on, until there is none.
+///
+/// # Safety
+///
+/// None can be given: it ends in a fault, wherever the stack above `sp` does.
+pub(crate) unsafe fn pop_from(sp: VirtAddr) -> ! {
+    // SAFETY: none: this is the crash. Interrupts are off, so that nothing is pushed to what has been popped.
+    unsafe { asm!("cli", "mov rsp, {0}", "2:", "pop {0}", "jmp 2b", in(reg) sp.get(), options(noreturn)) }
+}
+
 /// Calls `act` with a frame pointer that was never one.
 ///
 /// # Safety
