@@ -38,7 +38,9 @@ mod findings;
 pub(crate) mod hosted;
 mod judge;
 mod list;
+mod locks;
 mod plan;
+mod reports;
 mod special;
 mod sweep;
 

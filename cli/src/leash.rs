@@ -14,6 +14,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group, set_parent_process_death_signal, waitid,
 };
@@ -78,6 +79,8 @@ impl Leash {
         let mut child = command.spawn()?;
         let (tell, heard) = channel();
         if let Some(stream) = child.stdout.take() {
+            // An emulator drops what its guest prints when a pipe stays full. Where it cannot be wider it stays as it is.
+            let _ = fcntl_setpipe_size(&stream, WIDE);
             listen(Stream::Output, stream, tell.clone());
         }
         if let Some(stream) = child.stderr.take() {
@@ -166,6 +169,9 @@ impl Drop for Leash {
         }
     }
 }
+
+/// Bytes that the child can be ahead of its reader: what Linux allows everybody.
+const WIDE: usize = 1 << 20;
 
 /// In the child: asks to be killed when `parent` dies, and gives up when it has died already.
 fn die_with(parent: Pid) -> io::Result<()> {

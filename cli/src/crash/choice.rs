@@ -1,6 +1,6 @@
 //! Which crashes were asked for. Everything that can be refused from the command line alone is refused here.
 
-use super::catalogue::{CATALOGUE, Crash};
+use super::catalogue::{self, Crash};
 use crate::args::{self, Target};
 use crate::failure::Failure;
 
@@ -28,7 +28,7 @@ impl Choice {
             }
         }
         if all {
-            crashes = CATALOGUE.iter().collect();
+            crashes = catalogue::all().collect();
         }
         if asked.list && asked.on == Some(Target::Hosted) {
             crashes.retain(|crash| crash.hosted.is_ok());
@@ -60,7 +60,7 @@ fn check_flags(asked: &args::Crash) -> Result<(), Failure> {
 }
 
 fn find(name: &str) -> Result<&'static Crash, Failure> {
-    CATALOGUE.iter().find(|crash| crash.name == name).ok_or_else(|| {
+    catalogue::all().find(|crash| crash.name == name).ok_or_else(|| {
         let near = near(name);
         let meant = if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(" or ")) };
         Failure::cannot(format!("there is no crash `{name}`{meant}; `vmstack crash --list` shows all"))
@@ -70,8 +70,7 @@ fn find(name: &str) -> Result<&'static Crash, Failure> {
 /// The names that look like `name`: those that hold it, whatever its case, or differ in a third of its letters at most.
 fn near(name: &str) -> Vec<&'static str> {
     let name = name.trim().to_uppercase().replace('-', "_");
-    let mut scored: Vec<(usize, &'static str)> = CATALOGUE
-        .iter()
+    let mut scored: Vec<(usize, &'static str)> = catalogue::all()
         .map(|crash| {
             (if name.len() > 3 && crash.name.contains(&name) { 0 } else { distance(&name, crash.name) }, crash)
         })

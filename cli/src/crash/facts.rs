@@ -15,6 +15,8 @@ use crate::console::{BadFact, Transcript, number};
 
 /// How a report begins.
 pub(super) const REPORT: &str = "BUG: ";
+/// How the kernel announces an orderly stop.
+pub(super) const PANIC: &str = "Kernel panic: ";
 
 /// What fell short, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,7 +166,9 @@ pub(super) struct Evidence {
     pub(super) facts: Transcript,
     /// Whether its end was printed.
     pub(super) ended: bool,
-    /// Where a report begins after its end, and before the next crash.
+    /// Arenas of the heap that were given up in this boot before it began.
+    pub(super) retired_before: u64,
+    /// Where a report begins after its end, and before the next crash; and announcements.
     pub(super) late: Vec<String>,
     /// The machine.
     pub(super) machine: Machine,
@@ -186,12 +190,14 @@ impl Evidence {
         for line in transcript.lines() {
             if let Some(word) = line.text.strip_prefix("fact crash.begin ") {
                 let (word, facts) = (word.trim().to_owned(), Transcript::default());
-                all.push(Self { word, facts, ended: false, late: Vec::new(), machine });
+                let retired_before = all.last().map_or(0, Self::retired);
+                all.push(Self { word, facts, ended: false, retired_before, late: Vec::new(), machine });
                 continue;
             }
             let Some(open) = all.last_mut() else { continue };
             if open.ended {
-                open.late.extend(line.text.starts_with(REPORT).then(|| line.text.clone()));
+                let is_late = line.text.starts_with(REPORT) || line.text.contains(PANIC);
+                open.late.extend(is_late.then(|| line.text.clone()));
                 continue;
             }
             match line.text.strip_prefix("fact crash.end ") {
@@ -203,6 +209,11 @@ impl Evidence {
             }
         }
         all
+    }
+
+    /// Arenas of the heap that were given up in this boot by its end.
+    fn retired(&self) -> u64 {
+        self.facts.numbers::<3>("balance.retired").map_or(self.retired_before, |[arenas, _, _]| arenas)
     }
 
     /// Whether it is of the hosted port.

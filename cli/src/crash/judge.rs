@@ -1,13 +1,12 @@
 //! The judgement of one part: rules for every crash that the machine survives, rules for every orderly stop.
 //!
 //! A rule is a pure function from what was printed to nothing, or to what fell short. All rules are asked, so that one
-//! finding names everything that is wrong. INV-ONCE is `counted`, `told`, `apart` and `recorded`; INV-ALONE is `died` and
+//! finding names everything that is wrong. INV-ONCE is `counted`, `told` and `recorded`; INV-ALONE is `died` and
 //! `lived`; INV-COUNT is `balanced`.
 
-use std::collections::HashMap;
-
 use super::catalogue::{Expect, Reports, Stop, Survival, Victims};
-use super::facts::{Evidence, Finding, Holds, Oops, REPORT, Shortfall, Verdict, hold, odd};
+use super::facts::{Evidence, Finding, Holds, Oops, PANIC, REPORT, Shortfall, Verdict, hold, odd};
+use super::reports::{self, FACT};
 use super::special::{self, Seen};
 use crate::console::number;
 use crate::outcome::Outcome;
@@ -40,12 +39,6 @@ pub(super) fn judge(expect: &Expect, crash: &Evidence, outcome: Outcome) -> Judg
     }
 }
 
-/// How it ends one.
-const REPORT_END: &str = "---[ end";
-/// The fact that follows.
-const FACT: &str = "fact oops ";
-/// How it announces an orderly stop.
-const PANIC: &str = "Kernel panic: ";
 /// How wide guards are, in bytes, or as wide as their stack: no address in a guard is farther from it.
 const GUARD: u64 = 16 << 10;
 /// The reach of one frame, in bytes: an overflow that was walked down is no farther from the stack pointer.
@@ -54,8 +47,22 @@ const REACH: u64 = 4096;
 const SURVIVORS: usize = 4;
 
 type Rule = fn(&Survival, &Evidence) -> Holds;
-const RULES: [Rule; 12] =
-    [whole, counted, expected, bounded, told, apart, recorded, died, lived, balanced, unlocked, served];
+const RULES: [Rule; 14] = [
+    whole,
+    calm,
+    counted,
+    expected,
+    bounded,
+    told,
+    recorded,
+    died,
+    others_died,
+    lived,
+    balanced,
+    heap_is_back,
+    unlocked,
+    served,
+];
 
 fn survived(survival: &Survival, crash: &Evidence) -> Judged {
     let mut shortfalls: Vec<String> =
@@ -100,6 +107,12 @@ fn whole(_: &Survival, crash: &Evidence) -> Holds {
     hold(crash.late.is_empty(), || format!("after its end: {}", crash.late.join("; ")))
 }
 
+/// The machine never said that it stops: whoever goes on after that was not believed.
+fn calm(_: &Survival, crash: &Evidence) -> Holds {
+    let panic = crash.facts.lines().iter().find(|line| line.text.contains(PANIC));
+    hold(panic.is_none(), || panic.map_or_else(String::new, |line| format!("it went on after `{}`", line.text)))
+}
+
 /// As many reports as expected, and not one more.
 fn counted(survival: &Survival, crash: &Evidence) -> Holds {
     let reports = crash.oopses()?.len();
@@ -130,7 +143,8 @@ fn counted(survival: &Survival, crash: &Evidence) -> Holds {
 /// Each report says what happened, of the stack where it happened, and the right thing was done.
 fn expected(survival: &Survival, crash: &Evidence) -> Holds {
     for oops in crash.oopses()? {
-        let Oops { number, finding, kind, verdict, .. } = oops;
+        let Oops { number, finding, kind, verdict, cpu, .. } = oops;
+        hold(cpu < crash.cpus(), || format!("report {number} is of CPU {cpu}, of {}", crash.cpus()))?;
         hold(survival.findings.contains(&finding), || format!("report {number} says {finding}"))?;
         hold(survival.kinds.contains(&kind), || format!("report {number} is of the stack kind {kind}"))?;
         hold(verdict == survival.verdict, || {
@@ -173,50 +187,19 @@ fn is_bounded(oops: &Oops) -> bool {
     low < high && oops.instruction != 0 && by_kind
 }
 
-/// Each report was printed in words before it was a fact, with the same address and bounds, once.
+/// Each report was printed in words and as a fact, whole; and there is none that is no stack's.
 fn told(_: &Survival, crash: &Evidence) -> Holds {
-    each_told(crash, |line| line.starts_with(REPORT))
-}
-
-/// Whether `line` begins the report of a stack: an orderly stop may have another cause, and say so.
-fn is_of_a_stack(line: &str) -> bool {
-    line.starts_with(REPORT)
-        && (line.contains(" stack guard page was hit at ") || line.contains(" stack was touched at "))
-}
-
-fn each_told(crash: &Evidence, is_report: fn(&str) -> bool) -> Holds {
-    let mut printed: HashMap<&str, usize> = HashMap::new();
-    for line in crash.facts.lines() {
-        if is_report(&line.text) {
-            *printed.entry(&line.text).or_default() += 1;
-        } else if let Some(values) = line.text.strip_prefix(FACT) {
-            let words: Vec<String> = values.split_whitespace().map(str::to_owned).collect();
-            let headline = Oops::read(&words).ok_or_else(|| odd("oops", &words))?.headline();
-            match printed.get_mut(headline.as_str()).filter(|count| **count > 0) {
-                Some(count) => *count -= 1,
-                None => return Err(Shortfall(format!("no report before its fact begins `{headline}`"))),
-            }
-        }
-    }
-    let twice = printed.into_iter().find(|(_, count)| *count > 0);
-    hold(twice.is_none(), || format!("a report without its fact: {}", twice.unwrap_or_default().0))
-}
-
-/// No report begins in the middle of another.
-fn apart(_: &Survival, crash: &Evidence) -> Holds {
-    let mut open = false;
-    for line in crash.facts.lines() {
-        let begins = line.text.starts_with(REPORT);
-        // The port ends a report with its fact.
-        let ends = line.text.starts_with(if crash.is_hosted() { FACT } else { REPORT_END });
-        hold(!(begins && open), || format!("in the middle of a report: {}", line.text))?;
-        open = begins || (open && !ends);
-    }
-    hold(!open, || "the last report has no end".into())
+    reports::each_is_whole(crash)?;
+    let (printed, facts) = (crash.facts.count_starting(REPORT), crash.facts.count_starting(FACT));
+    hold(printed == facts, || format!("{printed} reports were printed, and {facts} are of a stack"))
 }
 
 /// The ring has exactly the reports that were printed, under consecutive numbers.
 fn recorded(_: &Survival, crash: &Evidence) -> Holds {
+    if !crash.is_hosted() {
+        let lost = crash.facts.number("balance.reports_lost")?;
+        hold(lost == 0, || format!("{lost} reports were lost"))?;
+    }
     let [before, after] = crash.facts.numbers("balance.reports")?;
     let mut numbers: Vec<u64> = crash.oopses()?.iter().map(|oops| oops.number).collect();
     numbers.sort_unstable();
@@ -233,8 +216,7 @@ fn died(survival: &Survival, crash: &Evidence) -> Holds {
         odd.map_or_else(String::new, |odd| format!("task {} ended with {:#x}", odd.task, odd.status))
     })?;
     let mut killed: Vec<u64> = victims.iter().filter(|victim| victim.was_killed()).map(|victim| victim.task).collect();
-    let guilty = oopses.iter().filter(|oops| oops.verdict == Verdict::Killed);
-    let mut guilty: Vec<u64> = guilty.map(|oops| oops.task).collect();
+    let mut guilty = killed_tasks(&oopses);
     killed.sort_unstable();
     guilty.sort_unstable();
     // The port names every task that ends.
@@ -250,11 +232,35 @@ fn died(survival: &Survival, crash: &Evidence) -> Holds {
     })
 }
 
+/// Each report that killed a task killed another one: none of those who went on.
+fn others_died(_: &Survival, crash: &Evidence) -> Holds {
+    let mut dead: Vec<u64> = killed_tasks(&crash.oopses()?);
+    let all = dead.len();
+    dead.sort_unstable();
+    dead.dedup();
+    // The port begins anew, with its numbers too, where it tries a crash more than once.
+    let anew = crash.is_hosted();
+    hold(anew || dead.len() == all, || format!("{all} reports killed {} tasks", dead.len()))?;
+    let went_on = crash.victims()?.into_iter().filter(|victim| !victim.was_killed()).map(|victim| victim.task);
+    let survivors = crash.each::<4>("survivor")?.into_iter().map(|[task, ..]| task);
+    let risen = went_on.chain(survivors).chain([0]).find(|task| dead.binary_search(task).is_ok());
+    hold(anew || risen.is_none(), || format!("a report killed task {}, which is not dead", risen.unwrap_or(0)))
+}
+
+fn killed_tasks(oopses: &[Oops]) -> Vec<u64> {
+    oopses.iter().filter(|oops| oops.verdict == Verdict::Killed).map(|oops| oops.task).collect()
+}
+
 /// Everybody else went on, and ended well.
 fn lived(_: &Survival, crash: &Evidence) -> Holds {
     let survivors = crash.each::<4>("survivor")?;
-    let enough = if crash.is_hosted() { !survivors.is_empty() } else { survivors.len() == SURVIVORS };
-    hold(enough, || format!("{} survivors, not {SURVIVORS}", survivors.len()))?;
+    let mut tasks: Vec<u64> = survivors.iter().map(|[task, ..]| *task).collect();
+    tasks.sort_unstable();
+    tasks.dedup();
+    let enough = if crash.is_hosted() { !tasks.is_empty() } else { tasks.len() >= SURVIVORS };
+    hold(enough && (crash.is_hosted() || tasks.len() == survivors.len()), || {
+        format!("{} survivors, not {SURVIVORS} at least, each another", tasks.len())
+    })?;
     survivors.into_iter().try_for_each(|[task, before, after, status]| {
         hold(status == 0, || format!("task {task}, which did nothing wrong, ended with {status:#x}"))?;
         hold(after > before, || format!("task {task} did not go on: it had counted to {before}, and then to {after}"))
@@ -266,13 +272,6 @@ fn balanced(_: &Survival, crash: &Evidence) -> Holds {
     let facts = &crash.facts;
     let [before, after] = facts.numbers("balance.frames")?;
     hold(before == after, || format!("{before} frames before, {after} after"))?;
-    if !crash.is_hosted() {
-        let [before, after, lost] = facts.numbers("balance.heap")?;
-        // What frames may have owned is no less than what they did: a task that died may have given some of it back on its way out.
-        hold(after <= before.saturating_add(lost), || {
-            format!("{before} bytes of heap before, {after} after, {lost} counted as lost")
-        })?;
-    }
     let [before, after] = facts.numbers("balance.tasks")?;
     hold(before == after, || format!("{before} tasks before, {after} after"))?;
     let slots = facts.number("balance.slots")?;
@@ -280,6 +279,24 @@ fn balanced(_: &Survival, crash: &Evidence) -> Holds {
     // Only the port looks.
     let open = if facts.all("balance.open_guards").is_empty() { 0 } else { facts.number("balance.open_guards")? };
     hold(open == 0, || format!("{open} pages of guards are open"))
+}
+
+/// What is not back was counted as lost, and no more than this crash may lose. The port has no heap of its own.
+fn heap_is_back(survival: &Survival, crash: &Evidence) -> Holds {
+    if crash.is_hosted() {
+        return Ok(());
+    }
+    let [before, after, lost] = crash.facts.numbers("balance.heap")?;
+    // What frames may have owned is no less than what they did: a task that died may have given some of it back on its way out.
+    hold(after <= before.saturating_add(lost), || {
+        format!("{before} bytes of heap before, {after} after, {lost} counted as lost")
+    })?;
+    hold(lost <= survival.lost, || format!("{lost} bytes of heap are counted as lost, of {} at most", survival.lost))?;
+    let [arenas, _, _] = crash.facts.numbers("balance.retired")?;
+    let retired = arenas.checked_sub(crash.retired_before);
+    hold(retired == Some(survival.retires), || {
+        format!("{} arenas of the heap were given up before, {arenas} are now", crash.retired_before)
+    })
 }
 
 /// No lock is left held: free, poisoned, or gone with its process.
@@ -304,9 +321,9 @@ fn stopped(stop: &Stop, crash: &Evidence, outcome: Outcome) -> Judged {
     let rules = [
         hold(outcome == Outcome::Panicked, || format!("{outcome}, where it should have stopped in order")),
         hold(!crash.ended, || "it ended, where the machine should have stopped".into()),
-        announced(crash),
+        announced(stop, crash),
         reported(stop, crash),
-        each_told(crash, is_of_a_stack),
+        reports::each_is_whole(crash),
     ];
     let shortfalls = rules.into_iter().filter_map(Result::err).map(|Shortfall(what)| what).collect();
     let said = crash.facts.lines().iter().find(|line| line.text.starts_with(PANIC));
@@ -314,20 +331,29 @@ fn stopped(stop: &Stop, crash: &Evidence, outcome: Outcome) -> Judged {
     Judged { shortfalls, seen: Seen::new(1, said) }
 }
 
-/// The announcement comes after the last report, so that nothing is cut off.
-fn announced(crash: &Evidence) -> Holds {
+/// The announcement says why, once, and comes after the last report, so that nothing is cut off.
+fn announced(stop: &Stop, crash: &Evidence) -> Holds {
     let lines = crash.facts.lines();
     let last = |start: &str| lines.iter().rposition(|line| line.text.starts_with(start));
-    let panic = last(PANIC);
-    hold(panic.is_some(), || format!("no line begins `{PANIC}`"))?;
-    hold(last(REPORT) < panic && last(FACT) < panic, || "a report begins after the last announcement".into())
+    let panics: Vec<&str> =
+        lines.iter().map(|line| line.text.as_str()).filter(|line| line.starts_with(PANIC)).collect();
+    let [panic] = panics[..] else {
+        return Err(Shortfall(format!("{} lines begin `{PANIC}`, not one", panics.len())));
+    };
+    hold(panic.contains(stop.says), || format!("it stopped with `{panic}`, not because `{}`", stop.says))?;
+    let at = last(PANIC);
+    hold(last(REPORT) < at && last(FACT) < at, || "a report begins after the announcement".into())
 }
 
 fn reported(stop: &Stop, crash: &Evidence) -> Holds {
+    let reports = reports::reports(crash)?;
+    let other = reports.iter().find(|report| !report.state().contains(stop.state));
+    hold(other.is_none(), || format!("a report does not say `{}` of where it was", stop.state))?;
     let (oopses, (least, most)) = (crash.oopses()?, stop.reports);
     let count = oopses.len();
     hold((least..=most).contains(&count), || format!("{count} reports, not {least} to {most}"))?;
-    for Oops { number, finding, kind, .. } in &oopses {
+    for Oops { number, finding, kind, cpu, .. } in &oopses {
+        hold(*cpu < crash.cpus(), || format!("report {number} is of CPU {cpu}, of {}", crash.cpus()))?;
         hold(stop.findings.contains(finding), || format!("report {number} says {finding}"))?;
         hold(stop.kinds.contains(kind), || format!("report {number} is of the stack kind {kind}"))?;
     }
@@ -342,7 +368,8 @@ fn undetected(crash: &Evidence) -> Judged {
         let secret = special::secret(crash)?;
         hold(special::was_read(crash, secret), || format!("the attack did not read the kernel's word `{secret}`"))
     };
-    let noticed = crash.facts.all("oops").len() + crash.facts.count_starting(REPORT);
+    let noticed =
+        crash.facts.all("oops").len() + crash.facts.count_starting(REPORT) + crash.facts.count_starting(PANIC);
     let unnoticed = hold(noticed == 0, || "the attack was noticed where nothing is there to notice it".into());
     let rules = [hold(crash.ended, || "its end was never printed".into()), read(), unnoticed];
     let shortfalls = rules.into_iter().filter_map(Result::err).map(|Shortfall(what)| what).collect();

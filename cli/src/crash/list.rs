@@ -14,7 +14,7 @@ pub(super) fn show(crashes: &[&Crash], screen: &mut Screen) {
     screen.line(&head);
     for crash in crashes {
         let place = if crash.hosted.is_ok() { "kernel, hosted" } else { "kernel" };
-        screen.line(&format!("{:NAME$} {:OUTCOME$} {place}", crash.name, crash.outcome.words()));
+        screen.line(&format!("{:NAME$} {:OUTCOME$} {place}", crash.name, crash.outcomes()));
         let does = screen.paint(Tone::Faint, crash.does);
         screen.line(&format!("    {does}"));
     }

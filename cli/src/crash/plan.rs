@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::catalogue::{Boot, Crash, Expect, Part};
-use super::facts::{Evidence, Machine};
+use super::facts::{Evidence, Machine, PANIC};
 use super::judge::{Judged, judge};
 use crate::boots::Reading;
 use crate::console::Transcript;
@@ -129,7 +129,13 @@ pub(super) struct Settled {
 pub(super) fn settle(plan: &Plan, outcome: Outcome, transcript: &Transcript) -> Settled {
     let crashes = Evidence::of_boot(transcript, Machine::Kernel { cpus: plan.cpus });
     if outcome == Outcome::Orderly || plan.stops() {
-        let judged = plan.acts.iter().map(|act| (*act, judge_act(act, &crashes, outcome))).collect();
+        let mut judged: Vec<(Act, Judged)> =
+            plan.acts.iter().map(|act| (*act, judge_act(act, &crashes, outcome))).collect();
+        if let Some(panic) = early_panic(transcript) {
+            judged
+                .iter_mut()
+                .for_each(|(_, judged)| judged.shortfalls.push(format!("it was provoked after `{panic}`")));
+        }
         let surprise = !matches!(outcome, Outcome::Orderly | Outcome::Panicked);
         return Settled { judged, again: None, surprise };
     }
@@ -163,9 +169,15 @@ pub(super) fn judge_one(word: &str, expect: &Expect, crashes: &[Evidence], outco
     }
 }
 
+/// The announcement of an orderly stop before the first crash began.
+fn early_panic(transcript: &Transcript) -> Option<&str> {
+    let before = transcript.lines().iter().take_while(|line| !line.text.starts_with("fact crash.begin "));
+    before.map(|line| line.text.as_str()).find(|line| line.contains(PANIC))
+}
+
 /// What a dying machine said of it: its announcement, or else its last line.
 fn last_words(transcript: &Transcript) -> String {
     let lines = transcript.lines();
-    let panic = lines.iter().rev().find(|line| line.text.starts_with("Kernel panic: "));
+    let panic = lines.iter().rev().find(|line| line.text.starts_with(PANIC));
     panic.or(lines.last()).map_or_else(String::new, |line| format!("; the kernel's last words: {}", line.text))
 }

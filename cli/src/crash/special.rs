@@ -1,6 +1,7 @@
 //! What is expected of single crashes beyond the rules for all, from facts of their own.
 
 use super::facts::{Evidence, Holds, Shortfall, hold};
+use super::reports::{self, Item};
 use super::sweep::Run;
 
 /// What an expectation of a single crash came to, beyond holding.
@@ -23,90 +24,23 @@ impl Seen {
 /// An expectation of a single crash.
 pub(super) type Extra = fn(&Evidence) -> Result<Seen, Shortfall>;
 
-/// The locks that may stop the machine: each has a boot of its own.
-const VITAL: [&str; 3] = ["frame-allocator", "page-tables", "run-queue"];
-/// The ways to ask for a lock.
-const WAYS: [&str; 4] = ["spin", "mutex", "read", "write"];
-/// How interrupts are raised.
+/// How interrupts are raised, and how else where there is a second CPU.
 const SOURCES: [&str; 3] = ["ipi", "message", "line"];
+const FROM_ANOTHER: &str = "ipi-from-another";
+/// How often each is raised where its frame does not fit, at least.
+const RUNS: usize = 3;
+/// Kernel tasks of the storm, and the programs beside them.
+const STORM_TASKS: u64 = 8000;
+const STORM_PROGRAMS: usize = 2;
 
-/// Whether `name` says its lock or its source, or begins so: `spin.2` is a spin lock.
-fn is_of(name: &str, group: &str) -> bool {
-    name.strip_prefix(group).is_some_and(|rest| rest.is_empty() || !rest.starts_with(char::is_alphanumeric))
-}
-
-/// The names and kinds of all `fact lock` lines.
-fn locks(crash: &Evidence) -> Vec<(&str, &str)> {
-    let words = crash.facts.all("lock").iter();
-    words.filter_map(|words| Some((words.first()?.as_str(), words.get(1)?.as_str()))).collect()
-}
-
-/// Each lock was held by a victim once; those that may stop the machine have boots of their own, and are all known here.
-pub(super) fn each_lock(crash: &Evidence) -> Result<Seen, Shortfall> {
-    let locks = locks(crash);
-    let others: Vec<&str> = locks.iter().filter(|(_, kind)| *kind != "vital").map(|(name, _)| *name).collect();
-    let strange = locks.iter().find(|(name, kind)| *kind == "vital" && !VITAL.contains(name));
-    if let Some((name, _)) = strange {
-        return Err(Shortfall(format!("the lock `{name}` may stop the machine, and has no boot of its own")));
+/// Each of `names` has one fact, whatever else has.
+pub(super) fn each_is_there<const N: usize>(facts: &[(&str, [u64; N])], names: &[&str]) -> Holds {
+    for name in names {
+        let there = facts.iter().filter(|(there, _)| there == name).count();
+        hold(there > 0, || format!("nothing is said of `{name}`"))?;
+        hold(there == 1, || format!("`{name}` is told of {there} times"))?;
     }
-    let reports = crash.oopses()?.len();
-    hold(!others.is_empty() && reports >= others.len(), || {
-        format!(
-            "{} locks are declared that a killed task may hold, and {reports} overflows were reported",
-            others.len()
-        )
-    })?;
-    for (lock, [waiters, _, poisoned]) in crash.named::<3>("lock.waiters")? {
-        hold(waiters == poisoned, || {
-            format!("{poisoned} of {waiters} waiters were told that the lock `{lock}` is poisoned")
-        })?;
-    }
-    Ok(Seen::new(others.len(), format!("{} locks: {}", others.len(), others.join(", "))))
-}
-
-/// Locks were asked for in each way; some died of it, and the lock can be had after.
-pub(super) fn each_way_to_wait(crash: &Evidence) -> Result<Seen, Shortfall> {
-    let facts = crash.named::<3>("waiting")?;
-    each_is_there(&facts, &WAYS)?;
-    for (way, [started, died, got]) in &facts {
-        some_died(way, *started, *died)?;
-        hold(*got == 1, || format!("after those that died, nobody gets the lock by `{way}`"))?;
-    }
-    let told: Vec<String> =
-        facts.iter().map(|(way, [started, died, _])| format!("{way} {died} of {started}")).collect();
-    Ok(Seen { said: format!("died: {}", told.join(", ")), ..Seen::default() })
-}
-
-/// The locks that may stop the machine were asked for with less and less room; some died of it, outside.
-pub(super) fn each_door(crash: &Evidence) -> Result<Seen, Shortfall> {
-    let facts = crash.named::<2>("taking")?;
-    each_is_there(&facts, &VITAL)?;
-    facts.iter().try_for_each(|(lock, [started, died])| some_died(lock, *started, *died))?;
-    let told: Vec<String> = facts.iter().map(|(lock, [started, died])| format!("{lock} {died} of {started}")).collect();
-    Ok(Seen { said: format!("died at the door: {}", told.join(", ")), ..Seen::default() })
-}
-
-fn each_is_there<const N: usize>(facts: &[(&str, [u64; N])], names: &[&str]) -> Holds {
-    let missing = names.iter().find(|name| !facts.iter().any(|(there, _)| there == *name));
-    hold(missing.is_none(), || format!("nothing is said of `{}`", missing.unwrap_or(&"")))
-}
-
-fn some_died(name: &str, started: u64, died: u64) -> Holds {
-    hold(died > 0 && died < started, || {
-        format!("of {started} that asked for `{name}` {died} died: not some, and not all")
-    })
-}
-
-/// What the victim's frames owned is back, or counted as lost.
-pub(super) fn owning(crash: &Evidence) -> Result<Seen, Shortfall> {
-    let [owned, bytes, objects] = crash.facts.numbers("owning.heap")?;
-    hold(bytes >= owned && objects > 0, || {
-        format!("{owned} bytes were owned by frames, and {bytes} are counted as lost")
-    })?;
-    let pointers = crash.facts.number("owning.pointers")?;
-    hold(pointers == 1, || format!("{pointers} owners of a counted pointer are left, not 1"))?;
-    let said = format!("{bytes} bytes in {objects} objects counted as lost, pointer, file, pin and lock given back");
-    Ok(Seen { said, ..Seen::default() })
+    Ok(())
 }
 
 /// Every CPU had its share of the overflows.
@@ -117,6 +51,8 @@ pub(super) fn all_cpus(crash: &Evidence) -> Result<Seen, Shortfall> {
         let own = oopses.iter().filter(|oops| oops.cpu == cpu).count() as u64;
         let reports = oopses.len() as u64;
         hold(own * all == reports, || format!("CPU {cpu} had {own} of the {reports} overflows on {all} CPUs"))?;
+        let full = reports::reports(crash)?.iter().any(|report| report.oops.cpu == cpu && report.is_full());
+        hold(full, || format!("no report of CPU {cpu} is in full"))?;
     }
     Ok(Seen::default())
 }
@@ -168,21 +104,63 @@ pub(super) fn storm(crash: &Evidence) -> Result<Seen, Shortfall> {
         return Ok(Seen::default());
     }
     let [started, killed] = crash.facts.numbers("storm.tasks")?;
-    hold(started == killed, || format!("{started} tasks were started in the storm, and {killed} killed"))?;
+    hold([started, killed] == [STORM_TASKS; 2], || {
+        format!("{started} tasks were started in the storm, and {killed} killed, not {STORM_TASKS}")
+    })?;
+    let programs = crash.victims()?.len();
+    hold(programs == STORM_PROGRAMS, || format!("{programs} programs overflowed in the storm, not {STORM_PROGRAMS}"))?;
     Ok(Seen { said: format!("{killed} of the victims were kernel tasks, the others processes"), ..Seen::default() })
 }
 
-/// Interrupts were raised in each of the three ways. That all were served is a rule for every crash.
+/// Interrupts were raised in each way: every one of them killed its victim and was served, once, and the source works after it.
 pub(super) fn each_source(crash: &Evidence) -> Result<Seen, Shortfall> {
-    let interrupts = crash.named::<2>("interrupts")?;
-    for source in SOURCES {
-        let raised = interrupts.iter().filter(|(name, _)| is_of(name, source)).map(|(_, [raised, _])| raised);
-        hold(raised.sum::<u64>() > 0, || format!("no interrupt was raised by `{source}`"))?;
+    let sums = crash.named::<2>("interrupts")?;
+    let mut sources = SOURCES.to_vec();
+    sources.extend((crash.cpus() > 1).then_some(FROM_ANOTHER));
+    let after = sources.iter().map(|source| format!("{source}-after")).collect::<Vec<_>>();
+    each_is_there(&sums, &sources)?;
+    each_is_there(&sums, &after.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let mut runs: Vec<[&str; 3]> = Vec::new();
+    let mut deaths = 0;
+    let items = reports::items(crash)?;
+    for item in &items {
+        match item {
+            Item::Report(_) => deaths += 1,
+            Item::Fact(words) => match *words.as_slice() {
+                ["interrupts.run", name, left, served] => runs.push([name, left, served]),
+                ["interrupts", name, raised, served] => {
+                    one_source(name, [raised, served], &runs, core::mem::take(&mut deaths))?;
+                    runs.clear();
+                }
+                _ => {}
+            },
+        }
     }
-    let served: Vec<String> = interrupts.iter().map(|(name, [_, served])| format!("{served} by {name}")).collect();
-    let figure = interrupts.iter().map(|(_, [_, served])| served).sum();
+    hold(deaths == 0, || format!("{deaths} deaths are of no source"))?;
+    let served: Vec<String> = sums.iter().map(|(name, [_, served])| format!("{served} by {name}")).collect();
+    let figure = sums.iter().map(|(_, [_, served])| served).sum();
     let said = format!("interrupts served: {}", served.join(", "));
     Ok(Seen { figure: Some(figure), said, ..Seen::default() })
+}
+
+/// The runs of one source since the last one, and who died meanwhile. With room enough there is one interrupt, and nobody dies.
+fn one_source(source: &str, sums: [&str; 2], runs: &[[&str; 3]], deaths: usize) -> Holds {
+    if source.ends_with("-after") {
+        return hold(sums == ["1", "1"] && runs.is_empty() && deaths == 0, || {
+            format!("of `{source}` {sums:?} were raised and served, with {deaths} deaths: not 1, 1 and 0")
+        });
+    }
+    let bad = runs.iter().find(|[name, _, served]| *name != source || *served != "1");
+    hold(bad.is_none(), || format!("an interrupt was raised, and not served once: {bad:?}"))?;
+    let mut places: Vec<&str> = runs.iter().map(|[_, left, _]| *left).collect();
+    places.sort_unstable();
+    places.dedup();
+    hold(places.len() == runs.len() && runs.len() >= RUNS, || {
+        format!("`{source}` was raised with {places:?} bytes left, not {RUNS} times at least, each elsewhere")
+    })?;
+    hold(deaths == runs.len(), || format!("`{source}` was raised {} times, and {deaths} died of it", runs.len()))?;
+    let count = runs.len().to_string();
+    hold(sums == [count.as_str(); 2], || format!("`{source}` was raised {count} times, and the sums are {sums:?}"))
 }
 
 /// The word that no program may read.

@@ -10,7 +10,7 @@
 
 use serde::Serialize;
 
-use super::facts::{Evidence, Holds, Shortfall, hold, odd};
+use super::facts::{Evidence, Holds, Oops, Shortfall, hold, odd};
 use super::special::Seen;
 use crate::console::number;
 use crate::symbols::{self, Symbol};
@@ -79,10 +79,31 @@ pub(super) fn judge(crash: &Evidence) -> Result<Seen, Shortfall> {
         monotone(kind, &of_kind)?;
         let boundary = of_kind.iter().filter(|run| !run.completed()).count() as u64 * STEP;
         hold(*kind != own || boundary == 0, || format!("an {own} was reported below {boundary} bytes"))?;
+        hold(*kind == own || (1..STEP * STEPS).contains(&boundary), || {
+            format!(
+                "{kind} completes from {boundary} bytes on: it must be reported with 0, and complete with {}",
+                (STEPS - 1) * STEP
+            )
+        })?;
         boundaries.push(format!("{kind} {boundary}"));
     }
+    at_their_instructions(&runs, &crash.oopses()?)?;
     let said = format!("completes from so many bytes on: {}", boundaries.join(", "));
     Ok(Seen { figure: Some(STEPS * kinds.len() as u64), said, runs })
+}
+
+/// The runs that were reported, and the reports, are of the same instructions, each as often.
+fn at_their_instructions(runs: &[Run], oopses: &[Oops]) -> Holds {
+    let mut swept: Vec<u64> = runs.iter().filter(|run| !run.completed()).map(|run| run.address).collect();
+    let mut reported: Vec<u64> = oopses.iter().map(|oops| oops.instruction).collect();
+    swept.sort_unstable();
+    reported.sort_unstable();
+    let odd = swept.iter().zip(&reported).find(|(swept, reported)| swept != reported);
+    hold(swept.len() == reported.len() && odd.is_none(), || {
+        let odd = odd
+            .map_or_else(String::new, |(swept, reported)| format!(": {swept:#x}, where the reports say {reported:#x}"));
+        format!("{} runs were reported, and there are {} reports{odd}", swept.len(), reported.len())
+    })
 }
 
 /// Each N once.

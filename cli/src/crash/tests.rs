@@ -1,10 +1,11 @@
 //! Judgements of transcripts: a good one of every crash of the catalogue, and for each rule one that breaks it.
 
+mod mutations;
 mod samples;
 
 use core::fmt::Write;
 
-use super::catalogue::{Boot, CATALOGUE, Crash, Expect};
+use super::catalogue::{self, Boot, Crash, Expect};
 use super::choice::Choice;
 use super::facts::{Evidence, Machine};
 use super::findings::{self, Findings};
@@ -18,8 +19,12 @@ use crate::outcome::Outcome;
 use crate::screen::tests::Written;
 use samples::{boot, section};
 
+fn catalogue() -> Vec<&'static Crash> {
+    catalogue::all().collect()
+}
+
 fn crash(name: &str) -> &'static Crash {
-    CATALOGUE.iter().find(|crash| crash.name == name).expect(name)
+    catalogue::all().find(|crash| crash.name == name).expect(name)
 }
 
 /// The plan of one part of a crash, alone in its boot.
@@ -59,7 +64,7 @@ fn assert_falls(from: &str, to: &str, said: &str) {
 
 #[test]
 fn a_good_transcript_of_every_crash_passes() {
-    for crash in CATALOGUE {
+    for crash in catalogue() {
         let mut parts = Vec::new();
         for part in 0..crash.parts.len() {
             let plan = alone(crash.name, part);
@@ -88,9 +93,9 @@ fn figures_count_what_was_seen() {
     };
     assert_eq!(figure("OVERFLOW_AT_EVERY_OFFSET"), Some(2560));
     assert_eq!(figure("OVERFLOW_STORM"), Some(10_000));
-    assert_eq!(figure("OVERFLOW_HOLDING_LOCK"), Some(5), "two in one boot, and three that stop the machine");
+    assert_eq!(figure("OVERFLOW_HOLDING_LOCK"), Some(12), "nine in one boot, and three that stop the machine");
     assert_eq!(figure("EXHAUST_STACK"), Some(4));
-    assert_eq!(figure("OVERFLOW_IN_INTERRUPT_DELIVERY"), Some(6));
+    assert_eq!(figure("OVERFLOW_IN_INTERRUPT_DELIVERY"), Some(16));
 }
 
 #[test]
@@ -98,7 +103,7 @@ fn each_report_is_counted_once() {
     let plan = alone("EXHAUST_STACK", 0);
     let log = boot(&plan);
     let report =
-        log.lines().skip_while(|line| !line.starts_with("BUG: ")).take(4).fold(String::new(), |mut text, line| {
+        log.lines().skip_while(|line| !line.starts_with("BUG: ")).take(12).fold(String::new(), |mut text, line| {
             writeln!(text, "{line}").expect("text");
             text
         });
@@ -107,7 +112,11 @@ fn each_report_is_counted_once() {
         (report.clone(), String::new(), "3 reports, not 4"),
         // The fact without the text, and the text without the fact.
         (report.lines().next().expect("a line").to_owned(), "odd".into(), "no report before its fact begins `BUG: "),
-        (format!("{}\n", report.lines().last().expect("a line")), String::new(), "a report without its fact"),
+        (
+            format!("{}\n", report.lines().last().expect("a line")),
+            String::new(),
+            "in the middle of a report: fact victim",
+        ),
     ] {
         let short = shortfalls(&plan, &log.replacen(&from, &to, 1));
         assert!(short.iter().any(|what| what.contains(said)), "{said}: {short:?}");
@@ -141,8 +150,9 @@ fn each_finding_has_its_place() {
 
 #[test]
 fn reports_do_not_mix_and_are_all_recorded() {
-    assert_falls("overflow, walked down\n", "BUG: TASK stack\n", "in the middle of a report");
-    assert_falls("---[ end trace 4 ]---\n", "", "has no end");
+    assert_falls("overflow, walked down", "BUG: TASK stack", "in the middle of a report");
+    assert_falls("overflow, walked down", "fact lock one spin free", "in the middle of a report");
+    assert_falls("---[ end trace 0000000000000004 ]---\n", "", "no line that begins `---[ end`");
     assert_falls("balance.reports 0 4", "balance.reports 0 5", "recorded");
     assert_falls("balance.reports 0 4", "balance.reports 1 5", "recorded");
     assert_falls("fact oops 2 ", "fact oops 3 ", "recorded");
@@ -150,10 +160,10 @@ fn reports_do_not_mix_and_are_all_recorded() {
 
 #[test]
 fn whoever_is_reported_is_dead_and_nobody_else() {
-    assert_falls("fact victim 7 11\n", "", "3 victims");
-    assert_falls("fact victim 7 11", "fact victim 7 0", "of 4 victims");
-    assert_falls("fact victim 7 11", "fact victim 7 9", "task 7 ended with 0x9");
-    assert_falls("fact victim 7 11", "fact victim 70 11", "of 4 victims");
+    assert_falls("fact victim 100 11\n", "", "3 victims");
+    assert_falls("fact victim 100 11", "fact victim 100 0", "of 4 victims");
+    assert_falls("fact victim 100 11", "fact victim 100 9", "task 100 ended with 0x9");
+    assert_falls("fact victim 100 11", "fact victim 70 11", "of 4 victims");
     assert_falls_in("OVERFLOW_IN_IDLE", 0, "fact survivor", "fact victim 3 11\nfact survivor", "of 1 victims");
 }
 
@@ -161,13 +171,14 @@ fn whoever_is_reported_is_dead_and_nobody_else() {
 fn survivors_go_on() {
     assert_falls("fact survivor 90 5 9 0", "fact survivor 90 5 5 0", "did not go on");
     assert_falls("fact survivor 90 5 9 0", "fact survivor 90 5 9 11", "which did nothing wrong");
-    assert_falls("fact survivor 90 5 9 0\n", "", "3 survivors, not 4");
+    assert_falls("fact survivor 90 5 9 0\n", "", "3 survivors, not 4 at least");
 }
 
 #[test]
 fn everything_is_back() {
     assert_falls("balance.frames 500 500", "balance.frames 500 499", "500 frames before");
-    assert_falls("balance.heap 64 96 32", "balance.heap 64 96 0", "bytes of heap");
+    assert_falls("balance.heap 64 64 0", "balance.heap 64 96 0", "bytes of heap");
+    assert_falls("balance.heap 64 64 0", "balance.heap 64 96 32", "of 0 at most");
     assert_falls("balance.tasks 2 2", "balance.tasks 2 3", "tasks before");
     assert_falls("balance.slots 0", "balance.slots 1", "no task has");
     assert_falls("fact balance.slots 0\n", "", "no fact `balance.slots`");
@@ -198,26 +209,13 @@ fn a_crash_begins_once_and_ends() {
 #[test]
 fn single_crashes_are_judged_by_facts_of_their_own() {
     for (name, part, from, to, said) in [
-        (
-            "OVERFLOW_HOLDING_LOCK",
-            0,
-            "fact lock frame-allocator vital",
-            "fact lock disk vital",
-            "`disk` may stop the machine",
-        ),
-        ("OVERFLOW_HOLDING_LOCK", 0, "fact lock frame-allocator vital", "fact lock more spin", "3 locks are declared"),
-        ("OVERFLOW_HOLDING_LOCK", 0, "lock.waiters one 2 0 2", "lock.waiters one 2 1 1", "1 of 2 waiters"),
-        ("OVERFLOW_WAITING_FOR_LOCK", 0, "waiting read ", "waiting mutex ", "nothing is said of `read`"),
+        ("OVERFLOW_WAITING_FOR_LOCK", 0, "waiting read ", "waiting mutex ", "`mutex` is told of 2 times"),
         ("OVERFLOW_WAITING_FOR_LOCK", 0, "waiting read 9 2 1", "waiting read 9 2 0", "nobody gets the lock by `read`"),
         ("OVERFLOW_WAITING_FOR_LOCK", 0, "waiting read 9 2 1", "waiting read 9 3 1", "8 reports, not 9"),
         ("OVERFLOW_TAKING_VITAL_LOCK", 0, "taking run-queue 9 1", "taking run-queue 9 0", "of 9 that asked"),
         ("OVERFLOW_TAKING_VITAL_LOCK", 0, "taking run-queue 9 1", "taking run-queue 9 x", "odd fact `taking`"),
-        ("OVERFLOW_OWNING", 0, "owning.heap 512 560", "owning.heap 512 500", "512 bytes were owned"),
-        ("OVERFLOW_OWNING", 0, "owning.pointers 1", "owning.pointers 2", "2 owners"),
         ("OVERFLOW_ON_ALL_CPUS", 0, "80200100 1 ", "80200100 0 ", "CPU 0 had 2 of the 2"),
         ("OVERFLOW_STORM", 0, "storm.tasks 8000 8000", "storm.tasks 8000 7999", "7999 killed"),
-        ("OVERFLOW_IN_INTERRUPT_DELIVERY", 0, "interrupts line 2 2", "interrupts line 2 1", "and 1 served"),
-        ("OVERFLOW_IN_INTERRUPT_DELIVERY", 0, "interrupts line 2 2", "interrupts line 0 0", "was raised by `line`"),
         ("OVERFLOW_ON_IRQ_STACK", 0, "handler 1 1 1 1", "handler 1 1 1 0", "on CPU 1"),
         ("OVERFLOW_ON_IRQ_STACK", 0, "fact handler 1 1 1 1\n", "", "not one for each of 2 CPUs"),
         ("OVERFLOW_ON_IRQ_STACK", 1, "handler.line 1 0 1", "handler.line 1 1 1", "served 1 while it was masked"),
@@ -235,21 +233,6 @@ fn single_crashes_are_judged_by_facts_of_their_own() {
         ("ATTACK_THREAD_INFO", 1, "fact attack.read", "BUG: TASK stack\nfact attack.read", "was noticed"),
     ] {
         assert_falls_in(name, part, from, to, said);
-    }
-}
-
-#[test]
-fn the_sweep_is_whole_monotone_and_never_reports_an_nmi() {
-    for (from, to, said) in [
-        ("sweep call 4088 completed 0x0\n", "", "the 511 runs of call"),
-        ("sweep call 4088 completed 0x0", "sweep call 4080 completed 0x0", "the 512 runs of call"),
-        ("sweep syscall 400 completed 0x0", "sweep syscall 400 reported 0x10", "completes with 160 bytes left"),
-        ("sweep nmi 0 completed 0x0", "sweep nmi 0 reported 0x10", "an nmi was reported"),
-        ("sweep call 800 completed 0x0", "sweep call 800 neither 0x0", "call with 800 bytes left: neither"),
-        ("sweep call 0 reported 0x", "sweep call 0 reported 0x0 ", "not of the agreed form"),
-        ("sweep call 800 completed 0x0", "sweep call 800 completed 0x1", "not of the agreed form"),
-    ] {
-        assert_falls_in("OVERFLOW_AT_EVERY_OFFSET", 0, from, to, said);
     }
 }
 
@@ -272,10 +255,10 @@ fn runs_of_the_sweep_are_named_and_folded_into_ranges() {
 #[test]
 fn an_orderly_stop_is_announced_and_ends_the_machine() {
     let fall = |from, to, said| assert_falls_in("OVERFLOW_IN_INIT", 0, from, to, said);
-    fall("Kernel panic: ", "Kernel: ", "no line begins `Kernel panic: `");
+    fall("Kernel panic: ", "Kernel: ", "0 lines begin `Kernel panic: `");
     fall("TASK stopped", "TASK killed", "verdict killed");
     fall("overflow-walked", "wild-pointer", "says wild-pointer");
-    fall("Kernel panic: the end\n", "Kernel panic: the end\nfact crash.end OVERFLOW_IN_INIT\n", "it ended, where");
+    fall("; the end\n", "; the end\nfact crash.end OVERFLOW_IN_INIT\n", "it ended, where");
     let plan = alone("OVERFLOW_IN_INIT", 0);
     let log = boot(&plan);
     for outcome in [Outcome::Orderly, Outcome::Reset, Outcome::NoMarker { status: 33 }] {
@@ -283,7 +266,7 @@ fn an_orderly_stop_is_announced_and_ends_the_machine() {
         assert!(!settled.judged[0].1.holds(), "{outcome:?}");
     }
     let late = format!("{log}BUG: TASK stack\n---[ end\n");
-    assert!(shortfalls(&plan, &late).iter().any(|what| what.contains("after the last announcement")));
+    assert!(shortfalls(&plan, &late).iter().any(|what| what.contains("after the announcement")));
 }
 
 #[test]
@@ -322,7 +305,7 @@ fn a_boot_that_dies_before_its_first_crash_fails_them_all_at_once() {
 
 #[test]
 fn crashes_share_a_boot_unless_they_cannot() {
-    let all: Vec<&Crash> = CATALOGUE.iter().collect();
+    let all: Vec<&Crash> = catalogue();
     let plans = plan(&all, None);
     let words: Vec<String> = plans.iter().map(|plan| plan.words().line().expect("short").to_owned()).collect();
     assert!(words[0].starts_with("mode=crash crash=EXHAUST_STACK crash=STACK_GUARD_PAGE_LEADING "), "{}", words[0]);
@@ -345,14 +328,14 @@ fn crashes_share_a_boot_unless_they_cannot() {
 
 #[test]
 fn the_catalogue_has_no_name_twice_and_fits_the_screen() {
-    let mut names: Vec<&str> = CATALOGUE.iter().map(|crash| crash.name).collect();
+    let mut names: Vec<&str> = catalogue::all().map(|crash| crash.name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), CATALOGUE.len());
+    assert_eq!(names.len(), catalogue().len());
     let written = Written::default();
-    list::show(&CATALOGUE.iter().collect::<Vec<_>>(), &mut written.screen());
+    list::show(&catalogue(), &mut written.screen());
     let text = written.text();
-    assert_eq!(text.lines().count(), 1 + 2 * CATALOGUE.len());
+    assert_eq!(text.lines().count(), 1 + 2 * catalogue().len());
     assert!(text.lines().all(|line| line.chars().count() <= 80 && line.trim_end() == line), "{text}");
 }
 
@@ -375,7 +358,7 @@ fn chosen(words: &[&str], change: impl FnOnce(&mut args::Crash)) -> Result<Vec<&
 #[test]
 fn names_are_chosen_once_in_the_order_given() {
     assert_eq!(chosen(&["UNDERFLOW", "BIG_FRAME", "UNDERFLOW"], |_| ()), Ok(vec!["UNDERFLOW", "BIG_FRAME"]));
-    assert_eq!(chosen(&[], |asked| asked.all = true).map(|names| names.len()), Ok(CATALOGUE.len()));
+    assert_eq!(chosen(&[], |asked| asked.all = true).map(|names| names.len()), Ok(catalogue().len()));
     let hosted = chosen(&[], |asked| (asked.list, asked.on) = (true, Some(args::Target::Hosted))).expect("some");
     assert!(hosted.contains(&"EXHAUST_STACK") && !hosted.contains(&"DOUBLE_FAULT"));
 }
@@ -411,10 +394,10 @@ fn what_the_flags_contradict_is_refused() {
 
 #[test]
 fn the_hosted_port_provokes_what_the_catalogue_says_it_does() {
-    for crash in CATALOGUE {
+    for crash in catalogue() {
         assert_eq!(hosted::variants(crash.name).is_empty(), crash.hosted.is_err(), "{}", crash.name);
     }
-    let known: usize = CATALOGUE.iter().map(|crash| hosted::variants(crash.name).len()).sum();
+    let known: usize = catalogue::all().map(|crash| hosted::variants(crash.name).len()).sum();
     assert_eq!(known, vmstack_hosted::crash::catalogue().len(), "a crash of the port is not in the catalogue");
 }
 

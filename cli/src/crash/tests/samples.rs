@@ -36,17 +36,75 @@ pub(super) fn section(act: &Act, cpus: u32, before: u64) -> String {
 }
 
 fn stopped(stop: &Stop, before: u64) -> String {
-    let reports = 0..stop.reports.1 as u64;
     let mut log = String::new();
-    for number in reports {
-        log.push_str(&report(before + number + 1, stop.findings[0], stop.kinds[0], Verdict::Stopped, 0, 1));
+    for number in 0..stop.reports.1 as u64 {
+        let report =
+            Report { task: 1, ..Report::of(before + number + 1, stop.findings[0], stop.kinds[0], Verdict::Stopped) };
+        log.push_str(&report.text(stop.state));
     }
-    log + "Kernel panic: the end\n"
+    log + &format!("Kernel panic: {}; the end\n", stop.says)
+}
+
+/// A part of the log that is being made: how many reports there were, and what is said of them.
+struct Log<'a> {
+    text: String,
+    survival: &'a Survival,
+    cpus: u64,
+    before: u64,
+    count: u64,
+}
+
+impl Log<'_> {
+    /// The next report, of the next CPU, and of a task that nobody else is; with its victim's fact where victims are listed.
+    fn report(&mut self, change: impl FnOnce(&mut Report)) {
+        let Survival { findings, kinds, verdict, victims, .. } = self.survival;
+        let mut report = Report::of(self.before + self.count + 1, findings[0], kinds[0], *verdict);
+        (report.cpu, report.task) = (self.count % self.cpus, 100 + self.count);
+        change(&mut report);
+        self.count += 1;
+        self.text.push_str(&report.text(""));
+        if *victims != Victims::WentOn {
+            self.say(&format!("fact victim {} 11", report.task));
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.text, "{line}").expect("text");
+    }
+
+    fn holding(&mut self, held: &str) {
+        self.report(|report| report.held = Some(held.to_owned()));
+    }
 }
 
 fn survived(name: &str, survival: &Survival, cpus: u32, before: u64) -> String {
-    let count = match survival.reports {
-        Reports::EachKilled(_) if name == "OVERFLOW_HOLDING_LOCK" => 2,
+    let mut log = Log { text: String::new(), survival, cpus: cpus.into(), before, count: 0 };
+    match name {
+        "OVERFLOW_HOLDING_LOCK" => each_lock(&mut log),
+        "OVERFLOW_IN_INTERRUPT_DELIVERY" => each_source(&mut log),
+        "OVERFLOW_OWNING" => log.report(|report| {
+            report.held = Some("specimen-mutex (poisoned)".into());
+            report.given = "; given back: file, counted pointer, file, pin";
+        }),
+        _ => (0..count(name, survival, cpus)).for_each(|_| log.report(|_| ())),
+    }
+    log.text.push_str(&own_facts(name));
+    for task in [90, 91, 92, 93] {
+        log.say(&format!("fact survivor {task} 5 9 0"));
+    }
+    let (lost, after) = if name == "OVERFLOW_OWNING" { (560, before + log.count) } else { (0, before + log.count) };
+    log.text
+        + &format!(
+            "fact balance.frames 500 500\nfact balance.heap 64 {} {lost}\nfact balance.retired {} 0 0\n\
+         fact balance.tasks 2 2\nfact balance.slots 0\nfact balance.reports {before} {after}\n\
+         fact balance.reports_lost 0\n",
+            64 + lost,
+            survival.retires
+        )
+}
+
+fn count(name: &str, survival: &Survival, cpus: u32) -> u64 {
+    match survival.reports {
         Reports::EachKilled(_) if name == "OVERFLOW_ON_ALL_CPUS" => u64::from(cpus),
         Reports::EachKilled(least) => least as u64,
         Reports::Exactly(count) => count as u64,
@@ -54,68 +112,120 @@ fn survived(name: &str, survival: &Survival, cpus: u32, before: u64) -> String {
         Reports::Swept => 4 * 20,
         Reports::DiedIn("taking") => 3,
         Reports::DiedIn(_) => 8,
-    };
-    let mut log = String::new();
-    for number in 0..count {
-        let cpu = number % u64::from(cpus);
-        let finding = survival.findings[0];
-        log.push_str(&report(before + number + 1, finding, survival.kinds[0], survival.verdict, cpu, 7 + number));
     }
-    for number in 0..count {
-        if survival.victims != Victims::WentOn {
-            writeln!(log, "fact victim {} 11", 7 + number).expect("text");
-        }
-    }
-    log.push_str(&own_facts(name));
-    for (task, status) in [(90, 0), (91, 0), (92, 0), (93, 0)] {
-        writeln!(log, "fact survivor {task} 5 9 {status}").expect("text");
-    }
-    log + &format!(
-        "fact balance.frames 500 500\nfact balance.heap 64 96 32\nfact balance.tasks 2 2\nfact balance.slots 0\n\
-         fact balance.reports {before} {}\n",
-        before + count
-    )
 }
 
 /// A report, in words and as a fact.
-fn report(number: u64, finding: Finding, kind: Kind, verdict: Verdict, cpu: u64, task: u64) -> String {
-    let (address, beyond) = match finding {
-        Finding::Walked | Finding::Jumped => (LOW - 24, 24),
-        Finding::Underflow => (HIGH, 1),
-        Finding::OtherGuard => (HIGH + 0x3ff0, 0x3ff1),
-        Finding::Wild => (LOW - 0x2000, 0x2000),
-        Finding::Inside => (HIGH - 0x1000, 0),
-    };
-    let what = if finding == Finding::Inside { "was touched" } else { "guard page was hit" };
-    format!(
-        "BUG: {kind} stack {what} at {address:016x} (stack is {LOW:016x}..{HIGH:016x})\noverflow, walked down\n\
-         ---[ end trace {number} ]---\n\
-         fact oops {number} {finding} {kind} {verdict} {address:#x} {LOW:#x} {HIGH:#x} {:#x} 0xffffffff80200100 {cpu} \
-         {task} {beyond}\n",
-        address + 8
-    )
+struct Report {
+    number: u64,
+    finding: Finding,
+    kind: Kind,
+    verdict: Verdict,
+    cpu: u64,
+    task: u64,
+    held: Option<String>,
+    given: &'static str,
+}
+
+impl Report {
+    fn of(number: u64, finding: Finding, kind: Kind, verdict: Verdict) -> Self {
+        Self { number, finding, kind, verdict, cpu: 0, task: 0, held: None, given: "" }
+    }
+
+    /// Where it was, and how far past the end of the stack.
+    fn place(&self) -> (u64, u64) {
+        match self.finding {
+            Finding::Walked | Finding::Jumped => (LOW - 24, 24),
+            Finding::Underflow => (HIGH, 1),
+            Finding::OtherGuard => (HIGH + 0x3ff0, 0x3ff1),
+            Finding::Wild => (LOW - 0x2000, 0x2000),
+            Finding::Inside => (HIGH - 0x1000, 0),
+        }
+    }
+
+    fn done(&self) -> String {
+        let Self { cpu, task, given, .. } = self;
+        let done = match self.verdict {
+            Verdict::Killed => format!("pid {task} is killed; everything else goes on"),
+            Verdict::Abandoned => "the handler is abandoned; what it interrupted goes on".into(),
+            Verdict::Replaced => format!("CPU {cpu} idles anew, from an empty stack"),
+            Verdict::Stopped => "nothing; nobody can be ended for it".into(),
+        };
+        let held = self.held.as_ref().map_or_else(String::new, |held| format!("; 1 lock was held: {held}"));
+        format!("{done}{held}{given}")
+    }
+
+    /// In full, with `more` in its state.
+    fn text(&self, more: &str) -> String {
+        let Self { number, finding, kind, verdict, cpu, task, .. } = self;
+        let ((address, beyond), done) = (self.place(), self.done());
+        let what = if *finding == Finding::Inside { "was touched" } else { "guard page was hit" };
+        let bare = self.held.as_ref().and_then(|held| held.split(' ').next());
+        let holding = bare.map_or_else(String::new, |name| format!(", holding {name}"));
+        let sp = address + 8;
+        format!(
+            "BUG: {kind} stack {what} at {address:016x} (stack is {LOW:016x}..{HIGH:016x})\n\
+             overflow, walked down: {beyond} bytes\n\
+             cpu {cpu}, instruction ffffffff80200100, slot 1 life 1, guard 16384 bytes\n\
+             Oops: stack guard page [#{number}] at entry+0x100\n\
+             state: in a task, current task pid {task} (victim), interrupts on{holding}, {more}\n\
+             rip 0008:ffffffff80200100 rsp 0010:{sp:016x} rflags 00000286\nrax 0000000000000000\n\
+             Code: 55 <53> 48\nCall trace, 1 frame, 8 bytes:\ndone: {done}\n---[ end trace {number:016x} ]---\n\
+             fact oops {number} {finding} {kind} {verdict} {address:#x} {LOW:#x} {HIGH:#x} {sp:#x} \
+             0xffffffff80200100 {cpu} {task} {beyond}\n",
+        )
+    }
+}
+
+/// The locks of the kernel, each under its victim.
+fn each_lock(log: &mut Log<'_>) {
+    log.say("fact lock frame-allocator vital free");
+    for (name, end) in [
+        ("heap", "spin free"),
+        ("console", "spin free"),
+        ("files", "mutex poisoned"),
+        ("process-children", "spin gone"),
+        ("process-memory", "mutex gone"),
+        ("process-files", "rwlock gone"),
+        ("specimen-spin", "spin poisoned"),
+        ("specimen-mutex", "mutex poisoned"),
+        ("specimen-rwlock", "rwlock poisoned"),
+    ] {
+        log.holding(&format!("{name} (poisoned)"));
+        if name.starts_with("specimen") {
+            log.say(&format!("fact lock.waiters {name} 2 0 2"));
+        }
+        log.say(&format!("fact lock {name} {end}"));
+    }
+    log.holding("specimen-rwlock");
+    log.say("fact lock specimen-rwlock shared free");
+    log.say("fact locks.values_left 3");
+}
+
+/// Interrupts of each source, three times where they do not fit.
+fn each_source(log: &mut Log<'_>) {
+    for source in ["ipi", "ipi-from-another", "message", "line"] {
+        for left in [0, 8, 16] {
+            log.report(|_| ());
+            log.say(&format!("fact interrupts.run {source} {left} 1"));
+        }
+        log.say(&format!("fact interrupts {source} 3 3\nfact victim 3 0\nfact interrupts {source}-after 1 1"));
+    }
 }
 
 /// The facts that only this crash has.
 fn own_facts(name: &str) -> String {
     match name {
-        "OVERFLOW_HOLDING_LOCK" => {
-            "fact lock frame-allocator vital free\nfact lock one spin poisoned\nfact lock two mutex gone\n\
-             fact lock.waiters one 2 0 2\n"
-                .into()
-        }
         "OVERFLOW_TAKING_VITAL_LOCK" => {
             "fact taking frame-allocator 9 1\nfact taking run-queue 9 1\nfact taking page-tables 9 1\n".into()
         }
-        "OVERFLOW_OWNING" => "fact owning.heap 512 560 2\nfact owning.pointers 1\n".into(),
-        "OVERFLOW_WAITING_FOR_LOCK" => {
-            "fact waiting spin 9 2 1\nfact waiting mutex 9 2 1\nfact waiting read 9 2 1\nfact waiting write 9 2 1\n"
-                .into()
+        "OVERFLOW_OWNING" => {
+            "fact owning.heap 512 560 2\nfact owning.pointers 1\nfact lock specimen-mutex mutex poisoned\n".into()
         }
-        "OVERFLOW_STORM" => "fact storm.tasks 8000 8000\nfact victim 3 0\n".into(),
-        "OVERFLOW_IN_INTERRUPT_DELIVERY" => {
-            "fact victim 3 0\nfact interrupts ipi 2 2\nfact interrupts message 2 2\nfact interrupts line 2 2\n".into()
-        }
+        "OVERFLOW_WAITING_FOR_LOCK" => ["spin", "mutex", "read", "write"]
+            .map(|way| format!("fact waiting.parked {way} 0\nfact waiting {way} 9 2 1\n"))
+            .concat(),
+        "OVERFLOW_STORM" => "fact storm.tasks 8000 8000\nfact victim 3 0\nfact victim 4 0\n".into(),
         "OVERFLOW_ON_IRQ_STACK" | "OVERFLOW_ON_NMI_STACK" => "fact handler 0 1 1 1\nfact handler 1 1 1 1\n".into(),
         "OVERFLOW_ON_IRQ_STACK:line" => "fact handler.line 1 0 1\n".into(),
         "OVERFLOW_WITH_CONSOLE_BUSY" => "fact console.busy 1 1\n".into(),
