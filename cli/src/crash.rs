@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use crate::args::{self, Target};
 use crate::boots::{Boots, Request, show_end};
-use crate::checks::{Check, all_hold};
+use crate::checks::{Check, Verdict, all_hold};
 use crate::emulator::{scratch, time_limit};
 use crate::failure::Failure;
 use crate::frames;
@@ -37,6 +37,7 @@ mod facts;
 mod findings;
 pub(crate) mod hosted;
 mod judge;
+mod kept;
 mod list;
 mod locks;
 mod plan;
@@ -68,6 +69,7 @@ pub fn crash(crash: &args::Crash, interrupts: &Interrupts) -> Result<ExitCode, F
     let mut screen = Screen::standard(sink.takes_standard_output());
     if crash.list {
         list::show(&choice.crashes, &mut screen);
+        choice.absent.iter().for_each(|line| screen.line(line));
         return Ok(ExitCode::SUCCESS);
     }
     let request = Request { cpus: crash.cpus.unwrap_or(plan::CPUS), memory: MEMORY, limit, interrupts };
@@ -106,8 +108,9 @@ impl Run<'_> {
     /// Provokes what was chosen where it was asked for, and shows it.
     fn run(&self, findings: &mut Findings, sink: &Sink, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
         if self.crash.on == Some(Target::Hosted) {
-            let checks = self.provoke_hosted(screen, "")?;
+            let checks = self.provoke_hosted(findings, screen, "")?;
             report::sum(screen, &checks);
+            findings.kept.iter().for_each(|line| announce(screen, sink, line));
             return Ok(checks);
         }
         let build = Guest::folder_given().is_none();
@@ -121,22 +124,30 @@ impl Run<'_> {
                 let boots = Boots::set_up(ready, self.request)?;
                 let checks = self.provoke(&boots, findings, screen)?;
                 report::sum(screen, &checks);
+                findings.kept.iter().for_each(|line| announce(screen, sink, line));
                 Ok(checks)
             }
             Err(refusal) if self.crash.on.is_some() => Err(Failure::cannot(refusal.to_string())),
-            Err(refusal) => self.without_emulator(&refusal, sink, screen),
+            Err(refusal) => self.without_emulator(&refusal, findings, sink, screen),
         }
     }
 
     /// The hosted port alone, under names that say so; the notice is the last line, and was the first if it was foreseen.
-    fn without_emulator(&self, refusal: &Refusal, sink: &Sink, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
-        let mut checks = self.provoke_hosted(screen, HOSTED_PREFIX)?;
+    fn without_emulator(
+        &self,
+        refusal: &Refusal,
+        findings: &mut Findings,
+        sink: &Sink,
+        screen: &mut Screen,
+    ) -> Result<Vec<Check>, Failure> {
+        let mut checks = self.provoke_hosted(findings, screen, HOSTED_PREFIX)?;
         let absent = |crash: &&Crash| Check::skip(crash.name, "no emulator could be had");
         checks.extend(self.choice.crashes.iter().map(absent));
         if self.choice.all {
             checks.extend(frames::NAMES.map(|name| Check::skip(name, "no kernel was built to be read")));
         }
         report::sum(screen, &checks);
+        findings.kept.iter().for_each(|line| announce(screen, sink, line));
         announce(screen, sink, &notice(refusal));
         Ok(checks)
     }
@@ -149,17 +160,33 @@ impl Run<'_> {
         let (able, unable): (Vec<_>, Vec<_>) =
             self.choice.crashes.iter().copied().partition(|crash| !needs_canaries(crash) || image.has_canaries());
         let mut plans = plan::plan(&able, self.crash.cpus);
+        let (mut booted, mut refused) = (false, None);
         while let Some(plan) = plans.pop_front() {
             screen.heading(&plan.title());
             let words = plan.words();
             let reading = plan.reading(words.line()?);
-            let (outcome, transcript) = boots.read(&archive, reading)?;
+            let (outcome, transcript) = match boots.read(&archive, reading) {
+                Ok(heard) => heard,
+                Err(Failure::Cannot(line)) => {
+                    findings.take(plan.fell(&line), image.symbols(), screen);
+                    refused = Some(line);
+                    continue;
+                }
+                Err(interrupted) => return Err(interrupted),
+            };
+            booted = true;
             let settled = plan::settle(&plan, outcome, &transcript);
             if settled.surprise {
                 show_end(outcome, &transcript, screen);
             }
+            if let Some((act, _)) = settled.judged.iter().find(|(_, judged)| !judged.holds()) {
+                findings.kept.extend(kept::keep(self.crash.json.as_deref(), &act.word(), &transcript));
+            }
             findings.take(settled.judged, image.symbols(), screen);
             plans.extend(settled.again);
+        }
+        if let Some(line) = refused.filter(|_| !booted) {
+            return Err(Failure::Cannot(line));
         }
         unable.iter().for_each(|crash| findings.skip(crash, NO_CANARIES, screen));
         let mut checks = findings.in_order(&self.choice.crashes);
@@ -172,11 +199,19 @@ impl Run<'_> {
     }
 
     /// In Linux processes, one for each crash.
-    fn provoke_hosted(&self, screen: &mut Screen, prefix: &str) -> Result<Vec<Check>, Failure> {
+    fn provoke_hosted(
+        &self,
+        findings: &mut Findings,
+        screen: &mut Screen,
+        prefix: &str,
+    ) -> Result<Vec<Check>, Failure> {
         screen.heading("In Linux processes, one for each crash");
         let mut checks = Vec::new();
         for crash in &self.choice.crashes {
-            let check = hosted::provoke(crash, self.request.limit, self.request.interrupts)?;
+            let (check, console) = hosted::provoke(crash, self.request.limit, self.request.interrupts)?;
+            if check.outcome == Verdict::Fail {
+                findings.kept.extend(kept::keep(self.crash.json.as_deref(), crash.name, &console));
+            }
             findings::show(&check, crash, screen);
             checks.push(Check { name: format!("{prefix}{}", check.name), ..check });
         }
@@ -186,6 +221,11 @@ impl Run<'_> {
         }
         Ok(checks)
     }
+}
+
+/// The names of all crashes, in the order in which they are listed.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    catalogue::all().map(|crash| crash.name)
 }
 
 const NO_CANARIES: &str =

@@ -13,6 +13,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::leash::{End, Leash, Stream};
+use crate::outcome::{STATUS_ORDERLY, STATUS_PANICKED};
 
 /// The byte that stands for the end of standard input on the guest's serial port: EOT, as a terminal's Ctrl-D.
 const END_OF_INPUT: u8 = 4;
@@ -68,11 +69,13 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The emulator's own words when it refused to start: it exited with status 1 and complained.
+    /// The emulator's own words when it refused to start: it exited with a status that is no boot's end, and complained.
     #[must_use]
     pub fn refusal(&self) -> Option<&str> {
         match self.end {
-            End::Exited(status) if status.code() == Some(1) => self.complaint.lines().find(|line| !line.is_empty()),
+            End::Exited(status) if !matches!(status.code(), Some(0 | STATUS_ORDERLY | STATUS_PANICKED)) => {
+                self.complaint.lines().find(|line| !line.is_empty())
+            }
             _ => None,
         }
     }

@@ -56,6 +56,14 @@ impl Place {
         self.vmstack(boot, words).output().expect("it runs")
     }
 
+    /// The console of the boot that died is there, and it is said where; nothing else is.
+    fn assert_one_console_is_kept(&self, output: &Output) {
+        let left: Vec<_> = std::fs::read_dir(self.file("tmp")).expect("a folder").flatten().collect();
+        let [kept] = left.as_slice() else { panic!("{left:?}") };
+        let (said, told) = (format!("is in {}", kept.path().display()), [&output.stdout, &output.stderr]);
+        assert!(told.iter().any(|stream| String::from_utf8_lossy(stream).contains(&said)), "{said}");
+    }
+
     fn assert_no_trace(&self) {
         let left = std::fs::read_dir(self.file("tmp")).expect("a folder").flatten().count();
         assert_eq!(left, 0, "temporary files are left");
@@ -324,7 +332,7 @@ fn the_runs_of_the_sweep_lie_beside_the_findings() {
     assert_eq!(runs.as_array().expect("an array").len(), 2560);
     assert_eq!(
         (&runs[0]["kind"], &runs[0]["bytes"], &runs[0]["instruction"]),
-        (&"call".into(), &0.into(), &"0x1000".into())
+        (&"syscall".into(), &0.into(), &"0xffffffff80200100".into())
     );
     // Nothing lies beside standard output, and what does not sweep leaves no such file.
     let output = place.run("orderly", &["crash", "OVERFLOW_AT_EVERY_OFFSET", "--json", "-"]);
@@ -343,7 +351,7 @@ fn a_crash_under_which_the_machine_dies_fails_and_the_others_are_tried_again() {
     assert_eq!(check(&output.stdout, "WILD_POINTER")["outcome"], "pass");
     let died = check(&output.stdout, "EXHAUST_STACK");
     assert!(died["outcome"] == "fail" && died["detail"].as_str().is_some_and(|detail| detail.contains("reset itself")));
-    place.assert_no_trace();
+    place.assert_one_console_is_kept(&output);
 }
 
 #[test]
@@ -358,7 +366,11 @@ fn a_machine_that_dies_under_every_crash_fails_them_all() {
             let detail = found["detail"].as_str().expect("text");
             assert!(found["outcome"] == "fail" && detail.contains(said), "{boot}: {detail}");
         }
-        place.assert_no_trace();
+        // Nothing is left but the consoles, and it is said where they are.
+        let said = String::from_utf8_lossy(&output.stderr);
+        let left: Vec<_> = std::fs::read_dir(place.file("tmp")).expect("a folder").flatten().collect();
+        let told = left.iter().filter(|kept| said.contains(&format!("is in {}", kept.path().display()))).count();
+        assert_eq!((left.len(), told), (2, 2), "{boot}: {left:?}, {said}");
     }
 }
 

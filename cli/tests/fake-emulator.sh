@@ -39,11 +39,11 @@ crashes() {
 }
 
 sweep() {
-    echo "fact sweep call 0 reported 0x1000"
-    seq 8 8 4088 | sed 's/.*/fact sweep call & completed 0x0/'
-    for kind in syscall exception interrupt nmi; do
-        seq 0 8 4088 | sed "s/.*/fact sweep $kind & completed 0x0/"
+    for kind in syscall exception interrupt call; do
+        echo "fact sweep $kind 0 reported 0xffffffff80200100"
+        seq 8 8 4088 | sed "s/.*/fact sweep $kind & completed 0x0/"
     done
+    seq 0 8 4088 | sed 's/.*/fact sweep nmi & completed 0x0/'
 }
 
 case "$FAKE_BOOT" in

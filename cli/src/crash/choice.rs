@@ -13,6 +13,8 @@ pub(super) struct Choice {
     pub(super) crashes: Vec<&'static Crash>,
     /// Whether all were asked for.
     pub(super) all: bool,
+    /// Why some of those that were named are not listed, in lines for people.
+    pub(super) absent: Vec<String>,
 }
 
 impl Choice {
@@ -30,16 +32,23 @@ impl Choice {
         if all {
             crashes = catalogue::all().collect();
         }
+        let mut absent = Vec::new();
         if asked.list && asked.on == Some(Target::Hosted) {
+            absent.extend(crashes.iter().filter(|_| !all).filter_map(|crash| does_not_apply(crash)));
             crashes.retain(|crash| crash.hosted.is_ok());
         }
-        Ok(Self { crashes, all })
+        Ok(Self { crashes, all, absent })
     }
 
     /// Whether the sweep is among them.
     pub(super) fn has_sweep(&self) -> bool {
         self.crashes.iter().any(|crash| crash.unit == "runs")
     }
+}
+
+/// What is said of a crash that is not provoked hosted.
+fn does_not_apply(crash: &Crash) -> Option<String> {
+    crash.hosted.err().map(|why| format!("{} does not apply to the hosted port: {why}", crash.name))
 }
 
 fn check_flags(asked: &args::Crash) -> Result<(), Failure> {

@@ -22,6 +22,8 @@ pub(super) struct Findings {
     checks: Vec<Check>,
     /// The runs of the sweep.
     pub(super) runs: Vec<Run>,
+    /// Where the consoles of boots that fell short are, in lines for people.
+    pub(super) kept: Vec<String>,
 }
 
 impl Findings {

@@ -28,18 +28,19 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// The status of an orderly end, as the emulator gives it ([`crate::outcome::STATUS_ORDERLY`]).
 const ORDERLY: u8 = 33;
 
-/// Provokes `crash` with all of its variants in a process of its own, and judges it.
+/// Provokes `crash` with all of its variants in a process of its own, and judges it: the finding, and what was printed.
 pub(super) fn provoke(
     crash: &'static Crash,
     limit: Option<Duration>,
     interrupts: &Interrupts,
-) -> Result<Check, Failure> {
+) -> Result<(Check, Transcript), Failure> {
     if let Err(why) = crash.hosted {
-        return Ok(Check::skip(crash.name, format!("not hosted: {why}")));
+        return Ok((Check::skip(crash.name, format!("not hosted: {why}")), Transcript::default()));
     }
     let names = variants(crash.name);
     let (outcome, transcript, complaint) = boot(&names, limit.unwrap_or(LIMIT), interrupts)?;
-    Ok(findings::conclude(crash, judge(crash, &names, outcome, &transcript, &complaint)))
+    let check = findings::conclude(crash, judge(crash, &names, outcome, &transcript, &complaint));
+    Ok((check, transcript))
 }
 
 /// The names by which the port provokes `name`: itself, and with a word after a colon.

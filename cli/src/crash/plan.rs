@@ -109,6 +109,11 @@ impl Plan {
         }
     }
 
+    /// All of its parts, of a boot that could not be started.
+    pub(super) fn fell(&self, why: &str) -> Vec<(Act, Judged)> {
+        self.acts.iter().map(|act| (*act, Judged::fell(why))).collect()
+    }
+
     /// Whether the machine was to stop.
     fn stops(&self) -> bool {
         matches!(self.acts.as_slice(), [act] if matches!(act.part.expect, Expect::Stopped(_)))
@@ -143,8 +148,7 @@ pub(super) fn settle(plan: &Plan, outcome: Outcome, transcript: &Transcript) -> 
     let culprit = crashes.last().and_then(|last| plan.acts.iter().find(|act| act.word() == last.word));
     let said = last_words(transcript);
     let Some(culprit) = culprit else {
-        let fell = || Judged::fell(format!("{outcome} before anything was provoked{said}"));
-        let judged = plan.acts.iter().map(|act| (*act, fell())).collect();
+        let judged = plan.fell(&format!("{outcome} before anything was provoked{said}"));
         return Settled { judged, again: None, surprise: true };
     };
     let under = if crashes.last().is_some_and(|last| last.ended) { "after" } else { "under" };

@@ -361,6 +361,17 @@ fn names_are_chosen_once_in_the_order_given() {
     assert_eq!(chosen(&[], |asked| asked.all = true).map(|names| names.len()), Ok(catalogue().len()));
     let hosted = chosen(&[], |asked| (asked.list, asked.on) = (true, Some(args::Target::Hosted))).expect("some");
     assert!(hosted.contains(&"EXHAUST_STACK") && !hosted.contains(&"DOUBLE_FAULT"));
+    let asked = args::Crash {
+        names: vec!["DOUBLE_FAULT".into(), "UNDERFLOW".into()],
+        all: false,
+        list: true,
+        on: Some(args::Target::Hosted),
+        cpus: None,
+        json: None,
+    };
+    let choice = Choice::of(&asked).expect("known names");
+    let [absent] = choice.absent.as_slice() else { panic!("{:?}", choice.absent) };
+    assert!(absent.starts_with("DOUBLE_FAULT does not apply to the hosted port: ") && choice.crashes.len() == 1);
 }
 
 #[test]
