@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use vmstack::{Finding, PrintState, Ring, RingRecord, StackFault, Trace, VirtAddr, VirtRange};
+use vmstack::{PrintState, Ring, RingRecord, StackFault, Trace, VirtAddr, VirtRange};
 
 use super::place::Place;
 use super::text;
@@ -246,17 +246,4 @@ pub(crate) fn lost() -> usize {
 /// The last record, for a script that is the only one to provoke something.
 pub(crate) fn last() -> Option<Oops> {
     RING.next_after(RING.begun().checked_sub(1)?).map(|record| record.value)
-}
-
-/// The word for a finding in facts.
-pub(super) const fn finding_word(finding: Finding) -> &'static str {
-    match finding {
-        Finding::OverflowWalked => "overflow-walked",
-        Finding::OverflowJumped => "overflow-jumped",
-        Finding::Underflow => "underflow",
-        Finding::OtherGuard => "other-guard",
-        Finding::WildPointer => "wild-pointer",
-        Finding::InsideStack => "inside-stack",
-        _ => "outside",
-    }
 }
