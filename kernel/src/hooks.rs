@@ -94,12 +94,22 @@ pub(crate) fn double_fault(frame: &mut TrapFrame, address: VirtAddr) -> ! {
 /// A non-maskable interrupt: the machine is being stopped, or a crash script wants to see what happens. It takes no lock, and
 /// nothing points into its frames.
 pub(crate) fn nmi(_frame: &mut TrapFrame) {
+    heed_stop();
+    provoke::note_nmi();
+    interrupts::nmi();
+}
+
+/// Ends this CPU here if another one stops the machine.
+pub(crate) fn heed_stop() {
     let stopper = STOPPER.load(Ordering::Relaxed);
     if stopper != 0 && stopper != percpu::cpu_number().index() as u32 + 1 {
         cpu::halt_forever();
     }
-    provoke::note_nmi();
-    interrupts::nmi();
+}
+
+/// Whether the machine is being stopped: whoever holds something then will not let go of it.
+pub(crate) fn is_stopping() -> bool {
+    STOPPER.load(Ordering::Relaxed) != 0
 }
 
 pub(crate) fn machine_check(frame: &mut TrapFrame) {

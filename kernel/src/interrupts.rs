@@ -16,6 +16,7 @@ use arrayvec::ArrayVec;
 
 use crate::arch::acpi::Madt;
 use crate::arch::apic::{self, Message, Target};
+use crate::arch::cpu;
 use crate::arch::edu;
 use crate::arch::frame::TrapFrame;
 use crate::arch::ioapic::{IoApic, Route};
@@ -177,7 +178,7 @@ pub(crate) fn handle(frame: &TrapFrame) {
 }
 
 /// Gives up the handlers that have begun on this CPU: ends their interrupts, and masks what raised them. Interrupts that were
-/// being delivered on top of them are served. The preemption count is what it was before the first of them.
+/// being delivered on top of them are delivered again. The preemption count is what it was before the first of them.
 ///
 /// # Context
 ///
@@ -191,7 +192,7 @@ pub(crate) fn abandon() {
             mask_source(vector);
             end(vector);
         } else {
-            serve(vector);
+            deliver_again(vector);
         }
     }
     // Handlers that had ended their interrupts already.
@@ -225,19 +226,38 @@ fn end(vector: u8) {
     }
 }
 
+/// Ends the interrupt of `vector`, which is in service though its handler never ran, and has it delivered again: by its line, which
+/// is up still, or by a message from this CPU to itself. Nothing else of a higher priority is in service.
+///
+/// Its handler then runs as any other, on the interrupt stack, and can be abandoned as any other.
+fn deliver_again(vector: u8) {
+    // Before the end of the interrupt, which forgets how it came.
+    if !apic::by_level().contains(vector) {
+        let sent = apic::send(Target::One(apic::id()), Message::Fixed(vector));
+        debug_assert!(sent.is_ok());
+    }
+    end(vector);
+}
+
 /// Serves the interrupts that were being delivered to this CPU when a stack ended: they are in service in the APIC, and their
-/// handlers never ran. The highest first. Returns how many.
+/// handlers never ran. Returns how many there were. On return each has run to its end, or was abandoned.
 ///
 /// # Context
 ///
-/// Interrupts off, no handler running on this CPU.
+/// Interrupts off, no handler running on this CPU, on a stack with room.
 pub(crate) fn serve_undelivered() -> usize {
     // The task may have died of an event for which everything else was held up.
     provoke::let_everything_in();
     let mut served = 0;
     while let Some(vector) = apic::in_service().highest() {
-        serve(vector);
+        deliver_again(vector);
         served += 1;
+    }
+    if served != 0 {
+        // Not now: a task that is dying has other things to do first.
+        percpu::preempt_disable();
+        cpu::take_interrupts();
+        percpu::preempt_enable();
     }
     served
 }

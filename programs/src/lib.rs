@@ -10,6 +10,8 @@ pub const PROVOKE: &str = "/sys/kernel/debug/provoke-crash/DIRECT";
 /// Where the reference kernel shows its task stacks.
 pub const AREAS: &str = "/sys/kernel/debug/vmstack/tasks";
 
+/// Where the reference kernel shows its last reports.
+pub const REPORTS: &str = "/sys/kernel/debug/vmstack/reports";
 /// Where a program that works beside a crash counts what it does, on the reference kernel.
 pub const WORK: &str = "/sys/kernel/debug/provoke-crash/work";
 

@@ -28,7 +28,7 @@ use core::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
-use vmstack::{Finding, StackFault};
+use vmstack::StackFault;
 
 use crate::cpu::{CpuError, SpawnError};
 use crate::machine::MachineError;
@@ -206,7 +206,7 @@ impl<'a> Account<'a> {
             self.out,
             "fact oops {} {} {} killed {address:#x} {:#x} {:#x} {sp:#x} {ip:#x} {cpu} {} {beyond}",
             self.reports,
-            word(finding),
+            finding.word(),
             stack.stack_kind().name(),
             stack.bottom,
             stack.top,
@@ -244,18 +244,5 @@ fn death(ended: &Ended) -> Option<&Death> {
     match &ended.outcome {
         Outcome::Killed(death) => Some(death),
         _ => None,
-    }
-}
-
-/// The word that stands for a finding in a fact.
-const fn word(finding: Finding) -> &'static str {
-    match finding {
-        Finding::OverflowWalked => "overflow-walked",
-        Finding::OverflowJumped => "overflow-jumped",
-        Finding::Underflow => "underflow",
-        Finding::OtherGuard => "other-guard",
-        Finding::WildPointer => "wild-pointer",
-        Finding::InsideStack => "inside-stack",
-        _ => "outside",
     }
 }

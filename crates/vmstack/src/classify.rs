@@ -48,6 +48,20 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// One word for logs that programs read.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::OverflowWalked => "overflow-walked",
+            Self::OverflowJumped => "overflow-jumped",
+            Self::Underflow => "underflow",
+            Self::OtherGuard => "other-guard",
+            Self::WildPointer => "wild-pointer",
+            Self::InsideStack => "inside-stack",
+            Self::Outside => "outside",
+        }
+    }
+
     /// A few words for a report.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -19,6 +19,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use vmstack::VirtAddr;
 
+use super::handler;
 use super::script::{Script, Victim};
 use crate::arch::apic::{self, Message, Target};
 use crate::arch::edu::{self, Edu};
@@ -139,6 +140,14 @@ fn raise_line() {
     if line.is_some_and(|line| interrupts::route_line(line, LINE.vector, apic::id())) {
         make(&alone, edu::raise(), &LINE);
     }
+}
+
+/// An interrupt where there is no room for its frame, and whose handler overflows.
+pub(super) fn overflow_after_overflow() {
+    LEFT.store(0, Relaxed);
+    let alone = Alone::new();
+    handler::arm_this_cpu();
+    make(&alone, apic::to_self(Message::Fixed(IPI.vector)), &IPI);
 }
 
 /// Raises the line once, where there is room. False if there is no device.

@@ -4,14 +4,15 @@
 
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use super::script::Script;
+use super::script::{Script, Victim};
 use super::{delivery, stack};
 use crate::arch::apic::{self, Message, Target};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::task::sched;
 use crate::{fact, interrupts, oops, println};
 
-pub(super) static SCRIPTS: [Script; 4] = [
+pub(super) static SCRIPTS: [Script; 5] = [
+    Script { name: "OVERFLOW_AFTER_OVERFLOW", run: after_overflow },
     Script { name: "OVERFLOW_ON_IRQ_STACK", run: on_irq_stack },
     Script { name: "OVERFLOW_ON_NMI_STACK", run: on_nmi_stack },
     Script { name: "OVERFLOW_IN_IDLE", run: in_idle },
@@ -73,14 +74,39 @@ fn wait_until(done: impl Fn() -> bool) -> bool {
     done()
 }
 
-/// Every CPU in turn gets a message whose handler overflows; this one by a message to itself. With the word `line`: a device's line.
+/// Every CPU in turn gets a message whose handler overflows; this one by a message to itself. With the word `line`: a device's line. With
+/// `storm`: many in a row.
 fn on_irq_stack(word: &str) {
-    if word == "line" {
-        return on_line();
+    match word {
+        "line" => return on_line(),
+        "storm" => return in_a_storm(),
+        _ => {}
     }
     for cpu in 0..crate::boot::cpus() {
         provoke_on(cpu, Armed::Interrupt, Message::Fixed(interrupts::PROVOKED));
     }
+}
+
+/// How many in a row: more than the reporter has places for, and fewer than the ring has records.
+const STORM: usize = 110;
+
+/// One CPU's handler overflows again and again, while nobody can print a report.
+fn in_a_storm() {
+    let before = oops::count();
+    // Nobody takes this CPU from it, and what is printed comes after.
+    percpu::preempt_disable();
+    let cpu = percpu::cpu_number().index();
+    for _ in 0..STORM {
+        arm(cpu, Armed::Interrupt);
+        let sent = apic::send(Target::One(apic::id()), Message::Fixed(interrupts::PROVOKED));
+        debug_assert!(sent.is_ok());
+        while ARMED[cpu].load(Ordering::Relaxed) == Armed::Interrupt as u8 {
+            core::hint::spin_loop();
+        }
+    }
+    percpu::preempt_enable();
+    oops::print_left();
+    fact!("handler.storm", "{STORM} {}", oops::count() - before);
 }
 
 /// A device's line whose handler overflows is masked: it comes no more until it is let through again, and then it is served.
@@ -144,7 +170,42 @@ fn in_idle(_: &str) {
     }
 }
 
-/// The task that runs the script is init.
-fn in_init(_: &str) {
+/// Victims that report without end, beside one that ends the machine.
+const REPORTING: usize = 4;
+
+/// The task that runs the script is init. With the word `busy` others are in the middle of their reports meanwhile.
+fn in_init(word: &str) {
+    if word == "busy" {
+        for _ in 0..REPORTING {
+            drop(Victim::start(overflow_for_ever));
+        }
+        sched::sleep_until(sched::ticks() + 10);
+    }
     stack::exhaust_stack();
+}
+
+/// One victim after the other, until the machine is stopped.
+fn overflow_for_ever() {
+    loop {
+        if let Some(victim) = Victim::start(stack::exhaust_stack) {
+            victim.end();
+        }
+    }
+}
+
+/// An interrupt whose frame does not fit kills the task; its handler, which runs after that, overflows too: that costs the handler, and
+/// once. On the idle task's stack it is the same.
+fn after_overflow(_: &str) {
+    for _ in 0..crate::boot::cpus() {
+        let before = oops::count();
+        let victim = Victim::start(delivery::overflow_after_overflow);
+        let killed = victim.is_some_and(|victim| victim.end());
+        oops::print_left();
+        fact!("after", "{} {}", usize::from(killed), oops::count() - before);
+    }
+}
+
+/// Lets the next handler on this CPU overflow.
+pub(super) fn arm_this_cpu() {
+    arm(percpu::cpu_number().index(), Armed::Interrupt);
 }

@@ -24,7 +24,6 @@ use core::fmt::Write;
 use vmstack::{FaultContext, StackFault, Verdict, VirtAddr};
 
 use crate::arch::frame::TrapFrame;
-use crate::arch::gdt::{self, Ist};
 use crate::arch::{cpu, percpu, provoke, trap};
 use crate::console::{self, Console};
 use crate::mm::heap;
@@ -103,7 +102,8 @@ fn end(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
             // SAFETY: the handler is given up.
             let locks = unsafe { sync::give_back_emergencies() };
             reporter::leave(number, &Aftermath { locks, ..Aftermath::NOTHING });
-            cpu::write_cr2(VirtAddr::default());
+            // The message to stop may be among those that were dropped meanwhile.
+            hooks::heed_stop();
             // SAFETY: (1) the NMI's handler has begun and not ended, says its flag; (2) it holds no lock and has nothing that
             // others know of: `hooks::nmi`; (3) this is a fault handler's stack, or the NMI handler's own.
             unsafe { trap::abandon_nmi() }
@@ -119,11 +119,7 @@ fn end(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
 /// (1) The stack that ends at `top` is mapped, and whatever ran on it will not go on; (2) nothing of the current stack is needed.
 unsafe fn leave_for(top: VirtAddr, run: extern "C" fn(usize) -> !, number: u64) -> ! {
     cpu::write_cr2(VirtAddr::default());
-    if gdt::ist_busy(percpu::this_cpu(), Ist::DoubleFault) {
-        // SAFETY: this is the #DF handler, which leaves its stack for good in the next line but one, interrupts off until then.
-        unsafe { gdt::release_ist(Ist::DoubleFault) };
-    }
-    // SAFETY: the caller's promises.
+    // SAFETY: the caller's promises; this is the handler that has the #DF stack.
     unsafe { trap::run_on_stack(top, run, number as usize) }
 }
 
@@ -155,11 +151,11 @@ fn clean_up() -> Aftermath {
     percpu::this_cpu().set_preempt_count(0);
     // SAFETY: the task goes on here, on its empty stack, and nowhere else.
     let locks = unsafe { sync::give_back_task(&task) };
+    // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
+    let served = interrupts::serve_undelivered();
     // SAFETY: as above.
     let kept = unsafe { task.kept().give_back() };
     let heap = heap::count_lost(&task);
-    // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
-    let served = interrupts::serve_undelivered();
     Aftermath { served, locks, kept, heap, cut_short: false }
 }
 
@@ -167,7 +163,11 @@ fn clean_up() -> Aftermath {
 /// said.
 fn report(number: usize, aftermath: &Aftermath) {
     match Console::take_soon() {
-        Some(mut console) => record::print(number as u64, aftermath, &mut console),
+        Some(mut console) => {
+            // If it died before, and of cleaning up, nobody has told of that yet.
+            record::print_earlier(number as u64, &mut console);
+            record::print(number as u64, aftermath, &mut console);
+        }
         None => {
             reporter::leave(number as u64, aftermath);
             console::say_in_between("\n[the console is held: a report stays in the ring]\n");
@@ -180,6 +180,7 @@ extern "C" fn die(number: usize) -> ! {
     report(number, &clean_up());
     // SAFETY: the kernel was left in the middle of a call that holds nothing any more.
     unsafe { cpu::enable_interrupts() };
+    reporter::replace_if_dead();
     process::exit_current(End::Killed(signal::SEGV))
 }
 

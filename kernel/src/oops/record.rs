@@ -1,9 +1,10 @@
 //! What is remembered of a fault: taken in the fault path, printed after, kept in a ring for whoever reads it later.
 
 use alloc::vec::Vec;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use vmstack::{Finding, PrintState, Ring, StackFault, Trace, VirtAddr, VirtRange};
+use vmstack::{PrintState, Ring, RingRecord, StackFault, Trace, VirtAddr, VirtRange};
 
 use super::place::Place;
 use super::text;
@@ -162,11 +163,42 @@ pub(super) fn print(number: u64, aftermath: &Aftermath, console: &mut Console) {
     }
 }
 
-/// Prints the records that nobody has printed, but for record `number`.
+/// All records of the ring, the oldest first.
+fn records() -> impl Iterator<Item = RingRecord<Oops>> {
+    core::iter::successors(RING.next_after(0), |record| RING.next_after(record.number))
+}
+
+/// Prints what the task or the idle task of record `number` has left unprinted before it.
+pub(super) fn print_earlier(number: u64, console: &mut Console) {
+    let Some(oops) = number.checked_sub(1).and_then(|before| RING.next_after(before)) else { return };
+    let same = |earlier: &RingRecord<Oops>| {
+        let (a, b) = (&earlier.value, &oops.value);
+        a.task == b.task && a.place == b.place && (a.task != 0 || a.fault.cpu == b.fault.cpu)
+    };
+    let unprinted = |earlier: &RingRecord<Oops>| earlier.number < number && earlier.state == PrintState::Unprinted;
+    records().filter(|earlier| unprinted(earlier) && same(earlier)).for_each(|earlier| {
+        print(earlier.number, &Aftermath::NOTHING, console);
+    });
+}
+
+/// Prints the reports of abandoned handlers that found no place with the reporter.
+pub(super) fn print_abandoned(console: &mut Console) {
+    let left =
+        |record: &RingRecord<Oops>| record.state == PrintState::Unprinted && record.value.fate == Fate::Abandoned;
+    records().filter(left).for_each(|record| print(record.number, &Aftermath::NOTHING, console));
+}
+
+/// Prints the records that nobody has printed, but for record `number`: the machine is being stopped. What another CPU was printing
+/// when it was stopped is printed again.
 pub(super) fn print_others(number: u64, console: &mut Console) {
-    for oops in core::iter::successors(RING.next_after(0), |record| RING.next_after(record.number)) {
-        if oops.number != number && oops.state == PrintState::Unprinted {
-            print(oops.number, &Aftermath::NOTHING, console);
+    for record in records().filter(|record| record.number != number) {
+        match record.state {
+            PrintState::Unprinted => print(record.number, &Aftermath::NOTHING, console),
+            PrintState::Printing => {
+                writeln!(console, "(whoever printed report {} was stopped; again:)", record.number).ok();
+                text::print(&record.value, &Aftermath::NOTHING, true, console);
+            }
+            _ => {}
         }
     }
 }
@@ -174,7 +206,7 @@ pub(super) fn print_others(number: u64, console: &mut Console) {
 /// The last reports, the oldest first, for a program that reads them.
 pub(crate) fn all() -> Result<Vec<u8>, OutOfHeap> {
     let mut out = Text::default();
-    for oops in core::iter::successors(RING.next_after(0), |record| RING.next_after(record.number)) {
+    for oops in records() {
         text::write_again(&oops.value, &mut out).map_err(|_| OutOfHeap)?;
     }
     Ok(out.into_bytes())
@@ -214,17 +246,4 @@ pub(crate) fn lost() -> usize {
 /// The last record, for a script that is the only one to provoke something.
 pub(crate) fn last() -> Option<Oops> {
     RING.next_after(RING.begun().checked_sub(1)?).map(|record| record.value)
-}
-
-/// The word for a finding in facts.
-pub(super) const fn finding_word(finding: Finding) -> &'static str {
-    match finding {
-        Finding::OverflowWalked => "overflow-walked",
-        Finding::OverflowJumped => "overflow-jumped",
-        Finding::Underflow => "underflow",
-        Finding::OtherGuard => "other-guard",
-        Finding::WildPointer => "wild-pointer",
-        Finding::InsideStack => "inside-stack",
-        _ => "outside",
-    }
 }

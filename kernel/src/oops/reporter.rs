@@ -4,7 +4,7 @@
 //! a few times a second; a script or the end of a run may ask for everything at once.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::record::{self, Aftermath};
 use crate::console::Console;
@@ -63,10 +63,21 @@ impl Left {
     }
 }
 
+/// The reporter's task number.
+static REPORTER: AtomicUsize = AtomicUsize::new(0);
+
 /// Starts the reporter.
 pub(crate) fn start() {
-    if let Err(error) = task::spawn_kernel("reporter", report, 0) {
-        println!("vmstack: no reporter: {error}");
+    match task::spawn_kernel("reporter", report, 0) {
+        Ok(task) => REPORTER.store(task.id(), Ordering::Relaxed),
+        Err(error) => println!("vmstack: no reporter: {error}"),
+    }
+}
+
+/// Starts another reporter if the current task is the reporter, and dies.
+pub(super) fn replace_if_dead() {
+    if sched::current().id() == REPORTER.load(Ordering::Relaxed) {
+        start();
     }
 }
 
@@ -78,8 +89,8 @@ extern "C" fn report(_: usize) -> ! {
     }
 }
 
-/// Leaves report `number` to the reporter, with what was done about it. Any context. Where there is no place the report stays in
-/// the ring.
+/// Leaves report `number` to the reporter, with what was done about it. Any context. Where there is no place the reporter finds it in
+/// the ring, without what was done.
 pub(super) fn leave(number: u64, aftermath: &Aftermath) {
     LEFT.iter().any(|place| place.fill(number, aftermath));
 }
@@ -94,4 +105,5 @@ pub(crate) fn print_left() {
             record::print(number, &aftermath, &mut console);
         }
     }
+    record::print_abandoned(&mut console);
 }

@@ -14,7 +14,7 @@ use core::fmt::{self, Write};
 
 use vmstack::{Finding, VirtRange};
 
-use super::record::{Aftermath, Fate, Oops, finding_word};
+use super::record::{Aftermath, Fate, Oops};
 use crate::console::Console;
 use crate::mm::heap::Amount;
 use crate::stacks::TASKS;
@@ -130,7 +130,7 @@ impl Oops {
     fn write_fact(&self, f: &mut impl Write) -> fmt::Result {
         let fault = &self.fault;
         let stack = fault.subject();
-        let (finding, kind, fate) = (finding_word(fault.finding), stack.stack_kind().name(), self.fate.name());
+        let (finding, kind, fate) = (fault.finding.word(), stack.stack_kind().name(), self.fate.name());
         write!(f, "fact oops {} {finding} {kind} {fate}", self.number)?;
         write!(f, " {:#x} {:#x} {:#x}", fault.address.get(), stack.bottom.get(), stack.top.get())?;
         write!(f, " {:#x} {:#x}", fault.stack_pointer.get(), fault.instruction.get())?;

@@ -19,7 +19,7 @@ use core::marker::PhantomData;
 use core::mem::{self, MaybeUninit};
 use core::ops::{Deref, DerefMut};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, compiler_fence};
 
 use super::sched;
 
@@ -166,12 +166,15 @@ pub(crate) fn keep<T: 'static>(name: &'static &'static str, value: T) -> Kept<T>
         return Kept { place: None, own: Some(value), value: PhantomData };
     };
     place.state.store(FILLING, Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
     place.name.store(ptr::from_ref(name).cast_mut(), Ordering::Relaxed);
     // SAFETY: the place is this task's, and was free; the value fits, and is aligned.
     unsafe { place.value.get().cast::<T>().write(value) };
     let drop_function: DropFunction = drop_at::<T>;
-    // Relaxed, here and everywhere: a killed task's list is walked by the task itself, on its empty stack.
-    place.state.store(drop_function as usize, Ordering::Relaxed);
+    // A killed task's list is walked by the task itself, on its empty stack, as a signal handler would: it is the compiler's order
+    // that counts, the value before the word that says so.
+    place.state.store(drop_function as usize, Ordering::Release);
+    compiler_fence(Ordering::SeqCst);
     Kept { place: Some(place), own: None, value: PhantomData }
 }
 
@@ -211,8 +214,10 @@ impl<T> Drop for Kept<T> {
         // SAFETY: a place in the current task's struct.
         let place = unsafe { &*place };
         let drop_function = place.state.swap(EMPTYING, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
         // SAFETY: the place has this handle's value, which is dropped here and nowhere else.
         unsafe { place.drop_value(drop_function) };
+        compiler_fence(Ordering::SeqCst);
         place.state.store(FREE, Ordering::Relaxed);
     }
 }

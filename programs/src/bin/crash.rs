@@ -7,13 +7,15 @@
 //!
 //! `crash --syscalls` makes the system calls of the kernel's sweep: a child for each asks for its next call to enter with little
 //! of its kernel stack left, makes it, and says that it is back. Exit status 4: a child ended in another way than well or by SIGSEGV.
+//!
+//! `crash --report NAME` has a child provoke it, and prints the kernel's last reports.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use vmstack_programs::{PROVOKE, WORK, provoke, spawn, wait};
+use vmstack_programs::{PROVOKE, REPORTS, WORK, provoke, spawn, wait};
 
 /// Words that a round writes and reads.
 const WORDS: u64 = 512;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     match name.as_str() {
         "--work" => return work(),
         "--syscalls" => return enter_moved(),
+        "--report" => return report(&std::env::args().nth(2).unwrap_or_default()),
         _ => {}
     }
     match provoke(&name) {
@@ -92,4 +95,18 @@ fn work() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+fn report(name: &str) -> ExitCode {
+    let ended = spawn(|| i32::from(provoke(name).is_err())).and_then(wait);
+    match ended.and_then(|_| fs::read_to_string(REPORTS)) {
+        Ok(reports) => {
+            print!("{reports}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("crash: {REPORTS}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -46,6 +46,7 @@ const TASK_PRIORITY: usize = 0x80;
 const END_OF_INTERRUPT: usize = 0xb0;
 const SPURIOUS: usize = 0xf0;
 const IN_SERVICE: usize = 0x100;
+const TRIGGER_MODE: usize = 0x180;
 const ERROR_STATUS: usize = 0x280;
 const COMMAND_LOW: usize = 0x300;
 const COMMAND_HIGH: usize = 0x310;
@@ -241,6 +242,13 @@ impl Vectors {
 #[must_use]
 pub(crate) fn in_service() -> Vectors {
     Vectors::read(IN_SERVICE)
+}
+
+/// Of the interrupts that this CPU has accepted, those that came by a line which is triggered by level: such a line asks again when
+/// its interrupt is ended and the device was not heard.
+#[must_use]
+pub(crate) fn by_level() -> Vectors {
+    Vectors::read(TRIGGER_MODE)
 }
 
 /// Sends `message` to `target`.

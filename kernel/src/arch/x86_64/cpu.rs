@@ -111,6 +111,13 @@ pub(crate) fn disable_interrupts() {
     unsafe { asm!("cli", options(nostack)) };
 }
 
+/// Takes the interrupts that wait, and comes back with interrupts off.
+pub(crate) fn take_interrupts() {
+    // SAFETY: callers have interrupts off because they are in the middle of something that handlers know nothing of. STI lets none in
+    // before the next instruction is over.
+    unsafe { asm!("sti", "nop", "nop", "cli", options(nostack)) };
+}
+
 /// Having an `InterruptsOff` means that, until it is dropped:
 ///
 /// - interrupts are off on the CPU that this code runs on,

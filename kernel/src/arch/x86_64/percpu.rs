@@ -51,6 +51,9 @@ pub(crate) struct PerCpu {
     need_resched: AtomicU32,
     /// Where the header of each IST stack lies, so that Rust can read its flags.
     ist_headers: [AtomicUsize; Ist::COUNT],
+    /// CR2 and the preemption count of what an NMI interrupted.
+    nmi_cr2: AtomicUsize,
+    nmi_preempt_count: AtomicU32,
 }
 
 /// Offset of the word that SYSCALL loads the stack pointer from, in bytes.
@@ -90,6 +93,8 @@ impl PerCpu {
             vital: AtomicU32::new(0),
             need_resched: AtomicU32::new(0),
             ist_headers: [const { AtomicUsize::new(0) }; Ist::COUNT],
+            nmi_cr2: AtomicUsize::new(0),
+            nmi_preempt_count: AtomicU32::new(0),
         }
     }
 
@@ -152,6 +157,18 @@ impl PerCpu {
     /// Sets the word that stands for this CPU's current task.
     pub(crate) fn set_current(&self, task: usize) {
         self.current.store(task, Relaxed);
+    }
+
+    /// Keeps what an NMI's handler may change and never put back.
+    pub(super) fn keep_for_nmi(&self, cr2: VirtAddr) {
+        self.nmi_cr2.store(cr2.get(), Relaxed);
+        self.nmi_preempt_count.store(self.preempt_count(), Relaxed);
+    }
+
+    /// Puts back the preemption count that was kept, and gives the CR2.
+    pub(super) fn put_back_after_nmi(&self) -> VirtAddr {
+        self.set_preempt_count(self.nmi_preempt_count.load(Relaxed));
+        VirtAddr::new(self.nmi_cr2.load(Relaxed))
     }
 
     /// Where the header of IST stack `ist` lies; address 0 if the CPU has none yet.

@@ -148,6 +148,7 @@ extern "C" fn debug(frame: &mut TrapFrame) {
 /// one: whoever sends them without end must not keep this CPU here for ever.
 extern "C" fn nmi(frame: &mut TrapFrame) {
     let cr2 = cpu::read_cr2();
+    percpu::this_cpu().keep_for_nmi(cr2);
     let dropped = || gdt::ist_nested(percpu::this_cpu(), Ist::Nmi);
     let before = dropped();
     hooks::nmi(frame);
@@ -223,7 +224,7 @@ pub(crate) unsafe fn abandon_interrupt() -> ! {
     unsafe { abandon_interrupt_handlers() }
 }
 
-/// Gives up this CPU's NMI handler and goes on in what the NMI interrupted.
+/// Gives up this CPU's NMI handler and goes on in what the NMI interrupted, with CR2 and the preemption count as they were.
 ///
 /// # Safety
 ///
@@ -231,6 +232,9 @@ pub(crate) unsafe fn abandon_interrupt() -> ! {
 /// 2. Nothing that the handler's frames own is needed any more, and nothing points into them (INV-PRIVATE).
 /// 3. The stack that the caller stands on is not used again. The #DF stack is freed on the way.
 pub(crate) unsafe fn abandon_nmi() -> ! {
+    // What it interrupted may have been on its way to reading CR2.
+    let cr2 = percpu::this_cpu().put_back_after_nmi();
+    cpu::write_cr2(cr2);
     let header = percpu::this_cpu().ist_header(Ist::Nmi);
     // Between the header and the frame: where NMIs land, five words, and one for alignment.
     let frame = header.wrapping_sub(6 * size_of::<u64>() + size_of::<TrapFrame>());
@@ -238,22 +242,28 @@ pub(crate) unsafe fn abandon_nmi() -> ! {
     unsafe { abandon_nmi_handler(frame.as_mut_ptr()) }
 }
 
-/// Moves to the stack that ends at `top` and calls `run(argument)` there; the old stack is not come back to.
+/// Moves to the stack that ends at `top` and calls `run(argument)` there; the old stack is not come back to. If that was the #DF
+/// stack it is free from then on, and not a moment earlier: an NMI in between might need it.
 ///
 /// # Safety
 ///
-/// `top` is the end of a mapped stack, aligned to 16 bytes, that nobody uses; `run` wants `argument`; nothing of the
-/// current stack is needed any more.
+/// 1. `top` is the end of a mapped stack, aligned to 16 bytes, that nobody uses; `run` wants `argument`; nothing of the current
+///    stack is needed any more.
+/// 2. This CPU's IST stacks are set, and no other handler of it is on the #DF stack.
 pub(crate) unsafe fn run_on_stack(top: VirtAddr, run: extern "C" fn(usize) -> !, argument: usize) -> ! {
     // SAFETY: the caller's promises. rbp is cleared: the chain of frame pointers begins anew.
     unsafe {
         asm!(
             "mov rsp, {top}",
+            "mov {top}, gs:[{header}]",
+            "mov qword ptr [{top} + {busy}], 0",
             "xor ebp, ebp",
             "call {run}",
             "ud2",
             top = in(reg) top.get(),
             run = in(reg) run,
+            header = const percpu::DF_HEADER,
+            busy = const gdt::IST_BUSY,
             in("rdi") argument,
             options(noreturn)
         )
