@@ -111,6 +111,8 @@ pub(super) struct Survival {
     pub(super) findings: &'static [Finding],
     pub(super) kinds: &'static [Kind],
     pub(super) verdict: Verdict,
+    /// What else may come of a report, where a crash has another behind it.
+    pub(super) also: Option<Verdict>,
     pub(super) victims: Victims,
     /// So many bytes of heap may be counted as lost, and no more: whoever counts too much could hide a leak.
     pub(super) lost: u64,
@@ -127,6 +129,8 @@ pub(super) enum Reports {
     Exactly(usize),
     /// One on each CPU.
     EachCpu,
+    /// As many as there are CPUs, and as many again.
+    EachCpuTwice,
     /// As many as died by the second number of each fact of this name.
     DiedIn(&'static str),
     /// As many as runs of the sweep were reported.
@@ -171,6 +175,7 @@ const fn killed(victims: usize, findings: &'static [Finding]) -> Survival {
         findings,
         kinds: &[Task],
         verdict: Verdict::Killed,
+        also: None,
         victims: Victims::Killed,
         lost: 0,
         retires: 0,

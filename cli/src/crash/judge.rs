@@ -119,6 +119,7 @@ fn counted(survival: &Survival, crash: &Evidence) -> Holds {
     let exactly = |count: usize, of: &str| hold(reports == count, || format!("{reports} reports, not {count}{of}"));
     match survival.reports {
         Reports::Exactly(count) => exactly(count, ""),
+        Reports::EachCpuTwice => exactly(usize::try_from(2 * crash.cpus()).unwrap_or(0), ", two for each CPU"),
         Reports::EachCpu => exactly(usize::try_from(crash.cpus()).unwrap_or(0), ", one on each CPU"),
         Reports::EachKilled(least) => {
             // The port provokes each variant by a name of its own.
@@ -147,7 +148,7 @@ fn expected(survival: &Survival, crash: &Evidence) -> Holds {
         hold(cpu < crash.cpus(), || format!("report {number} is of CPU {cpu}, of {}", crash.cpus()))?;
         hold(survival.findings.contains(&finding), || format!("report {number} says {finding}"))?;
         hold(survival.kinds.contains(&kind), || format!("report {number} is of the stack kind {kind}"))?;
-        hold(verdict == survival.verdict, || {
+        hold(verdict == survival.verdict || survival.also == Some(verdict), || {
             format!("report {number} ended with the verdict {verdict}, not {}", survival.verdict)
         })?;
     }

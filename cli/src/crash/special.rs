@@ -1,6 +1,6 @@
 //! What is expected of single crashes beyond the rules for all, from facts of their own.
 
-use super::facts::{Evidence, Holds, Shortfall, hold};
+use super::facts::{Evidence, Holds, Shortfall, Verdict, hold};
 use super::reports::{self, Item};
 use super::sweep::Run;
 
@@ -24,6 +24,8 @@ impl Seen {
 /// An expectation of a single crash.
 pub(super) type Extra = fn(&Evidence) -> Result<Seen, Shortfall>;
 
+/// How many handlers overflow in a row.
+pub(super) const HANDLERS_IN_A_ROW: u64 = 110;
 /// How interrupts are raised, and how else where there is a second CPU.
 const SOURCES: [&str; 3] = ["ipi", "message", "line"];
 const FROM_ANOTHER: &str = "ipi-from-another";
@@ -55,6 +57,25 @@ pub(super) fn all_cpus(crash: &Evidence) -> Result<Seen, Shortfall> {
         hold(full, || format!("no report of CPU {cpu} is in full"))?;
     }
     Ok(Seen::default())
+}
+
+/// Of each victim's swallowed interrupt the handler overflowed too: it was given up, once.
+pub(super) fn after_overflow(crash: &Evidence) -> Result<Seen, Shortfall> {
+    let pairs = crash.facts.all("after");
+    let expected = pairs.len() as u64 == crash.cpus() && pairs.iter().all(|words| words == &["1", "2"]);
+    hold(expected, || format!("one dead task and two reports each: {pairs:?}"))?;
+    let abandoned = crash.oopses()?.iter().filter(|oops| oops.verdict == Verdict::Abandoned).count() as u64;
+    hold(abandoned == crash.cpus(), || format!("{abandoned} handlers were given up, not {}", crash.cpus()))?;
+    Ok(Seen { said: "the swallowed interrupt's handler is given up, once".into(), ..Seen::default() })
+}
+
+/// More handlers in a row than the reporter has places for: each is reported.
+pub(super) fn storm_of_handlers(crash: &Evidence) -> Result<Seen, Shortfall> {
+    let [raised, reported] = crash.facts.numbers("handler.storm")?;
+    hold(raised == HANDLERS_IN_A_ROW && reported == raised, || {
+        format!("of {raised} handlers {reported} were reported")
+    })?;
+    Ok(Seen { said: format!("{raised} handlers in a row, each reported"), ..Seen::default() })
 }
 
 /// A line whose handler was given up was held back, and was heard when it was let through again.

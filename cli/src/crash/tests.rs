@@ -218,7 +218,10 @@ fn single_crashes_are_judged_by_facts_of_their_own() {
         ("OVERFLOW_STORM", 0, "storm.tasks 8000 8000", "storm.tasks 8000 7999", "7999 killed"),
         ("OVERFLOW_ON_IRQ_STACK", 0, "handler 1 1 1 1", "handler 1 1 1 0", "on CPU 1"),
         ("OVERFLOW_ON_IRQ_STACK", 0, "fact handler 1 1 1 1\n", "", "not one for each of 2 CPUs"),
-        ("OVERFLOW_ON_IRQ_STACK", 1, "handler.line 1 0 1", "handler.line 1 1 1", "served 1 while it was masked"),
+        ("OVERFLOW_ON_IRQ_STACK", 1, "handler.storm 110 110", "handler.storm 110 109", "109 were reported"),
+        ("OVERFLOW_AFTER_OVERFLOW", 0, "fact after 1 2\n", "fact after 1 3\n", "two reports each"),
+        ("OVERFLOW_AFTER_OVERFLOW", 0, "fact after 1 2\n", "", "two reports each"),
+        ("OVERFLOW_ON_IRQ_STACK", 2, "handler.line 1 0 1", "handler.line 1 1 1", "served 1 while it was masked"),
         ("OVERFLOW_WITH_CONSOLE_BUSY", 0, "console.busy 1 1", "console.busy 1 0", "waited for the console"),
         ("OVERFLOW_IN_IDLE", 0, "idle 0 1", "idle 0 2", "on CPU 0"),
         (

@@ -199,9 +199,12 @@ fn after_overflow(_: &str) {
     for _ in 0..crate::boot::cpus() {
         let before = oops::count();
         let victim = Victim::start(delivery::overflow_after_overflow);
-        let killed = victim.is_some_and(|victim| victim.end());
+        let killed = victim.as_ref().is_some_and(Victim::end);
         oops::print_left();
         fact!("after", "{} {}", usize::from(killed), oops::count() - before);
+        if let Some(victim) = victim {
+            victim.wait();
+        }
     }
 }
 

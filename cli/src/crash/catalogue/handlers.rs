@@ -1,6 +1,6 @@
 //! Overflows of stacks that no task has, and interrupts that find none: a handler is given up, or the idle task replaced.
 
-use super::Kind::{Emergency, Idle, Irq, Nmi};
+use super::Kind::{Emergency, Idle, Irq, Nmi, Task};
 use super::{
     Boot, Crash, INTERRUPTS, OVERFLOW, Outcome, Part, Reports, Survival, Verdict, Victims, killed, nobody_killed,
     shared, with,
@@ -30,6 +30,13 @@ pub(super) static CRASHES: &[Crash] = &[
         parts: &[
             shared(nobody_killed(&[Irq], Verdict::Abandoned, special::each_handler)),
             Part {
+                word: "storm",
+                ..shared(Survival {
+                    reports: Reports::Exactly(special::HANDLERS_IN_A_ROW as usize),
+                    ..nobody_killed(&[Irq], Verdict::Abandoned, special::storm_of_handlers)
+                })
+            },
+            Part {
                 word: "line",
                 boot: Boot::OwnWithDevice,
                 ..shared(Survival {
@@ -38,6 +45,19 @@ pub(super) static CRASHES: &[Crash] = &[
                 })
             },
         ],
+    },
+    Crash {
+        name: "OVERFLOW_AFTER_OVERFLOW",
+        does: "an interrupt's frame does not fit, and then its handler overflows",
+        outcome: Outcome::TaskKilled,
+        hosted: Err(INTERRUPTS),
+        unit: "",
+        parts: &[shared(Survival {
+            reports: Reports::EachCpuTwice,
+            kinds: &[Task, Irq],
+            also: Some(Verdict::Abandoned),
+            ..with(special::after_overflow, killed(1, OVERFLOW))
+        })],
     },
     Crash {
         name: "OVERFLOW_ON_NMI_STACK",

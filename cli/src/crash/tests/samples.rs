@@ -86,6 +86,15 @@ fn survived(name: &str, survival: &Survival, cpus: u32, before: u64) -> String {
             report.held = Some("specimen-mutex (poisoned)".into());
             report.given = "; given back: file, counted pointer, file, pin";
         }),
+        "OVERFLOW_AFTER_OVERFLOW" => (0..cpus).for_each(|_| {
+            log.report(|_| ());
+            let task = 100 + log.count;
+            let handler =
+                Report { task, ..Report::of(before + log.count + 1, Finding::Walked, Kind::Irq, Verdict::Abandoned) };
+            log.text.push_str(&handler.text(""));
+            log.count += 1;
+            log.say("fact after 1 2");
+        }),
         _ => (0..count(name, survival, cpus)).for_each(|_| log.report(|_| ())),
     }
     log.text.push_str(&own_facts(name));
@@ -108,7 +117,7 @@ fn count(name: &str, survival: &Survival, cpus: u32) -> u64 {
         Reports::EachKilled(_) if name == "OVERFLOW_ON_ALL_CPUS" => u64::from(cpus),
         Reports::EachKilled(least) => least as u64,
         Reports::Exactly(count) => count as u64,
-        Reports::EachCpu => cpus.into(),
+        Reports::EachCpu | Reports::EachCpuTwice => cpus.into(),
         Reports::Swept => 4 * 20,
         Reports::DiedIn("taking") => 3,
         Reports::DiedIn(_) => 8,
@@ -227,6 +236,7 @@ fn own_facts(name: &str) -> String {
             .concat(),
         "OVERFLOW_STORM" => "fact storm.tasks 8000 8000\nfact victim 3 0\nfact victim 4 0\n".into(),
         "OVERFLOW_ON_IRQ_STACK" | "OVERFLOW_ON_NMI_STACK" => "fact handler 0 1 1 1\nfact handler 1 1 1 1\n".into(),
+        "OVERFLOW_ON_IRQ_STACK:storm" => "fact handler.storm 110 110\n".into(),
         "OVERFLOW_ON_IRQ_STACK:line" => "fact handler.line 1 0 1\n".into(),
         "OVERFLOW_WITH_CONSOLE_BUSY" => "fact console.busy 1 1\n".into(),
         "OVERFLOW_IN_IDLE" => "fact idle 0 1\nfact idle 1 1\n".into(),
