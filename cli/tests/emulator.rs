@@ -145,6 +145,15 @@ fn an_overflow_kills_the_program_and_the_report_is_shown() -> Result<(), Failed>
     expect(output.status.code() == Some(128 + 11) && reports == 1 && resolved, &output)
 }
 
+fn a_program_reads_the_last_reports() -> Result<(), Failed> {
+    let output = run(&["run", "--program", &program("crash"), "--report", "EXHAUST_STACK"])?;
+    let reports = String::from_utf8_lossy(&output.stdout);
+    let parts =
+        ["BUG: TASK stack guard page was hit at ", "state: in a task, ", "Code: ", "Call trace, ", "fate: killed"];
+    let all = parts.iter().all(|part| reports.lines().filter(|line| line.starts_with(part)).count() == 1);
+    expect(output.status.code() == Some(0) && all, &output)
+}
+
 fn the_control_does_not_survive_an_overflow() -> Result<(), Failed> {
     // What an unguarded overflow does is anybody's guess: the machine may panic, reset or hang. It does not go on.
     let mut command = vmstack(&["run", "--stacks", "direct", "--program", &program("crash"), "EXHAUST_STACK"]);
@@ -264,6 +273,7 @@ fn program_trials() -> Vec<Trial> {
         a_program_reads_what_the_command_is_given,
         a_shell_forks_executes_and_waits,
         an_overflow_kills_the_program_and_the_report_is_shown,
+        a_program_reads_the_last_reports,
         the_control_does_not_survive_an_overflow,
         an_emulator_that_is_killed_is_a_failure_and_said,
         a_program_that_spins_does_not_stop_others,
