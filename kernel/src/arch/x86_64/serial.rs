@@ -8,8 +8,11 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::cpu::{in8, out8};
 
-/// How often the line status is read before a port is given up.
-const PATIENCE: u32 = 1_000_000;
+/// How often the line status is read before a port is given up: some tens of seconds under emulation, where whoever reads the other
+/// end may have other things to do.
+const PATIENCE: u32 = 50_000_000;
+/// The same for a port that was given up before.
+const IMPATIENCE: u32 = 1_000;
 /// Bytes that the transmitter takes at once, when its queue is on.
 const QUEUE_BYTES: usize = 16;
 
@@ -41,6 +44,8 @@ pub(crate) enum Port {
     Com2,
 }
 
+/// Whether a port had no room for longer than anybody waits.
+static GIVEN_UP: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 static HAS_QUEUE: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
 impl Port {
@@ -61,9 +66,13 @@ impl Port {
         unsafe { out8(self.base() + register, value) };
     }
 
-    /// Waits until the transmitter has room; false if it never does.
+    /// Waits until the transmitter has room; false if it does not for long, and then not for long again until it has.
     fn wait_for_room(self) -> bool {
-        (0..PATIENCE).any(|_| self.read(LINE_STATUS) & TRANSMITTER_EMPTY != 0)
+        let given_up = &GIVEN_UP[self as usize];
+        let patience = if given_up.load(Relaxed) { IMPATIENCE } else { PATIENCE };
+        let has_room = (0..patience).any(|_| self.read(LINE_STATUS) & TRANSMITTER_EMPTY != 0);
+        given_up.store(!has_room, Relaxed);
+        has_room
     }
 }
 
