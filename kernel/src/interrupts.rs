@@ -5,8 +5,7 @@
 //! | the timer's | a tick |
 //! | `POKE` | another CPU queued a task: an idle CPU wakes up and looks |
 //! | `SHOOTDOWN` | another CPU unmapped stacks: flush, then acknowledge |
-//! | `PROVOKED` | a crash script wants to see what its handler does |
-//! | a [`Source`]'s | raised on purpose where nothing else can come: counted, and the device is told |
+//! | a [`Source`]'s | raised on purpose by a crash script: counted, and the device is told |
 //!
 //! Handlers run on the CPU's interrupt stack, with interrupts off.
 
@@ -28,8 +27,6 @@ use crate::{crash, stacks};
 
 const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
-/// Sent by crash scripts only.
-pub(crate) const PROVOKED: u8 = apic::VECTOR_IPI + 2;
 
 /// Where interrupts come from that are raised on purpose: a vector each, and what serves it.
 #[derive(Debug)]
@@ -103,14 +100,8 @@ pub(crate) fn route_line(irq: u8, vector: u8, apic_id: u32) -> bool {
     io_apics.iter_mut().any(|io_apic| io_apic.route(wired.gsi, route))
 }
 
-/// How often the handler of `PROVOKED` came to its end on each CPU, and how often the NMI's did.
-static PROVOKED_ENDS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+/// How often an NMI's handler came to its end on each CPU.
 static NMI_ENDS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
-
-/// How often the handler of [`PROVOKED`] came to its end on `cpu`.
-pub(crate) fn provoked(cpu: usize) -> usize {
-    PROVOKED_ENDS[cpu].load(Ordering::Relaxed)
-}
 
 /// How often an NMI's handler came to its end on `cpu`.
 pub(crate) fn nmis(cpu: usize) -> usize {
@@ -267,10 +258,6 @@ fn serve(vector: u8) {
         apic::VECTOR_TIMER => sched::tick(),
         POKE => percpu::this_cpu().set_need_resched(true),
         SHOOTDOWN => stacks::acknowledge_shootdown(),
-        PROVOKED => {
-            crash::in_interrupt();
-            PROVOKED_ENDS[percpu::cpu_number().index()].fetch_add(1, Ordering::Relaxed);
-        }
         vector => SOURCES.iter().filter(|source| source.vector == vector).for_each(|source| source.serve()),
     }
     end(vector);

@@ -2,7 +2,7 @@
 //!
 //! A handler does nothing unless a script has armed it; then it recurses until its own stack ends.
 
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::script::{Script, Victim};
 use super::{delivery, stack};
@@ -30,8 +30,6 @@ enum Armed {
 }
 
 static ARMED: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(Armed::No as u8) }; MAX_CPUS];
-/// How often a CPU's handlers went off.
-static WENT_OFF: AtomicUsize = AtomicUsize::new(0);
 
 fn arm(cpu: usize, what: Armed) {
     ARMED[cpu].store(what as u8, Ordering::Release);
@@ -42,7 +40,6 @@ fn go_off(what: Armed) {
     let armed = &ARMED[percpu::cpu_number().index()];
     // Acquire: pairs with `arm`.
     if armed.compare_exchange(what as u8, Armed::No as u8, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-        WENT_OFF.fetch_add(1, Ordering::Relaxed);
         stack::exhaust_stack();
     }
 }
@@ -83,7 +80,7 @@ fn on_irq_stack(word: &str) {
         _ => {}
     }
     for cpu in 0..crate::boot::cpus() {
-        provoke_on(cpu, Armed::Interrupt, Message::Fixed(interrupts::PROVOKED));
+        provoke_on(cpu, Armed::Interrupt, Message::Fixed(interrupts::IPI.vector));
     }
 }
 
@@ -98,7 +95,7 @@ fn in_a_storm() {
     let cpu = percpu::cpu_number().index();
     for _ in 0..STORM {
         arm(cpu, Armed::Interrupt);
-        let sent = apic::send(Target::One(apic::id()), Message::Fixed(interrupts::PROVOKED));
+        let sent = apic::send(Target::One(apic::id()), Message::Fixed(interrupts::IPI.vector));
         debug_assert!(sent.is_ok());
         while ARMED[cpu].load(Ordering::Relaxed) == Armed::Interrupt as u8 {
             core::hint::spin_loop();
@@ -140,7 +137,9 @@ fn on_nmi_stack(_: &str) {
 /// the CPU still takes it.
 fn provoke_on(cpu: usize, what: Armed, message: Message) {
     let Some(block) = percpu::of(vmstack::Cpu::new(cpu as u32)) else { return };
-    let (before, handled) = (oops::count(), interrupts::provoked(cpu));
+    let before = oops::count();
+    let served = || interrupts::IPI.served().load(Ordering::Relaxed);
+    let handled = served();
     arm(cpu, what);
     if let Err(error) = apic::send(Target::One(block.apic_id()), message) {
         println!("vmstack: {error}");
@@ -150,7 +149,7 @@ fn provoke_on(cpu: usize, what: Armed, message: Message) {
     let sent_again = apic::send(Target::One(block.apic_id()), message).is_ok();
     let heard = wait_until(|| match what {
         Armed::Nmi => interrupts::nmis(cpu) > nmis,
-        _ => interrupts::provoked(cpu) > handled,
+        _ => served() > handled,
     });
     oops::print_left();
     fact!("handler", "{cpu} {} {} {}", usize::from(reported), usize::from(sent_again), usize::from(heard));

@@ -267,9 +267,7 @@ pub(crate) fn claim_ist(ist: Ist) -> Option<VirtAddr> {
     Some(header)
 }
 
-/// Declares IST stack `ist` of this CPU free: its handler will never return, and nobody stands on it.
-///
-/// For #DF, which is only ever used to kill: whoever runs next on this CPU calls it, from a stack of its own.
+/// Declares IST stack `ist` of this CPU free: whoever had claimed it is back on a stack of its own.
 ///
 /// # Safety
 ///

@@ -32,9 +32,9 @@
 //!                                                                  to the kernel only if interrupts were on there,
 //!                                                                  need_resched is set, irq_depth and preempt_count
 //!                                                                  are 0, and may_be_preempted() says yes
-//! double_fault(&mut TrapFrame, cr2) -> ! its IST       no          #DF; leaves by switching stacks, after which
-//!                                                                  gdt::release_ist frees this one, or by
-//!                                                                  trap::abandon_interrupt or trap::abandon_nmi
+//! double_fault(&mut TrapFrame, cr2) -> ! its IST       no          #DF; leaves by trap::run_on_stack, which frees
+//!                                                                  this one, or by trap::abandon_interrupt or
+//!                                                                  trap::abandon_nmi
 //! nmi(&mut TrapFrame)                    its IST       no          NMI; those that come meanwhile make one more call
 //! machine_check(&mut TrapFrame)          its IST       no          #MC that interrupted the kernel
 //! debug(&mut TrapFrame)                  its IST       no          #DB that interrupted the kernel
