@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | the timer's | a tick |
 //! | `POKE` | another CPU queued a task: an idle CPU wakes up and looks |
+//! | `FORGET` | another CPU changed the user memory that this one runs on: forget it |
 //! | `SHOOTDOWN` | another CPU unmapped stacks: flush, then acknowledge |
 //! | a [`Source`]'s | raised on purpose by a crash script: counted, and the device is told |
 //!
@@ -12,6 +13,7 @@
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
+use vmstack::Cpu;
 
 use crate::arch::acpi::Madt;
 use crate::arch::apic::{self, Message, Target};
@@ -21,12 +23,14 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::ioapic::{IoApic, Route};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::provoke;
+use crate::mm::memory::active;
 use crate::sync::{AnyLock, SpinLock};
 use crate::task::sched;
 use crate::{crash, stacks};
 
 const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
+const FORGET: u8 = apic::VECTOR_IPI + 2;
 
 /// Where interrupts come from that are raised on purpose: a vector each, and what serves it.
 #[derive(Debug)]
@@ -258,6 +262,7 @@ fn serve(vector: u8) {
         apic::VECTOR_TIMER => sched::tick(),
         POKE => percpu::this_cpu().set_need_resched(true),
         SHOOTDOWN => stacks::acknowledge_shootdown(),
+        FORGET => active::hear(),
         vector => SOURCES.iter().filter(|source| source.vector == vector).for_each(|source| source.serve()),
     }
     end(vector);
@@ -273,13 +278,25 @@ pub(crate) fn ask_for_shootdown() {
     send(SHOOTDOWN);
 }
 
-/// Sends `vector` to the other CPUs. An APIC that is busy is asked again: a shootdown that is not heard is never due.
-fn send(vector: u8) {
-    const TRIES: usize = 1000;
-    if stacks::cpus_up() > 1 {
-        let sent = (0..TRIES).any(|_| apic::send(Target::AllButSelf, Message::Fixed(vector)).is_ok());
-        assert!(sent, "the APIC does not send vector {vector:#x}");
+/// Makes CPU number `cpu` forget what it knows of the user memory that it runs on. Does not wait for it.
+pub(crate) fn ask_to_forget(cpu: usize) {
+    if let Some(block) = percpu::of(Cpu::new(cpu as u32)) {
+        send_to(Target::One(block.apic_id()), FORGET);
     }
+}
+
+/// Sends `vector` to the other CPUs.
+fn send(vector: u8) {
+    if stacks::cpus_up() > 1 {
+        send_to(Target::AllButSelf, vector);
+    }
+}
+
+/// Sends `vector`. An APIC that is busy is asked again: a shootdown that is not heard is never due.
+fn send_to(target: Target, vector: u8) {
+    const TRIES: usize = 1000;
+    let sent = (0..TRIES).any(|_| apic::send(target, Message::Fixed(vector)).is_ok());
+    assert!(sent, "the APIC does not send vector {vector:#x}");
 }
 
 /// Stops the other CPUs, wherever they are.

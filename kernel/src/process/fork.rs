@@ -10,7 +10,6 @@ use super::{Process, Thread};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
 use crate::arch::trap;
-use crate::boot;
 use crate::mm::memory::Memory;
 use crate::sync::Section;
 use crate::syscall::Errno;
@@ -19,12 +18,11 @@ use crate::task::{self, FpuState, NewTask, Task, TaskStack, names, sched};
 
 /// Starts the program at `path` in the archive, as a process without a parent.
 pub(crate) fn start(path: &[u8], strings: &Strings) -> Result<Arc<Process>, Errno> {
-    let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
-    let Program { memory, entry, stack } = exec::build(path, entry.data, strings)?;
+    let Program { memory, entry, stack } = exec::build(path, strings)?;
     let id = task::next_id();
     let process = Process::new(id, Weak::new(), Files::standard()).ok_or(Errno::AGAIN)?;
     names::set(id, base_name(path));
-    spawn(&process, |_| memory, FpuState::initial, &TrapFrame::user(entry, stack), false)?;
+    spawn(&process, |section| memory.take(section), FpuState::initial, &TrapFrame::user(entry, stack), false)?;
     Ok(process)
 }
 

@@ -30,6 +30,10 @@ pub(crate) mod signal {
     pub(crate) const ILL: u8 = 4;
     /// Trap.
     pub(crate) const TRAP: u8 = 5;
+    /// A page that its file does not have.
+    pub(crate) const BUS: u8 = 7;
+    /// The end, whatever is done about it.
+    pub(crate) const KILL: u8 = 9;
     /// Bad access.
     pub(crate) const SEGV: u8 = 11;
     /// Arithmetic.

@@ -7,6 +7,8 @@
 //! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
 //! | fork, vfork, clone (as fork), wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
 //! | execve | programs/story, sh |
+//! | mremap, madvise | glibc's and musl's malloc |
+//! | msync, mincore, mlock, munlock | programs/memory |
 //! | rt_sigaction, rt_sigprocmask, sigaltstack, poll, sched_getaffinity | Rust's standard library at start |
 //!
 //! Everything else is `ENOSYS`, and counted. A call gets its arguments as words, checks all of them, and answers with a word or
@@ -17,7 +19,6 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::arch::frame::TrapFrame;
 use crate::mm::heap::OutOfHeap;
 use crate::mm::space::SpaceError;
-use crate::process::elf::ElfError;
 use crate::task::sched;
 
 mod file;
@@ -39,12 +40,16 @@ impl Errno {
     pub(crate) const AGAIN: Self = Self(11);
     pub(crate) const CHILD: Self = Self(10);
     pub(crate) const NOMEM: Self = Self(12);
+    pub(crate) const ACCES: Self = Self(13);
     pub(crate) const FAULT: Self = Self(14);
+    pub(crate) const EXIST: Self = Self(17);
+    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const INVAL: Self = Self(22);
     pub(crate) const MFILE: Self = Self(24);
     pub(crate) const NOTTY: Self = Self(25);
     pub(crate) const ROFS: Self = Self(30);
     pub(crate) const NOSYS: Self = Self(38);
+    pub(crate) const LOOP: Self = Self(40);
 
     /// The word that the program gets.
     fn word(self) -> u64 {
@@ -58,6 +63,8 @@ impl From<SpaceError> for Errno {
             SpaceError::OutOfMemory => Self::NOMEM,
             SpaceError::BadRange => Self::INVAL,
             SpaceError::Fault(_) => Self::FAULT,
+            SpaceError::Forbidden => Self::ACCES,
+            SpaceError::Occupied => Self::EXIST,
         }
     }
 }
@@ -65,15 +72,6 @@ impl From<SpaceError> for Errno {
 impl From<OutOfHeap> for Errno {
     fn from(_: OutOfHeap) -> Self {
         Self::NOMEM
-    }
-}
-
-impl From<ElfError> for Errno {
-    fn from(error: ElfError) -> Self {
-        match error {
-            ElfError::NotExecutable | ElfError::Dynamic => Self::NOEXEC,
-            ElfError::Memory(error) => error.into(),
-        }
     }
 }
 
@@ -108,7 +106,7 @@ pub(crate) fn unknown_calls() -> impl Iterator<Item = (usize, u32)> {
 }
 
 fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Result<usize, Errno> {
-    let [a, b, c, d, _, f] = arguments.0;
+    let [a, b, c, d, e, f] = arguments.0;
     match number {
         0 => file::read(a, b, c),
         1 => file::write(a, b, c),
@@ -120,6 +118,10 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         10 => memory::mprotect(a, b, c),
         11 => memory::munmap(a, b),
         12 => memory::brk(a),
+        25 => memory::mremap(a, b, c, d, e),
+        26 => memory::msync(a, b),
+        27 => memory::mincore(a, b, c),
+        28 => memory::madvise(a, b, c),
         13 | 14 | 131 => Ok(0),
         16 => file::ioctl(a),
         20 => file::writev(a, b, c),
@@ -137,6 +139,8 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         89 => file::readlink(a, b, c),
         102 | 104 | 107 | 108 => Ok(0),
         110 => process::getppid(),
+        149 | 325 => memory::mlock(a, b),
+        150..=152 => Ok(0),
         157 => Err(Errno::INVAL),
         158 => process::arch_prctl(a, b),
         200 => process::kill(a, b),

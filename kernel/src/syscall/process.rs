@@ -6,7 +6,7 @@ use super::{Errno, user};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
 use crate::boot;
-use crate::process::exec::{self, MAX_STRINGS, Program, Strings};
+use crate::process::exec::{self, MAX_STRING, MAX_STRINGS, Program, Strings};
 use crate::process::{self, End, fork};
 use crate::task::sched;
 
@@ -32,13 +32,11 @@ pub(super) fn fork(number: usize, flags: usize, frame: &TrapFrame) -> Result<usi
 
 pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &mut TrapFrame) -> Result<usize, Errno> {
     let path = user::string(path, MAX_PATH)?;
-    let strings = Strings {
-        arguments: user::strings(arguments, MAX_STRINGS)?,
-        environment: user::strings(environment, MAX_STRINGS)?,
-    };
-    let file = boot::archive().find(&path).ok_or(Errno::NOENT)?;
-    let Program { memory, entry, stack } = exec::build(&path, file.data, &strings)?;
-    drop(sched::current().change_memory(Some(memory)));
+    let arguments = user::strings(arguments, MAX_STRING, MAX_STRINGS)?;
+    let left = MAX_STRINGS.saturating_sub(arguments.bytes());
+    let environment = user::strings(environment, MAX_STRING, left)?;
+    let Program { memory, entry, stack } = exec::build(&path, &Strings { arguments, environment })?;
+    sched::current().change_memory(memory);
     process::rename_current(fork::base_name(&path));
     let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
     debug_assert!(cleared, "zero is canonical");
