@@ -27,7 +27,7 @@ use crate::process::archive::Archive;
 use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
 use crate::sync::{AnyLock, SpinLock};
 use crate::task::sched::TICKS_PER_SECOND;
-use crate::task::{TaskStack, names, sched};
+use crate::task::{TaskStack, names, reference, sched};
 use crate::{interrupts, oops, println, run, symbols};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
@@ -128,6 +128,9 @@ unsafe fn set_up_memory(info: &StartInfo) {
     println!("vmstack: {} MiB free, heap {} MiB", frames::free() >> 8, heap >> 20);
     if heap == 0 {
         fail(format_args!("there is no memory for a heap"));
+    }
+    if !reference::init() {
+        fail(format_args!("this CPU's vector registers do not fit into a frame with a task struct"));
     }
 }
 

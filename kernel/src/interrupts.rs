@@ -12,6 +12,7 @@
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
+use vmstack::Cpu;
 
 use crate::arch::acpi::Madt;
 use crate::arch::apic::{self, Message, Target};
@@ -263,9 +264,16 @@ fn serve(vector: u8) {
     end(vector);
 }
 
-/// Makes the other CPUs look at the run queue.
-pub(crate) fn poke_others() {
-    send(POKE);
+/// Makes `cpus`, by bit, look at the run queue.
+pub(crate) fn poke(cpus: u64) {
+    let mut left = cpus;
+    while left != 0 {
+        let cpu = left.trailing_zeros();
+        left &= left - 1;
+        if let Some(block) = percpu::of(Cpu::new(cpu)) {
+            send_to(Target::One(block.apic_id()), POKE);
+        }
+    }
 }
 
 /// Makes the other CPUs flush and acknowledge. Does not wait for them.
@@ -273,13 +281,18 @@ pub(crate) fn ask_for_shootdown() {
     send(SHOOTDOWN);
 }
 
-/// Sends `vector` to the other CPUs. An APIC that is busy is asked again: a shootdown that is not heard is never due.
+/// Sends `vector` to the other CPUs.
 fn send(vector: u8) {
-    const TRIES: usize = 1000;
     if stacks::cpus_up() > 1 {
-        let sent = (0..TRIES).any(|_| apic::send(Target::AllButSelf, Message::Fixed(vector)).is_ok());
-        assert!(sent, "the APIC does not send vector {vector:#x}");
+        send_to(Target::AllButSelf, vector);
     }
+}
+
+/// Sends `vector` to `target`. An APIC that is busy is asked again: a shootdown that is not heard is never due.
+fn send_to(target: Target, vector: u8) {
+    const TRIES: usize = 1000;
+    let sent = (0..TRIES).any(|_| apic::send(target, Message::Fixed(vector)).is_ok());
+    assert!(sent, "the APIC does not send vector {vector:#x}");
 }
 
 /// Stops the other CPUs, wherever they are.
