@@ -34,7 +34,7 @@ use super::timers::Timers;
 use super::{Key, Node, State, Task, TaskRef, TaskStack, Wait, Woken};
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
-use crate::arch::{features, gdt};
+use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
 use crate::stacks;
@@ -276,9 +276,13 @@ fn wait_as(state: State, wait: &Wait, still_wanted: impl FnOnce() -> bool, prepa
     woken.unwrap_or_else(|| unsafe { current().node() }.woken.get())
 }
 
-/// The first tick at or after `nanoseconds`.
+/// A tick that is not before the clock shows `nanoseconds`.
 fn ticks_at(nanoseconds: u64) -> u64 {
-    nanoseconds.div_ceil(1_000_000_000 / TICKS_PER_SECOND)
+    match nanoseconds.saturating_sub(clock::now()).div_ceil(clock::SECOND / TICKS_PER_SECOND) {
+        0 => ticks(),
+        // The next tick is less than one away.
+        more => ticks().saturating_add(more + 1),
+    }
 }
 
 /// How many tasks are parked, on whatever.
