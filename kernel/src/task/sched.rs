@@ -24,6 +24,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::VirtAddr;
 
+use super::flags;
 use super::{Key, Scheduling, State, Task, TaskStack, Wait, Woken};
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
@@ -31,7 +32,7 @@ use crate::arch::{features, gdt};
 use crate::control;
 use crate::crash;
 use crate::stacks;
-use crate::sync::{AnyLock, Section, VitalGuard, VitalLock};
+use crate::sync::{AnyLock, Section, VitalGuard, VitalLock, rcu};
 
 /// Timer interrupts a second.
 pub(crate) const TICKS_PER_SECOND: u64 = 100;
@@ -346,6 +347,7 @@ fn leave_cpu(section: Option<Section>, decide: impl FnOnce(&mut Scheduling) -> b
     let _interrupts = InterruptsOff::new();
     let mut queue = QUEUE.lock();
     drop(section);
+    rcu::note_switch();
     // SAFETY: the pointer is the current task's, which lives while it is current.
     let task = unsafe { &*current_pointer() };
     // SAFETY: the lock is held.
@@ -383,6 +385,7 @@ fn switch_to(next: *const Task, queue: VitalGuard<'_, RunQueue>) {
     let block = percpu::this_cpu();
     PREVIOUS[block.cpu().index()].store(current_pointer().expose_provenance(), Ordering::Relaxed);
     block.set_current(next.addr());
+    flags::switched(previous, next_task);
     enter_user_state(next_task);
     mem::forget(queue);
     let (save, load) = (previous.context.get(), next_task.context.get().cast_const());
@@ -393,22 +396,28 @@ fn switch_to(next: *const Task, queue: VitalGuard<'_, RunQueue>) {
 }
 
 /// The first thing that a task does when it runs again, and what a new task does first of all: releases the run queue,
-/// gives the dead task's stack back, and lets go of its struct.
+/// gives the dead task's stack back at once, and lets go of its struct, which waits for a grace period.
 fn after_switch() {
     let previous = PREVIOUS[percpu::cpu_number().index()].load(Ordering::Relaxed);
     let previous = VirtAddr::new(previous).as_mut_ptr::<Task>().cast_const();
     // Until the dead task's stack and struct are dealt with, nobody is killed here: they would be lost.
     let _section = Section::enter();
+    // SAFETY: the pointer came from `Arc::into_raw`, with the count that the CPU held while the task was current.
+    let task = unsafe { &*previous };
+    // SAFETY: the lock is held, since before the switch.
+    let dead = unsafe { task.scheduling() }.state == State::Dead;
     // SAFETY: the lock was taken by the task that switched to this one, which forgot its guard.
     unsafe { QUEUE.force_unlock() };
     stacks::reap();
     control::reap();
-    // SAFETY: the pointer came from `Arc::into_raw`, with the count that the CPU held while the task was current. Idle tasks
-    // keep theirs.
-    if !unsafe { &*previous }.is_idle() {
-        // SAFETY: as above.
+    if dead {
+        // SAFETY: nobody who is not a reader finds it by this count, which is the CPU's, and `give_up` gives that up.
+        unsafe { rcu::call(&task.rcu, super::give_up) };
+    } else if !task.is_idle() {
+        // SAFETY: as above: the CPU's count. Idle tasks keep theirs.
         drop(unsafe { Arc::from_raw(previous) });
     }
+    rcu::poll(true);
 }
 
 /// What a new task runs first: it was switched to with the queue locked and interrupts off.
@@ -451,10 +460,12 @@ pub(crate) fn idle() -> ! {
         current().heap().reset();
         crash::while_idle();
         cpu::disable_interrupts();
+        rcu::idle();
         if QUEUE.lock().ready.is_empty() {
             // SAFETY: nothing is held here.
             unsafe { cpu::wait_for_interrupt() };
         }
+        rcu::awake();
         // SAFETY: nothing is held here.
         unsafe { cpu::enable_interrupts() };
     }
@@ -468,4 +479,5 @@ pub(crate) fn tasks_alive() -> usize {
 /// Lets some ticks go by, so that every CPU has switched and reaped what died on it.
 pub(crate) fn settle() {
     sleep_until(ticks() + 4 * SLICE);
+    rcu::settle();
 }
