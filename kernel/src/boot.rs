@@ -25,7 +25,7 @@ use crate::mm::{heap, tables};
 use crate::options::Options;
 use crate::process::archive::Archive;
 use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
-use crate::sync::{AnyLock, SpinLock};
+use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::{TaskStack, names, reference, sched};
 use crate::{interrupts, oops, println, run, symbols};
@@ -203,6 +203,7 @@ extern "C" fn begin(idle: usize) -> ! {
         oops::start_reporter();
     }
     println!("vmstack: {} CPUs, mode {}", cpus(), found.options.mode.name());
+    rcu::start();
     run::spawn(found.options);
     sched::idle()
 }
@@ -212,6 +213,7 @@ fn become_idle(raw: usize) {
     // SAFETY: the word came from `into_raw` of a stack of this area, and is used once.
     let stack: Stack = unsafe { Stack::from_raw(&IDLE, raw) };
     sched::start_idle(TaskStack::Mapped(stack));
+    rcu::awake();
     stacks::cpu_is_up();
 }
 

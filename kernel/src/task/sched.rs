@@ -27,6 +27,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::VirtAddr;
 
+use super::flags;
 use super::list::{InQueue, List};
 use super::lot::{Choice, Lot};
 use super::scheduling::NEVER;
@@ -38,7 +39,7 @@ use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
 use crate::stacks;
-use crate::sync::{AnyLock, Section, VitalGuard, VitalLock};
+use crate::sync::{AnyLock, Section, VitalGuard, VitalLock, rcu};
 
 /// Timer interrupts a second.
 pub(crate) const TICKS_PER_SECOND: u64 = 100;
@@ -425,6 +426,7 @@ fn leave_cpu(section: Option<Section>, decide: impl FnOnce(Node) -> bool) {
     let _interrupts = InterruptsOff::new();
     let mut queue = QUEUE.lock();
     drop(section);
+    rcu::note_switch();
     // SAFETY: the pointer is the current task's, which lives while it is current.
     let task = unsafe { current_pointer().as_ref() };
     // SAFETY: the lock is held.
@@ -484,6 +486,7 @@ fn switch_to(next: NonNull<Task>, queue: VitalGuard<'_, RunQueue>) {
     let block = percpu::this_cpu();
     PREVIOUS[block.cpu().index()].store(current_pointer().expose_provenance().get(), Ordering::Relaxed);
     block.set_current(next.addr().get());
+    flags::switched(previous, next_task);
     enter_user_state(next_task);
     mem::forget(queue);
     let (save, load) = (previous.context.get(), next_task.context.get().cast_const());
@@ -494,7 +497,7 @@ fn switch_to(next: NonNull<Task>, queue: VitalGuard<'_, RunQueue>) {
 }
 
 /// The first thing that a task does when it runs again, and what a new task does first of all: releases the run queue,
-/// gives the dead task's stack back, and lets go of its struct.
+/// gives the dead task's stack back at once, and lets go of its struct, which waits for a grace period.
 fn after_switch() {
     let previous = PREVIOUS[percpu::cpu_number().index()].load(Ordering::Relaxed);
     let Some(previous) = NonNull::new(VirtAddr::new(previous).as_mut_ptr::<Task>()) else { return };
@@ -510,9 +513,10 @@ fn after_switch() {
     if is_dead {
         stacks::reap();
         control::reap();
-        // SAFETY: the count is the one that `start` was given, and nobody else lets go of it.
-        drop(unsafe { TaskRef::from_raw(previous) });
+        // SAFETY: the count is the one that `start` was given; `give_up` gives it up, and nobody else does.
+        unsafe { rcu::call(&task.rcu, super::give_up) };
     }
+    rcu::poll(true);
 }
 
 /// What a new task runs first: it was switched to with the queue locked and interrupts off.
@@ -555,10 +559,12 @@ pub(crate) fn idle() -> ! {
         current().heap().reset();
         crash::while_idle();
         cpu::disable_interrupts();
+        rcu::idle();
         if goes_idle() {
             // SAFETY: nothing is held here.
             unsafe { cpu::wait_for_interrupt() };
         }
+        rcu::awake();
         // SAFETY: nothing is held here.
         unsafe { cpu::enable_interrupts() };
     }
@@ -580,4 +586,5 @@ pub(crate) fn tasks_alive() -> usize {
 /// Lets some ticks go by, so that every CPU has switched and reaped what died on it.
 pub(crate) fn settle() {
     sleep_until(ticks() + 4 * SLICE);
+    rcu::settle();
 }
