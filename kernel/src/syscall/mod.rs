@@ -24,27 +24,41 @@ mod file;
 mod memory;
 mod process;
 mod time;
-mod user;
+pub(crate) mod user;
 
 /// An error, by Linux's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Errno(u16);
 
 impl Errno {
+    pub(crate) const PERM: Self = Self(1);
     pub(crate) const NOENT: Self = Self(2);
     pub(crate) const SRCH: Self = Self(3);
+    pub(crate) const INTR: Self = Self(4);
     pub(crate) const TOOBIG: Self = Self(7);
     pub(crate) const NOEXEC: Self = Self(8);
     pub(crate) const BADF: Self = Self(9);
-    pub(crate) const AGAIN: Self = Self(11);
     pub(crate) const CHILD: Self = Self(10);
+    pub(crate) const AGAIN: Self = Self(11);
     pub(crate) const NOMEM: Self = Self(12);
+    pub(crate) const ACCES: Self = Self(13);
     pub(crate) const FAULT: Self = Self(14);
+    pub(crate) const EXIST: Self = Self(17);
+    pub(crate) const NOTDIR: Self = Self(20);
+    pub(crate) const ISDIR: Self = Self(21);
     pub(crate) const INVAL: Self = Self(22);
     pub(crate) const MFILE: Self = Self(24);
     pub(crate) const NOTTY: Self = Self(25);
+    pub(crate) const NOSPC: Self = Self(28);
+    pub(crate) const SPIPE: Self = Self(29);
     pub(crate) const ROFS: Self = Self(30);
+    pub(crate) const PIPE: Self = Self(32);
+    pub(crate) const RANGE: Self = Self(34);
+    pub(crate) const NAMETOOLONG: Self = Self(36);
     pub(crate) const NOSYS: Self = Self(38);
+    pub(crate) const LOOP: Self = Self(40);
+    /// Not seen by programs: the call is made again once a signal was looked at.
+    pub(crate) const RESTART: Self = Self(512);
 
     /// The word that the program gets.
     fn word(self) -> u64 {
