@@ -27,7 +27,7 @@ use vmstack::VirtAddr;
 use super::{Key, Scheduling, State, Task, TaskStack, Wait, Woken};
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
-use crate::arch::{features, gdt};
+use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
 use crate::stacks;
@@ -198,9 +198,13 @@ pub(crate) fn park_for(key: impl Into<Key>, wait: &Wait, still_wanted: impl FnOn
     unsafe { task.scheduling() }.woken
 }
 
-/// The first tick at or after `nanoseconds`.
+/// A tick that is not before the clock shows `nanoseconds`.
 fn ticks_at(nanoseconds: u64) -> u64 {
-    nanoseconds.div_ceil(1_000_000_000 / TICKS_PER_SECOND)
+    match nanoseconds.saturating_sub(clock::now()).div_ceil(clock::SECOND / TICKS_PER_SECOND) {
+        0 => ticks(),
+        // The next tick is less than one away.
+        more => ticks().saturating_add(more + 1),
+    }
 }
 
 /// How many tasks are parked, on whatever.
