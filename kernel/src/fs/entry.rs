@@ -128,7 +128,11 @@ impl Entry {
     }
 
     /// The folder that this is in, looked for from `folder` on, and that folder's subject if this one's is `subject`.
-    pub(crate) fn parent_in(&'static self, folder: &'static Self, subject: Subject) -> Option<(&'static Self, Subject)> {
+    pub(crate) fn parent_in(
+        &'static self,
+        folder: &'static Self,
+        subject: Subject,
+    ) -> Option<(&'static Self, Subject)> {
         let (entries, numbered) = folder.members();
         if entries.iter().any(|entry| core::ptr::eq(entry, self)) {
             return Some((folder, subject));

@@ -56,9 +56,8 @@ fn of_archive(number: u32, index: usize) -> Option<Node> {
     if let Some(entry) = made.get(index) {
         return Some(Node::Made(entry, super::entry::Subject::default()));
     }
-    let is_hidden = |child: u32| {
-        tree::node(child).is_some_and(|node| made.iter().any(|entry| entry.name.as_bytes() == node.name))
-    };
+    let is_hidden =
+        |child: u32| tree::node(child).is_some_and(|node| made.iter().any(|entry| entry.name.as_bytes() == node.name));
     tree::children(number).filter(|&child| !is_hidden(child)).nth(index - made.len()).map(Node::Archive)
 }
 

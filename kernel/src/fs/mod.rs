@@ -45,10 +45,10 @@ pub(crate) mod text;
 mod tree;
 
 pub(crate) use listing::{Member, member, node as member_node};
-pub(crate) use node::{Node, Status};
+pub(crate) use node::Node;
 pub(crate) use open::{Held, OpenFile};
 pub(crate) use place::Place;
-pub(crate) use table::{FileTable, MAX_FILES};
+pub(crate) use table::{FileTable, Files, MAX_FILES};
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

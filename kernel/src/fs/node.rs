@@ -90,7 +90,9 @@ impl Node {
                 made.map(|(entry, subject)| Self::Made(entry, subject))
                     .or_else(|| tree::child(number, name).map(Self::Archive))
             }
-            Self::Made(entry, subject) => entry.member(subject, name).map(|(entry, subject)| Self::Made(entry, subject)),
+            Self::Made(entry, subject) => {
+                entry.member(subject, name).map(|(entry, subject)| Self::Made(entry, subject))
+            }
             Self::Open(_) => None,
         };
         found.ok_or(Errno::NOENT)
@@ -161,14 +163,6 @@ impl Node {
             Self::Open(_) => Ok(()),
         };
         written.map_err(|_| Errno::NOMEM)
-    }
-
-    /// The device that it is, if it is one.
-    pub(crate) fn device(self) -> Option<&'static dyn Device> {
-        match self {
-            Self::Made(Entry { what: What::Device(device), .. }, _) => Some(*device),
-            _ => None,
-        }
     }
 
     /// What `stat` says of it.

@@ -84,7 +84,9 @@ impl OpenFile {
         let object = match node {
             _ if flags & flags::PATH != 0 => Object::Node(node),
             Node::Made(Entry { what: What::Device(device), .. }, _) => Object::Device(node, *device),
-            Node::Made(Entry { what: What::Text(write), .. }, subject) => Object::Text(TextFile::new(node, *write, subject)),
+            Node::Made(Entry { what: What::Text(write), .. }, subject) => {
+                Object::Text(TextFile::new(node, *write, subject))
+            }
             Node::Made(Entry { what: What::Control(write, _), .. }, subject) => {
                 Object::Text(TextFile::new(node, *write, subject))
             }
@@ -104,6 +106,15 @@ impl OpenFile {
             Object::Node(node) | Object::Device(node, _) => Self::of_node(*node, flags),
             Object::Text(text) => Self::of_node(text.node(), flags),
         }
+    }
+
+    /// Opens an end of a pipe.
+    pub(crate) fn of_pipe(end: PipeEnd, flags: usize) -> Result<Arc<Self>, Errno> {
+        Self::new(Object::Pipe(end), flags)
+    }
+
+    pub(crate) const fn is_pipe(&self) -> bool {
+        matches!(self.object, Object::Pipe(_))
     }
 
     pub(crate) const fn object(&self) -> &Object {
@@ -130,8 +141,7 @@ impl OpenFile {
     fn may(&self, write: bool) -> Result<(), Errno> {
         let flags = self.flags();
         let access = flags & flags::ACCESS;
-        let may = flags & flags::PATH == 0
-            && (access == flags::READ_WRITE || write == (access == flags::WRITE_ONLY));
+        let may = flags & flags::PATH == 0 && (access == flags::READ_WRITE || write == (access == flags::WRITE_ONLY));
         may.then_some(()).ok_or(Errno::BADF)
     }
 

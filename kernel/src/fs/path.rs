@@ -27,30 +27,21 @@ struct Walk {
     links: usize,
 }
 
-/// What the last part of a path is.
-#[derive(Debug)]
-pub(crate) struct Found {
-    /// The folder that it is in, or would be.
-    pub(crate) folder: Node,
-    /// What is there, if there is anything.
-    pub(crate) node: Option<Node>,
-}
-
 /// What `path` leads to from folder `base`; a link at its end is followed if `follow` is said, or if the path ends with a slash.
 pub(crate) fn resolve(base: Node, path: Vec<u8>, follow: bool) -> Result<Node, Errno> {
-    find(base, path, follow)?.node.ok_or(Errno::NOENT)
+    find(base, path, follow)?.ok_or(Errno::NOENT)
 }
 
-/// As [`resolve`]; if only the last part is missing, that is no error.
-pub(crate) fn find(base: Node, path: Vec<u8>, follow: bool) -> Result<Found, Errno> {
+/// As [`resolve`]; if only the last part is missing, that is no error but nothing.
+pub(crate) fn find(base: Node, path: Vec<u8>, follow: bool) -> Result<Option<Node>, Errno> {
     if path.is_empty() {
         return Err(Errno::NOENT);
     }
     let mut walk = Walk { at: base, path, walked: 0, links: 0 };
-    walk.from_root_if_absolute();
+    walk.start_at_root_if_absolute();
     loop {
         let Some((start, end)) = walk.next_part() else {
-            return Ok(Found { folder: walk.at.parent(), node: Some(walk.at) });
+            return Ok(Some(walk.at));
         };
         let (is_last, needs_folder) = walk.what_follows(end);
         let name = walk.path.get(start..end).unwrap_or(&[]);
@@ -58,7 +49,7 @@ pub(crate) fn find(base: Node, path: Vec<u8>, follow: bool) -> Result<Found, Err
             return Err(Errno::NAMETOOLONG);
         }
         let node = match walk.at.child(name) {
-            Err(Errno::NOENT) if is_last => return Ok(Found { folder: walk.at, node: None }),
+            Err(Errno::NOENT) if is_last => return Ok(None),
             node => node?,
         };
         walk.walked = end;
@@ -67,7 +58,7 @@ pub(crate) fn find(base: Node, path: Vec<u8>, follow: bool) -> Result<Found, Err
         } else if is_last && needs_folder && !node.is_folder() {
             return Err(Errno::NOTDIR);
         } else if is_last {
-            return Ok(Found { folder: walk.at, node: Some(node) });
+            return Ok(Some(node));
         } else {
             walk.at = node;
         }
@@ -75,7 +66,7 @@ pub(crate) fn find(base: Node, path: Vec<u8>, follow: bool) -> Result<Found, Err
 }
 
 impl Walk {
-    fn from_root_if_absolute(&mut self) {
+    fn start_at_root_if_absolute(&mut self) {
         if self.path.first() == Some(&b'/') {
             self.at = ROOT;
         }
@@ -117,7 +108,7 @@ impl Walk {
         heap::reserve(&mut path, rest.len())?;
         path.extend_from_slice(rest);
         (self.path, self.walked) = (path, 0);
-        self.from_root_if_absolute();
+        self.start_at_root_if_absolute();
         Ok(())
     }
 }

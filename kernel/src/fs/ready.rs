@@ -6,9 +6,11 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::arch::clock;
 use crate::syscall::Errno;
+use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::wait::Event;
-use crate::task::{Wait, Woken, kept, sched};
+use crate::task::{Wait, Woken, kept};
 
 /// What a file is ready for, in `poll`'s bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,6 +43,9 @@ impl Ready {
         self.0 != 0
     }
 }
+
+/// Between two looks at what nobody announces, in nanoseconds.
+pub(crate) const TICK: u64 = clock::SECOND / TICKS_PER_SECOND;
 
 /// Some file has news.
 static NEWS: Event = Event::new();
@@ -107,22 +112,10 @@ pub(crate) fn wait_for_any<T>(until: Option<u64>, mut look: impl FnMut() -> Opti
 /// A signal came.
 pub(crate) fn nap() -> Result<(), Errno> {
     static NOBODY: Event = Event::new();
-    let until = Some(clock::now() + clock::TICK);
+    let until = Some(clock::now() + TICK);
     let wait = Wait { until, interruptible: true, ..Wait::FOR_EVER };
     match NOBODY.wait_in(&wait, || None::<()>) {
         Err(Woken::Interrupted) => Err(Errno::RESTART),
         _ => Ok(()),
-    }
-}
-
-/// The kernel's clock, in nanoseconds.
-pub(crate) mod clock {
-    use super::sched::{TICKS_PER_SECOND, ticks};
-
-    /// Between two interrupts of the timer.
-    pub(crate) const TICK: u64 = 1_000_000_000 / TICKS_PER_SECOND;
-
-    pub(crate) fn now() -> u64 {
-        ticks() * TICK
     }
 }

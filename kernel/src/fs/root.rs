@@ -7,11 +7,14 @@ use super::{proc, sys};
 use crate::crash;
 
 /// The root, as far as the kernel makes it.
-pub(crate) static ROOT: Entry = Entry::folder("", &[
-    Entry::folder("dev", &DEV),
-    Entry::numbered("proc", &proc::FILES, &proc::PROCESSES),
-    Entry::folder("sys", &sys::FILES),
-]);
+pub(crate) static ROOT: Entry = Entry::folder(
+    "",
+    &[
+        Entry::folder("dev", &DEV),
+        Entry::numbered("proc", &proc::FILES, &proc::PROCESSES),
+        Entry::folder("sys", &sys::FILES),
+    ],
+);
 
 static DEV: [Entry; 12] = [
     Entry::device("null", 0o666, &Null),

@@ -8,10 +8,13 @@ use crate::{boot, oops, story};
 
 pub(super) static FILES: [Entry; 2] = [
     Entry::folder("devices", &[Entry::folder("system", &[Entry::numbered("cpu", &CPU_FILES, &CPUS)])]),
-    Entry::folder("kernel", &[Entry::folder("debug", &[
-        Entry::folder("provoke-crash", &root::PROVOKE_CRASH),
-        Entry::folder("vmstack", &VMSTACK),
-    ])]),
+    Entry::folder(
+        "kernel",
+        &[Entry::folder(
+            "debug",
+            &[Entry::folder("provoke-crash", &root::PROVOKE_CRASH), Entry::folder("vmstack", &VMSTACK)],
+        )],
+    ),
 ];
 
 /// Where the kernel shows its task stacks, and its last reports.

@@ -12,8 +12,9 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::ops::Deref;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use super::open::{Held, OpenFile};
 use crate::mm::heap::{self, OutOfHeap};
@@ -36,6 +37,8 @@ struct Chunk([AtomicPtr<OpenFile>; CHUNK]);
 /// A table of open files.
 #[derive(Debug)]
 pub(crate) struct FileTable {
+    /// Processes that have not left it.
+    users: AtomicUsize,
     lock: SpinLock<()>,
     chunks: [AtomicPtr<Chunk>; CHUNKS],
 }
@@ -76,7 +79,7 @@ impl FileTable {
     /// An empty table.
     pub(crate) fn new() -> Result<Arc<Self>, OutOfHeap> {
         let chunks = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
-        heap::try_arc(Self { lock: SpinLock::new("file-table", ()), chunks })
+        heap::try_arc(Self { users: AtomicUsize::new(0), lock: SpinLock::new("process-files", ()), chunks })
     }
 
     /// The table's lock.
@@ -154,12 +157,7 @@ impl FileTable {
     }
 
     /// Copies the descriptor `from` to `to`, and closes what was there; or to the lowest one from `at_least` on.
-    pub(crate) fn duplicate(
-        &self,
-        from: usize,
-        to: Target,
-        close_on_exec: bool,
-    ) -> Result<usize, Errno> {
+    pub(crate) fn duplicate(&self, from: usize, to: Target, close_on_exec: bool) -> Result<usize, Errno> {
         let copy = {
             let _locked = self.lock();
             self.slot(from).and_then(|slot| counted(slot.load(Relaxed))).ok_or(Errno::BADF)?
@@ -256,6 +254,45 @@ impl Locked<'_> {
         drop(guard);
         drop(file);
         drop(section);
+    }
+}
+
+/// A process's files: a table, which other processes may have too.
+#[derive(Debug)]
+pub(crate) struct Files {
+    table: Arc<FileTable>,
+    left: AtomicBool,
+}
+
+impl Files {
+    pub(crate) fn new(table: Arc<FileTable>) -> Self {
+        table.users.fetch_add(1, Relaxed);
+        Self { table, left: AtomicBool::new(false) }
+    }
+
+    /// The table, for a process that shares it.
+    pub(crate) fn share(&self) -> Arc<FileTable> {
+        Arc::clone(&self.table)
+    }
+
+    /// Leaves the table: the last one closes what is in it. May be done again by a task that was killed in the middle of it.
+    pub(crate) fn leave(&self) {
+        let section = Section::enter();
+        if !self.left.swap(true, Relaxed) {
+            self.table.users.fetch_sub(1, Relaxed);
+        }
+        drop(section);
+        if self.table.users.load(Relaxed) == 0 {
+            self.table.close_all();
+        }
+    }
+}
+
+impl Deref for Files {
+    type Target = FileTable;
+
+    fn deref(&self) -> &FileTable {
+        &self.table
     }
 }
 

@@ -95,7 +95,8 @@ fn child_in(nodes: &[TreeNode], number: u32, name: &[u8]) -> Option<u32> {
 impl Tree {
     /// Puts `entry` where its path says.
     fn insert(&mut self, entry: &Entry) -> Result<(), OutOfHeap> {
-        let mut parts = entry.name.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").peekable();
+        let mut parts =
+            entry.name.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").peekable();
         let mut at = ROOT;
         while let Some(part) = parts.next() {
             if part == b".." || !self.is_folder(at) {
@@ -104,7 +105,9 @@ impl Tree {
             at = match (child_in(&self.0, at, part), parts.peek()) {
                 (Some(child), Some(_)) => child,
                 (Some(child), None) => return self.describe(child, entry),
-                (None, Some(_)) => self.add(at, Entry { name: part, data: &[], mode: mode::FOLDER | 0o755, modified: 0 })?,
+                (None, Some(_)) => {
+                    self.add(at, Entry { name: part, data: &[], mode: mode::FOLDER | 0o755, modified: 0 })?
+                }
                 (None, None) => return self.add(at, Entry { name: part, ..*entry }).map(drop),
             };
         }
@@ -117,7 +120,9 @@ impl Tree {
 
     /// What is known of folder `number` after all.
     fn describe(&mut self, number: u32, entry: &Entry) -> Result<(), OutOfHeap> {
-        if let Some(node) = self.0.get_mut(number as usize).filter(|node| mode::is_folder(node.mode) && mode::is_folder(entry.mode)) {
+        if let Some(node) =
+            self.0.get_mut(number as usize).filter(|node| mode::is_folder(node.mode) && mode::is_folder(entry.mode))
+        {
             (node.mode, node.modified) = (entry.mode, entry.modified);
         }
         Ok(())

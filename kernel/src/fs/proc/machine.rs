@@ -107,7 +107,10 @@ pub(super) fn statistics(_: Subject, text: &mut Text) -> Result<(), Errno> {
 /// `cpuinfo`
 pub(super) fn cpus(_: Subject, text: &mut Text) -> Result<(), Errno> {
     (0..boot::cpus()).try_for_each(|cpu| {
-        line!(text, "processor\t: {cpu}\nvendor_id\t: vmstack\nmodel name\t: x86-64\ncpu MHz\t\t: 1000.000\nflags\t\t: fpu\n")
+        line!(
+            text,
+            "processor\t: {cpu}\nvendor_id\t: vmstack\nmodel name\t: x86-64\ncpu MHz\t\t: 1000.000\nflags\t\t: fpu\n"
+        )
     })
 }
 

@@ -111,7 +111,10 @@ fn limits(subject: Subject, text: &mut Text) -> Result<(), Errno> {
 
 /// `mounts`
 fn mounts(_: Subject, text: &mut Text) -> Result<(), Errno> {
-    line!(text, "rootfs / rootfs ro 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\ndevtmpfs /dev devtmpfs rw 0 0")
+    line!(
+        text,
+        "rootfs / rootfs ro 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\ndevtmpfs /dev devtmpfs rw 0 0"
+    )
 }
 
 /// `mountinfo`
