@@ -169,6 +169,11 @@ pub(crate) fn next_id() -> usize {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
+/// The last number that was given to a task.
+pub(crate) fn last_id() -> usize {
+    NEXT_ID.load(Ordering::Relaxed) - 1
+}
+
 /// What a new task is made of.
 #[derive(Debug)]
 pub(crate) struct NewTask {
