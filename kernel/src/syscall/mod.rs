@@ -32,6 +32,8 @@ pub(crate) struct Errno(u16);
 
 impl Errno {
     pub(crate) const NOENT: Self = Self(2);
+    pub(crate) const BUSY: Self = Self(16);
+    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const SRCH: Self = Self(3);
     pub(crate) const TOOBIG: Self = Self(7);
     pub(crate) const NOEXEC: Self = Self(8);

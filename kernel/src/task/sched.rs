@@ -31,6 +31,7 @@ use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
+use crate::hotplug;
 use crate::stacks;
 use crate::sync::{AnyLock, Section, VitalGuard, VitalLock, rcu};
 
@@ -362,9 +363,10 @@ fn leave_cpu(section: Option<Section>, decide: impl FnOnce(&mut Scheduling) -> b
     if scheduling.state == State::Dead {
         queue.tasks -= 1;
     }
-    let next = match queue.ready.pop_front() {
+    let leaving = hotplug::is_leaving();
+    let next = match if leaving { None } else { queue.ready.pop_front() } {
         Some(next) => Arc::into_raw(next),
-        None if scheduling.state == State::Running => return,
+        None if scheduling.state == State::Running && (!leaving || task.is_idle()) => return,
         None => {
             VirtAddr::new(IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed)).as_mut_ptr::<Task>().cast_const()
         }
@@ -462,6 +464,7 @@ pub(crate) fn idle() -> ! {
         yield_now();
         // What it frees for the dead is not its own.
         current().heap().reset();
+        hotplug::heed();
         crash::while_idle();
         cpu::disable_interrupts();
         rcu::idle();
