@@ -36,6 +36,8 @@ pub(crate) struct Errno(u16);
 impl Errno {
     pub(crate) const PERM: Self = Self(1);
     pub(crate) const NOENT: Self = Self(2);
+    pub(crate) const BUSY: Self = Self(16);
+    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const SRCH: Self = Self(3);
     pub(crate) const INTR: Self = Self(4);
     pub(crate) const TOOBIG: Self = Self(7);
