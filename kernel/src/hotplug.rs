@@ -96,7 +96,7 @@ fn take_offline(cpu: usize, block: &PerCpu) -> Result<(), Errno> {
     interrupts::move_line(block.apic_id());
     STATES[cpu].store(LEAVING, Ordering::Release);
     AWAY.fetch_or(1 << cpu, Ordering::SeqCst);
-    interrupts::poke(block);
+    interrupts::poke(1 << cpu);
     wait_for(cpu, OFFLINE, || ()).inspect_err(|_| {
         // It may be on its way still: whoever changes the word first has decided.
         if change(cpu, LEAVING, ONLINE) {
@@ -156,6 +156,7 @@ pub(crate) fn heed() {
 /// Offline, until somebody wants this CPU again. Interrupts are off.
 fn go(me: usize) {
     apic::stop_timer();
+    sched::cpu_goes_down();
     rcu::leave_cpu();
     stacks::cpu_goes_down();
     while STATES[me].load(Ordering::Acquire) != COMING {

@@ -293,14 +293,16 @@ fn serve(vector: u8) {
     end(vector);
 }
 
-/// Makes the other CPUs look at the run queue.
-pub(crate) fn poke_others() {
-    send(POKE);
-}
-
-/// Makes the CPU of `block` look at the run queue.
-pub(crate) fn poke(block: &PerCpu) {
-    send_to(Target::One(block.apic_id()), POKE);
+/// Makes `cpus`, by bit, look at the run queue.
+pub(crate) fn poke(cpus: u64) {
+    let mut left = cpus;
+    while left != 0 {
+        let cpu = left.trailing_zeros();
+        left &= left - 1;
+        if let Some(block) = percpu::of(Cpu::new(cpu)) {
+            send_to(Target::One(block.apic_id()), POKE);
+        }
+    }
 }
 
 /// Makes the CPU of `block`, another one, look at its flags.
@@ -313,13 +315,14 @@ pub(crate) fn ask_for_shootdown() {
     send(SHOOTDOWN);
 }
 
-/// Sends `vector` to the other CPUs. An APIC that is busy is asked again: a shootdown that is not heard is never due.
+/// Sends `vector` to the other CPUs.
 fn send(vector: u8) {
     if stacks::cpus_up() > 1 {
         send_to(Target::AllButSelf, vector);
     }
 }
 
+/// Sends `vector` to `target`. An APIC that is busy is asked again: a shootdown that is not heard is never due.
 fn send_to(target: Target, vector: u8) {
     const TRIES: usize = 1000;
     let sent = (0..TRIES).any(|_| apic::send(target, Message::Fixed(vector)).is_ok());

@@ -26,6 +26,7 @@ mod console;
 mod control;
 mod count;
 mod crash;
+mod fs;
 mod hooks;
 mod hotplug;
 mod interrupts;

@@ -64,7 +64,7 @@ pub(crate) use held::{GivenBack, HeldLocks, HeldNames, Holder};
 pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use poison::{LockResult, values_left};
 pub(crate) use raw::{Kind, RawLock, State};
-pub(crate) use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub(crate) use rwlock::RwLock;
 pub(crate) use spin::{SpinGuard, SpinLock, Still};
 pub(crate) use vital::{Section, VitalGuard, VitalLock};
 
