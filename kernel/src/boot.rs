@@ -25,9 +25,9 @@ use crate::mm::frames::{self, FrameRange};
 use crate::mm::{heap, tables};
 use crate::options::Options;
 use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
-use crate::sync::{AnyLock, SpinLock};
+use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched::TICKS_PER_SECOND;
-use crate::task::{TaskStack, names, sched};
+use crate::task::{TaskStack, names, reference, sched};
 use crate::{fs, interrupts, oops, println, run, symbols};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
@@ -132,6 +132,9 @@ unsafe fn set_up_memory(info: &StartInfo) {
     if fs::init().is_err() {
         fail(format_args!("there is no memory for the archive's folders"));
     }
+    if !reference::init() {
+        fail(format_args!("this CPU's vector registers do not fit into a frame with a task struct"));
+    }
 }
 
 fn find_archive(info: &StartInfo) {
@@ -203,6 +206,7 @@ extern "C" fn begin(idle: usize) -> ! {
         oops::start_reporter();
     }
     println!("vmstack: {} CPUs, mode {}", cpus(), found.options.mode.name());
+    rcu::start();
     run::spawn(found.options);
     sched::idle()
 }
@@ -212,6 +216,7 @@ fn become_idle(raw: usize) {
     // SAFETY: the word came from `into_raw` of a stack of this area, and is used once.
     let stack: Stack = unsafe { Stack::from_raw(&IDLE, raw) };
     sched::start_idle(TaskStack::Mapped(stack));
+    rcu::awake();
     stacks::cpu_is_up();
 }
 

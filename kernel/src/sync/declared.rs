@@ -7,7 +7,7 @@ use super::raw::{Kind, State};
 use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
 use crate::fs;
 use crate::mm::{frames, heap};
-use crate::task::sched;
+use crate::task::{reference, sched};
 use crate::{boot, console, crash, interrupts, run};
 
 /// A lock that is declared somewhere in the kernel.
@@ -42,9 +42,10 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 20] = [
+pub(crate) static ALL: [Declared; 21] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
+    at("task-structs", Kind::Vital, reference::lock),
     at("page-tables", Kind::Vital, || &PageTables),
     at("heap", Kind::Spin, heap::lock),
     at("console", Kind::Spin, console::lock),

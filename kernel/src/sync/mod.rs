@@ -36,6 +36,7 @@
 //! | `current` | whose list it is: the task's, or the CPU's |
 //! | `spin`, `mutex`, `rwlock`, `vital` | values behind locks, and guards |
 //! | `poison` | the error |
+//! | `rcu` | reading without a lock, and freeing after a grace period |
 //! | `declared` | every lock there is, by name |
 //!
 //! # Context
@@ -49,6 +50,7 @@ mod held;
 mod mutex;
 mod poison;
 mod raw;
+pub(crate) mod rcu;
 mod rwlock;
 mod spin;
 mod vital;
