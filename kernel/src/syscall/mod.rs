@@ -34,7 +34,6 @@ pub(crate) mod user;
 pub(crate) struct Errno(u16);
 
 impl Errno {
-    pub(crate) const PERM: Self = Self(1);
     pub(crate) const NOENT: Self = Self(2);
     pub(crate) const SRCH: Self = Self(3);
     pub(crate) const INTR: Self = Self(4);
@@ -174,6 +173,7 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         86 | 88 => path::make(HERE, b),
         89 => path::readlink(HERE, a, b, c),
         95 => path::umask(a),
+        99 => memory::sysinfo(a),
         102 | 104 | 107 | 108 => Ok(0),
         110 => process::getppid(),
         137 => path::statfs(a, b),
