@@ -129,11 +129,12 @@ unsafe fn set_up_memory(info: &StartInfo) {
     if heap == 0 {
         fail(format_args!("there is no memory for a heap"));
     }
-    if fs::init().is_err() {
-        fail(format_args!("there is no memory for the archive's folders"));
-    }
+    names::init();
     if !reference::init() {
         fail(format_args!("this CPU's vector registers do not fit into a frame with a task struct"));
+    }
+    if fs::init().is_err() {
+        fail(format_args!("there is no memory for the archive's folders"));
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) mod archive;
 pub(crate) mod console;
 mod device;
 pub(crate) mod entry;
+pub(crate) mod epoll;
 mod listing;
 pub(crate) mod mode;
 pub(crate) mod node;

@@ -1,6 +1,5 @@
 //! What files ask of other parts of the kernel.
 
-use crate::boot;
 use crate::mm::inject;
 use crate::syscall::Errno;
 use crate::text::Text;
@@ -19,16 +18,6 @@ pub(super) fn failures_left() -> u32 {
 pub(super) fn fail_nth(number: usize) -> Result<(), Errno> {
     inject::set(u32::try_from(number).map_err(|_| Errno::INVAL)?);
     Ok(())
-}
-
-/// Whether `cpu` runs tasks.
-pub(super) fn is_online(cpu: usize) -> bool {
-    cpu < boot::cpus()
-}
-
-/// Makes `cpu` run tasks, or no more.
-pub(super) fn set_online(_cpu: usize, _online: bool) -> Result<(), Errno> {
-    Err(Errno::NOSYS)
 }
 
 /// The signal for who writes to a pipe that nobody reads.

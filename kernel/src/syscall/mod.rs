@@ -21,6 +21,7 @@ use crate::process::elf::ElfError;
 use crate::task::sched;
 use path::HERE;
 
+mod epoll;
 mod file;
 mod memory;
 mod path;
@@ -34,7 +35,10 @@ pub(crate) mod user;
 pub(crate) struct Errno(u16);
 
 impl Errno {
+    pub(crate) const PERM: Self = Self(1);
     pub(crate) const NOENT: Self = Self(2);
+    pub(crate) const BUSY: Self = Self(16);
+    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const SRCH: Self = Self(3);
     pub(crate) const INTR: Self = Self(4);
     pub(crate) const TOOBIG: Self = Self(7);
@@ -186,6 +190,8 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         218 => process::set_tid_address(),
         228 => time::clock_gettime(a, b),
         230 => time::nanosleep(c, b & 1 != 0),
+        232 => epoll::wait(a, b, c, d),
+        233 => epoll::control(a, b, c, d),
         234 => process::kill(b, c),
         257 => path::open(a, b, c),
         258 | 259 => path::make(a, b),
@@ -197,6 +203,8 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         269 => path::access(a, b, c, 0),
         270 => poll::pselect(arguments.0),
         271 => poll::ppoll(a, b, c),
+        281 => epoll::wait(a, b, c, d),
+        291 => epoll::create(a),
         292 => file::dup3(a, b, c),
         293 => file::pipe(a, b),
         302 => process::prlimit(d),

@@ -38,6 +38,7 @@ use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
+use crate::hotplug;
 use crate::stacks;
 use crate::sync::{AnyLock, Section, VitalGuard, VitalLock, rcu};
 
@@ -450,10 +451,11 @@ fn catch_up(queue: &mut RunQueue) {
 
 /// Who runs next on this CPU, if the current task's state is `state`; `None` if the task itself goes on.
 fn next_task(queue: &mut RunQueue, state: State) -> Option<NonNull<Task>> {
-    if let Some(next) = queue.ready.pop() {
+    let leaving = hotplug::is_leaving();
+    if !leaving && let Some(next) = queue.ready.pop() {
         return Some(Task::of(next));
     }
-    if state == State::Running {
+    if state == State::Running && (!leaving || current().is_idle()) {
         return None;
     }
     let idle = IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed);
@@ -557,6 +559,7 @@ pub(crate) fn idle() -> ! {
         yield_now();
         // What it frees for the dead is not its own.
         current().heap().reset();
+        hotplug::heed();
         crash::while_idle();
         cpu::disable_interrupts();
         rcu::idle();
@@ -573,9 +576,14 @@ pub(crate) fn idle() -> ! {
 /// Whether nothing is ready. From then on this CPU is poked when something is. Interrupts are off.
 fn goes_idle() -> bool {
     let mut queue = QUEUE.lock();
-    let idle = queue.ready.is_empty();
+    let idle = queue.ready.is_empty() && !hotplug::is_leaving();
     queue.idle |= u64::from(idle) << percpu::cpu_number().index();
     idle
+}
+
+/// Nobody pokes this CPU any more, until it idles again.
+pub(crate) fn is_not_idle() {
+    QUEUE.lock().idle &= !(1 << percpu::cpu_number().index());
 }
 
 /// Tasks that are not dead, idle ones apart.
