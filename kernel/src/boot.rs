@@ -19,7 +19,7 @@ use crate::arch::gdt::{CpuStacks, Ist};
 use crate::arch::layout::{self, Image};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::start_info::StartInfo;
-use crate::arch::{self, apic, cpu, gdt, smp, trap};
+use crate::arch::{self, apic, clock, cpu, gdt, smp, trap};
 use crate::mm::frames::{self, FrameRange};
 use crate::mm::{heap, tables};
 use crate::options::Options;
@@ -192,6 +192,7 @@ extern "C" fn begin(idle: usize) -> ! {
     become_idle(idle);
     apic::init().unwrap_or_else(|error| fail(format_args!("{error}")));
     let Some(found) = FOUND.lock_or_reset(|_| None).take() else { fail(format_args!("the boot was entered twice")) };
+    start_clock();
     let counting = found.options.mode == crate::options::Mode::Count;
     if !counting {
         start_others(&found);
@@ -209,6 +210,14 @@ fn become_idle(raw: usize) {
     let stack: Stack = unsafe { Stack::from_raw(&IDLE, raw) };
     sched::start_idle(TaskStack::Mapped(stack));
     stacks::cpu_is_up();
+}
+
+/// The clock also runs where there is no timer: in boots that count instructions.
+fn start_clock() {
+    match clock::init() {
+        Some(hertz) => println!("vmstack: the clock counts at {hertz} Hz"),
+        None => println!("vmstack: the interval timer does not count: the clock's rate is a guess"),
+    }
 }
 
 fn start_timer() {

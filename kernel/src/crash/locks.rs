@@ -59,17 +59,17 @@ fn holding(name: &str) {
             continue;
         }
         CHOSEN.store(index, Ordering::Relaxed);
-        if lock.lock(None).is_none() {
+        if lock.of_kernel().is_none() {
             // A process's own.
             perform_process("HOLD_CHOSEN_LOCK");
         } else {
             hold_with_waiters(lock);
         }
         show(lock);
-        if lock.kind == Kind::ReadWrite && lock.lock(None).is_some() {
+        if lock.kind == Kind::ReadWrite && lock.of_kernel().is_some() {
             // A reader has changed nothing, and leaves no poison.
             super::script::kernel_victim(share_chosen);
-            let state = lock.lock(None).map_or("gone", |lock| lock.state().name());
+            let state = lock.of_kernel().map_or("gone", |lock| lock.state().name());
             fact!("lock", "{} shared {state}", lock.name);
         }
     }
@@ -79,7 +79,7 @@ fn holding(name: &str) {
 /// Says how a lock is after its holder was killed, and takes the poison from it. A process's lock is gone with the process.
 fn show(declared: &Declared) {
     let (name, kind) = (declared.name, declared.kind.name());
-    match declared.lock(None) {
+    match declared.of_kernel() {
         Some(lock) => {
             let state = lock.state();
             fact!("lock", "{name} {kind} {}", state.name());

@@ -4,5 +4,6 @@
 
 pub(crate) mod frames;
 pub(crate) mod heap;
+pub(crate) mod memory;
 pub(crate) mod space;
 pub(crate) mod tables;

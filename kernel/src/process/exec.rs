@@ -9,16 +9,17 @@
 //!   | argument count                                         |  <── rsp, a multiple of 16
 //! ```
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use vmstack::{VirtAddr, VirtRange};
 use vmstack_paging::Access;
 
 use super::elf::{self, ElfError, Loaded};
-use super::{Layout, Memory};
 use crate::arch::cpu;
 use crate::arch::layout::PAGE_SIZE;
 use crate::mm::heap::{self, OutOfHeap};
+use crate::mm::memory::{Layout, Memory};
 use crate::mm::space::{AddressSpace, SpaceError};
 
 const WORD: usize = size_of::<usize>();
@@ -82,7 +83,7 @@ pub(crate) struct Strings {
 /// A program ready to run.
 #[derive(Debug)]
 pub(crate) struct Program {
-    pub(crate) memory: Memory,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) entry: VirtAddr,
     pub(crate) stack: VirtAddr,
 }
@@ -97,7 +98,7 @@ pub(crate) fn build(path: &[u8], file: &[u8], strings: &Strings) -> Result<Progr
     let stack = StackBuilder { space: &space, at: VirtAddr::new(STACK_TOP) }.build(path, strings, &loaded)?;
     let heap = loaded.end.wrapping_add(PAGE_SIZE);
     let layout = Layout { heap_start: heap, heap_end: heap, next_mapping: VirtAddr::new(MAPPINGS) };
-    Ok(Program { memory: Memory { space, layout }, entry: loaded.entry, stack })
+    Ok(Program { memory: Memory::new(space, layout), entry: loaded.entry, stack })
 }
 
 /// Writes a new program's stack, from the top down.

@@ -4,15 +4,17 @@ use alloc::sync::{Arc, Weak};
 
 use vmstack::VirtAddr;
 
-use super::Process;
 use super::exec::{self, Program, Strings};
 use super::files::Files;
+use super::{Process, Thread};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
 use crate::arch::trap;
 use crate::boot;
+use crate::mm::memory::Memory;
 use crate::sync::Section;
 use crate::syscall::Errno;
+use crate::task::kept::Kept;
 use crate::task::{self, FpuState, NewTask, Task, TaskStack, names, sched};
 
 /// Starts the program at `path` in the archive, as a process without a parent.
@@ -21,9 +23,8 @@ pub(crate) fn start(path: &[u8], strings: &Strings) -> Result<Arc<Process>, Errn
     let Program { memory, entry, stack } = exec::build(path, entry.data, strings)?;
     let id = task::next_id();
     let process = Process::new(id, Weak::new(), Files::standard()).ok_or(Errno::AGAIN)?;
-    process.set_memory(memory);
     names::set(id, base_name(path));
-    spawn(&process, FpuState::initial, &TrapFrame::user(entry, stack), false)?;
+    spawn(&process, |_| memory, FpuState::initial, &TrapFrame::user(entry, stack), false)?;
     Ok(process)
 }
 
@@ -44,7 +45,8 @@ pub(crate) fn fork(frame: &TrapFrame) -> Result<usize, Errno> {
     // First a child without memory: if the parent is killed from here on, what the child has is found with it.
     let child = parent.adopt(child);
     names::copy(me.id(), id);
-    let spawned = copy_memory(&parent, child).and_then(|()| spawn(child, || copy_fpu(&me), &returning, true));
+    let spawned = copy_memory(&me)
+        .and_then(|memory| spawn(child, |section| memory.take(section), || copy_fpu(&me), &returning, true));
     if let Err(error) = spawned {
         child.abandon(&parent);
         return Err(error);
@@ -52,14 +54,11 @@ pub(crate) fn fork(frame: &TrapFrame) -> Result<usize, Errno> {
     Ok(id)
 }
 
-/// Gives `child` a copy of the memory of `parent`.
-fn copy_memory(parent: &Process, child: &Process) -> Result<(), Errno> {
-    let memory = parent.memory();
-    let from = memory.as_ref().ok_or(Errno::NOMEM)?;
-    child.begin_memory(from.layout)?;
-    let mut copy = child.memory();
-    let to = copy.as_mut().ok_or(Errno::NOMEM)?;
-    Ok(from.space.copy_to(&mut to.space)?)
+/// A copy of the memory of the current task, which `me` is.
+fn copy_memory(me: &Task) -> Result<Kept<Arc<Memory>>, Errno> {
+    // SAFETY: the task itself, which does nothing else meanwhile.
+    let memory = unsafe { me.memory_place().get() }.ok_or(Errno::NOMEM)?;
+    Ok(memory.fork()?)
 }
 
 /// The current task's vector registers: saved, and copied.
@@ -74,6 +73,7 @@ fn copy_fpu(me: &Task) -> Option<FpuState> {
 /// Makes the task of `process`, which enters user mode with the registers of `frame`.
 fn spawn(
     process: &Process,
+    memory: impl FnOnce(&Section) -> Arc<Memory>,
     fpu: impl FnOnce() -> Option<FpuState>,
     frame: &TrapFrame,
     forked: bool,
@@ -93,10 +93,9 @@ fn spawn(
     // SAFETY: the stack is new; its top is aligned, and a frame fits.
     unsafe { place.as_mut_ptr::<TrapFrame>().write(*frame) };
     let fpu = fpu().ok_or(Errno::NOMEM)?;
-    process.begin();
-    let process = Some(process.counted());
+    let (thread, memory) = (Some(Thread::new(process.counted())), Some(memory(&section)));
     let below = size_of::<TrapFrame>();
-    let task = Task::new(NewTask { id, process, stack, fpu, entry: enter, argument: place.get(), below });
+    let task = Task::new(NewTask { id, thread, memory, stack, fpu, entry: enter, argument: place.get(), below });
     if forked {
         // The parent runs: its bases are in the registers.
         task.set_fs_base(features::user_fs_base());

@@ -1,19 +1,15 @@
 //! Processes: an address space, files, a parent, and an end that the parent is told of.
 //!
-//! A process has one task for now. What it owns belongs to the process struct and never to its stack: when the task is killed
+//! A process has one thread for now. What it owns belongs to the process struct and never to its stack: when the task is killed
 //! in the middle of a call, all of it is found here and given back (INV-ALONE).
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-
-use vmstack::{PhysAddr, VirtAddr};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::mm::heap;
-use crate::mm::space::{AddressSpace, SpaceError};
-use crate::mm::tables;
-use crate::sync::{AnyLock, Mutex, MutexGuard, ReadGuard, RwLock, Section, SpinGuard, SpinLock, WriteGuard};
+use crate::sync::{AnyLock, ReadGuard, RwLock, SpinGuard, SpinLock, WriteGuard};
 use crate::task::sched::CurrentTask;
 use crate::task::wait::Event;
 use crate::task::{names, sched};
@@ -23,8 +19,10 @@ pub(crate) mod elf;
 pub(crate) mod exec;
 pub(crate) mod files;
 pub(crate) mod fork;
+mod thread;
 
 pub(crate) use files::{File, Files};
+pub(crate) use thread::Thread;
 
 /// A signal's number, as Linux has it.
 pub(crate) mod signal {
@@ -90,34 +88,14 @@ impl AtomicEnd {
     }
 }
 
-/// Where a process's heap begins and ends, and where the next mapping goes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    pub(crate) heap_start: VirtAddr,
-    pub(crate) heap_end: VirtAddr,
-    pub(crate) next_mapping: VirtAddr,
-}
-
-/// What belongs to a process's memory.
-#[derive(Debug)]
-pub(crate) struct Memory {
-    pub(crate) space: AddressSpace,
-    pub(crate) layout: Layout,
-}
-
 /// A process.
 #[derive(Debug)]
 pub(crate) struct Process {
     id: usize,
     parent: Weak<Process>,
     children: SpinLock<Vec<Arc<Process>>>,
-    memory: Mutex<Option<Memory>>,
-    /// The root of the page tables: the kernel's own once the memory is gone.
-    root: AtomicU64,
     files: RwLock<Files>,
     end: AtomicEnd,
-    /// Its task was made.
-    has_task: AtomicBool,
     child_ended: Event,
     /// What it says that it has done, for the crash tests.
     pub(crate) work: AtomicUsize,
@@ -140,11 +118,8 @@ impl Process {
             id,
             parent,
             children: SpinLock::new("process-children", Vec::new()),
-            memory: Mutex::new("process-memory", None),
-            root: AtomicU64::new(tables::kernel_root().get()),
             files: RwLock::new("process-files", files),
             end: AtomicEnd::none(),
-            has_task: AtomicBool::new(false),
             child_ended: Event::new(),
             work: AtomicUsize::new(0),
         }))
@@ -156,18 +131,6 @@ impl Process {
 
     pub(crate) fn parent_id(&self) -> usize {
         self.parent.upgrade().map_or(0, |parent| parent.id)
-    }
-
-    pub(crate) fn page_tables(&self) -> PhysAddr {
-        PhysAddr::new(self.root.load(Ordering::Relaxed))
-    }
-
-    /// The process's memory, while it has any.
-    ///
-    /// Also after a task was killed with it: each entry of the page tables changes by one store, so they can be walked at
-    /// any instruction, and the layout is three words that are good in any mixture.
-    pub(crate) fn memory(&self) -> MutexGuard<'_, Option<Memory>> {
-        self.memory.lock_anyway()
     }
 
     /// The files, for reading.
@@ -195,32 +158,9 @@ impl Process {
         })
     }
 
-    /// The process's locks: children, memory, files.
-    pub(crate) fn locks(&self) -> [&dyn AnyLock; 3] {
-        [&self.children, &self.memory, &self.files]
-    }
-
-    /// Gives the process, which has no task yet, an empty space with `layout`.
-    pub(crate) fn begin_memory(&self, layout: Layout) -> Result<(), SpaceError> {
-        // The root is the allocator's or the process's: nobody is killed in between.
-        let _section = Section::enter();
-        self.set_memory(Memory { space: AddressSpace::new()?, layout });
-        Ok(())
-    }
-
-    /// Gives the process, which has no task yet, its memory.
-    pub(crate) fn set_memory(&self, memory: Memory) {
-        self.root.store(memory.space.root().get(), Ordering::Relaxed);
-        *self.memory() = Some(memory);
-    }
-
-    /// Replaces the memory of the current process by `memory`, and returns what it had.
-    pub(crate) fn replace_memory(&self, memory: Memory) -> Option<Memory> {
-        let mut current = self.memory();
-        self.root.store(memory.space.root().get(), Ordering::Relaxed);
-        // SAFETY: the new space has the kernel's half.
-        unsafe { crate::arch::cpu::write_cr3(memory.space.root()) };
-        current.replace(memory)
+    /// The process's locks: children, files.
+    pub(crate) fn locks(&self) -> [&dyn AnyLock; 2] {
+        [&self.children, &self.files]
     }
 
     /// Puts `child` on the list of children, and shows it there: the caller, who is this process's task, holds no count that it
@@ -280,15 +220,9 @@ impl Process {
         })
     }
 
-    /// Says that the process has its task: from here on its memory is that task's to give back.
-    pub(crate) fn begin(&self) {
-        self.has_task.store(true, Ordering::Relaxed);
-    }
-
     /// Undoes the making of this process, whose task could not be had.
     pub(crate) fn abandon(&self, parent: &Self) {
         parent.children().retain(|child| child.id != self.id);
-        self.give_up_memory();
     }
 
     /// Ends the process: gives back all that it owns, and tells its parent. The current task is its task.
@@ -296,18 +230,9 @@ impl Process {
     /// A task that is killed in here does it again, on the empty stack: each step may be done twice, and the end that is told is
     /// the first.
     pub(crate) fn finish(&self, end: End) {
-        // First the word that a switch back to this task loads, then the register: a preemption in between does no harm.
-        self.root.store(tables::kernel_root().get(), Ordering::Relaxed);
-        // SAFETY: the kernel's own tables have everything that the kernel uses.
-        unsafe { tables::load() };
-        self.give_up_memory();
+        sched::current().give_up_memory();
         let files = core::mem::take(&mut *self.files_mut());
         let orphans = core::mem::take(&mut *self.children());
-        // One that was being made when its parent was killed: nobody else will give back what it has.
-        orphans
-            .iter()
-            .filter(|orphan| !orphan.has_task.load(Ordering::Relaxed))
-            .for_each(|orphan| orphan.give_up_memory());
         drop((files, orphans));
         self.announce(end);
     }
@@ -319,18 +244,6 @@ impl Process {
             Some(parent) => parent.child_ended.announce(),
             None => self.child_ended.announce(),
         }
-    }
-
-    /// Gives back the process's memory, which no CPU runs on. What is given back is out of the tables first, so that doing it a
-    /// second time goes on where the first was cut.
-    fn give_up_memory(&self) {
-        let mut memory = self.memory();
-        if let Some(memory) = memory.as_mut() {
-            memory.space.clear();
-        }
-        // What is left is the root: it goes at once, or not at all.
-        let _section = Section::enter();
-        drop(memory.take());
     }
 }
 

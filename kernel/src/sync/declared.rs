@@ -6,7 +6,7 @@
 use super::raw::{Kind, State};
 use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
 use crate::mm::{frames, heap};
-use crate::process::{self, Process, files};
+use crate::process::files;
 use crate::task::sched;
 use crate::{boot, console, crash, interrupts, run};
 
@@ -25,6 +25,8 @@ enum Place {
     Static(fn() -> &'static dyn AnyLock),
     /// In each process, at this place of [`Process::locks`].
     Process(usize),
+    /// In the memory of each process.
+    Memory,
 }
 
 const fn at(name: &'static str, kind: Kind, lock: fn() -> &'static dyn AnyLock) -> Declared {
@@ -33,6 +35,10 @@ const fn at(name: &'static str, kind: Kind, lock: fn() -> &'static dyn AnyLock) 
 
 const fn of_process(name: &'static str, kind: Kind, index: usize) -> Declared {
     Declared { name, kind, place: Place::Process(index) }
+}
+
+const fn of_memory(name: &'static str, kind: Kind) -> Declared {
+    Declared { name, kind, place: Place::Memory }
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
@@ -49,8 +55,8 @@ pub(crate) static ALL: [Declared; 17] = [
     at("crash-shared", Kind::Spin, crash::shared_lock),
     at("crash-device", Kind::Spin, crash::device_lock),
     of_process("process-children", Kind::Spin, 0),
-    of_process("process-memory", Kind::Mutex, 1),
-    of_process("process-files", Kind::ReadWrite, 2),
+    of_memory("process-memory", Kind::Mutex),
+    of_process("process-files", Kind::ReadWrite, 1),
     at("specimen-spin", Kind::Spin, || &SPECIMEN_SPIN),
     at("specimen-mutex", Kind::Mutex, || &SPECIMEN_MUTEX),
     at("specimen-rwlock", Kind::ReadWrite, || &SPECIMEN_RWLOCK),
@@ -92,26 +98,34 @@ impl Declared {
         self.kind == Kind::Vital
     }
 
-    /// The lock itself: of `process`, if it is a process's.
-    pub(crate) fn lock<'a>(&self, process: Option<&'a Process>) -> Option<&'a dyn AnyLock> {
+    /// The lock itself, unless it is a process's.
+    pub(crate) fn of_kernel(&self) -> Option<&'static dyn AnyLock> {
         match self.place {
             Place::Static(lock) => Some(lock()),
-            Place::Process(index) => process.and_then(|process| process.locks().get(index).copied()),
+            Place::Process(_) | Place::Memory => None,
         }
+    }
+
+    /// Calls `use_it` with the lock: of the current task's process or memory, if it is one of those. False if there is none.
+    fn with(&self, use_it: impl FnOnce(&dyn AnyLock)) -> bool {
+        let task = sched::current();
+        let lock = match self.place {
+            Place::Static(lock) => Some(lock()),
+            Place::Process(index) => task.process().and_then(|process| process.locks().get(index).copied()),
+            // SAFETY: the task itself, which holds a lock of the memory and does not replace it.
+            Place::Memory => unsafe { task.memory_place().get() }.map(|memory| memory.any_lock()),
+        };
+        lock.map(use_it).is_some()
     }
 
     /// Runs `then` while the lock, of the current process if it is a process's, is held: for writing, if there is a choice. False
     /// if the current task has no process.
     pub(crate) fn hold(&self, then: fn()) -> bool {
-        let process = process::current();
-        let lock = self.lock(process.as_ref().map(|process| &***process));
-        lock.inspect(|lock| lock.hold(then)).is_some()
+        self.with(|lock| lock.hold(then))
     }
 
     /// As [`hold`](Self::hold), for reading if the lock can be shared.
     pub(crate) fn hold_shared(&self, then: fn()) -> bool {
-        let process = process::current();
-        let lock = self.lock(process.as_ref().map(|process| &***process));
-        lock.inspect(|lock| lock.hold_shared(then)).is_some()
+        self.with(|lock| lock.hold_shared(then))
     }
 }

@@ -94,18 +94,18 @@ fn write_file(file: &File, buffer: usize, count: usize) -> Result<usize, Errno> 
 
 /// Writes to the console, piece by piece, whole as seen by other CPUs.
 fn write_console(buffer: usize, count: usize) -> Result<usize, Errno> {
-    let process = process::current().ok_or(Errno::FAULT)?;
-    // Before the console: who holds that does not wait.
-    let memory = process.memory();
-    let space = &memory.as_ref().ok_or(Errno::FAULT)?.space;
-    let console = Console::take();
-    for start in (0..count).step_by(PIECE) {
-        let mut bytes = [0; PIECE];
-        let piece = &mut bytes[..PIECE.min(count - start)];
-        user::read_from(space, buffer.checked_add(start).ok_or(Errno::FAULT)?, piece)?;
-        console.program_output(piece);
-    }
-    Ok(count)
+    user::with_memory(|memory| {
+        // Before the console: who holds that does not wait.
+        let memory = memory.lock();
+        let console = Console::take();
+        for start in (0..count).step_by(PIECE) {
+            let mut bytes = [0; PIECE];
+            let piece = &mut bytes[..PIECE.min(count - start)];
+            user::read_from(&memory.space, buffer.checked_add(start).ok_or(Errno::FAULT)?, piece)?;
+            console.program_output(piece);
+        }
+        Ok(count)
+    })
 }
 
 pub(super) fn open(path: usize, flags: usize) -> Result<usize, Errno> {

@@ -6,8 +6,8 @@ use vmstack_paging::Access;
 use super::{Errno, user};
 use crate::arch::cpu;
 use crate::arch::layout::PAGE_SIZE;
+use crate::mm::memory::Inner;
 use crate::mm::space::pages_around;
-use crate::process::{self, Memory};
 
 const PROT_WRITE: usize = 2;
 const PROT_EXEC: usize = 4;
@@ -16,10 +16,8 @@ const MAP_ANONYMOUS: usize = 0x20;
 /// The most that one call maps, in bytes.
 const MAX_MAPPING: usize = 1 << 30;
 
-fn with_memory<T>(use_it: impl FnOnce(&mut Memory) -> Result<T, Errno>) -> Result<T, Errno> {
-    let process = process::current().ok_or(Errno::NOMEM)?;
-    let mut memory = process.memory();
-    use_it(memory.as_mut().ok_or(Errno::NOMEM)?)
+fn with_memory<T>(use_it: impl FnOnce(&mut Inner) -> Result<T, Errno>) -> Result<T, Errno> {
+    user::with_memory(|memory| use_it(&mut memory.lock()))
 }
 
 fn access(protection: usize) -> Result<Access, Errno> {
@@ -77,7 +75,7 @@ pub(super) fn brk(end: usize) -> Result<usize, Errno> {
     })
 }
 
-fn move_heap_end(memory: &mut Memory, end: VirtAddr) -> Result<(), Errno> {
+fn move_heap_end(memory: &mut Inner, end: VirtAddr) -> Result<(), Errno> {
     let start = memory.layout.heap_start;
     let bytes = |end: VirtAddr| end.distance(start).next_multiple_of(PAGE_SIZE);
     let (old, new) = (bytes(memory.layout.heap_end), bytes(end));

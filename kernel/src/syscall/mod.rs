@@ -24,6 +24,7 @@ mod file;
 mod memory;
 mod process;
 mod time;
+mod user;
 
 /// An error, by Linux's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,89 +157,5 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
             }
             Err(Errno::NOSYS)
         }
-    }
-}
-
-/// User memory of the current process, for the calls.
-mod user {
-    use alloc::vec::Vec;
-
-    use vmstack::VirtAddr;
-
-    use super::Errno;
-    use crate::arch::layout::USER_END;
-    use crate::control;
-    use crate::mm::heap;
-    use crate::mm::space::AddressSpace;
-    use crate::process;
-    use crate::process::exec::StringList;
-
-    /// Copies user memory at `addr` into `bytes`.
-    pub(super) fn read(addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
-        let process = process::current().ok_or(Errno::FAULT)?;
-        let memory = process.memory();
-        read_from(&memory.as_ref().ok_or(Errno::FAULT)?.space, addr, bytes)
-    }
-
-    /// Copies what lies at `addr` of the current process's memory, which the caller has in hand, into `bytes`.
-    pub(super) fn read_from(space: &AddressSpace, addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
-        if addr >= USER_END.get()
-            && control::address_limit().is_some_and(|limit| addr.saturating_add(bytes.len()) <= limit)
-        {
-            // SAFETY: none: the control experiment, where thread_info says what a program may touch.
-            unsafe { control::read_kernel(addr, bytes) };
-            return Ok(());
-        }
-        Ok(space.read(VirtAddr::new(addr), bytes)?)
-    }
-
-    /// Copies `bytes` to user memory at `addr`.
-    pub(super) fn write(addr: usize, bytes: &[u8]) -> Result<(), Errno> {
-        let process = process::current().ok_or(Errno::FAULT)?;
-        let memory = process.memory();
-        Ok(memory.as_ref().ok_or(Errno::FAULT)?.space.write(VirtAddr::new(addr), bytes)?)
-    }
-
-    /// A word of user memory.
-    pub(super) fn word(addr: usize) -> Result<usize, Errno> {
-        let mut bytes = [0; 8];
-        read(addr, &mut bytes)?;
-        Ok(usize::from_le_bytes(bytes))
-    }
-
-    /// A string that ends with a zero, of at most `max` bytes, without the zero.
-    pub(super) fn string(addr: usize, max: usize) -> Result<Vec<u8>, Errno> {
-        let mut string = Vec::new();
-        loop {
-            let mut byte = [0];
-            read(addr.checked_add(string.len()).ok_or(Errno::FAULT)?, &mut byte)?;
-            if byte[0] == 0 {
-                return Ok(string);
-            }
-            if string.len() >= max {
-                return Err(Errno::TOOBIG);
-            }
-            heap::reserve(&mut string, 1)?;
-            string.push(byte[0]);
-        }
-    }
-
-    /// An array of pointers to strings, ended by a null pointer; with the pointers at most `max` bytes.
-    pub(super) fn strings(addr: usize, max: usize) -> Result<StringList, Errno> {
-        let mut strings = StringList::default();
-        if addr == 0 {
-            return Ok(strings);
-        }
-        for index in 0.. {
-            let pointer = word(addr.checked_add(index * 8).ok_or(Errno::FAULT)?)?;
-            if pointer == 0 {
-                break;
-            }
-            strings.push(&string(pointer, max)?)?;
-            if strings.bytes() + index * 8 > max {
-                return Err(Errno::TOOBIG);
-            }
-        }
-        Ok(strings)
     }
 }

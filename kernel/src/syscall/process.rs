@@ -38,8 +38,7 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
     };
     let file = boot::archive().find(&path).ok_or(Errno::NOENT)?;
     let Program { memory, entry, stack } = exec::build(&path, file.data, &strings)?;
-    let process = process::current().ok_or(Errno::SRCH)?;
-    drop(process.replace_memory(memory));
+    drop(sched::current().change_memory(Some(memory)));
     process::rename_current(fork::base_name(&path));
     let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
     debug_assert!(cleared, "zero is canonical");

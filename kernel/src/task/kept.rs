@@ -22,6 +22,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, compiler_fence};
 
 use super::sched;
+use crate::sync::Section;
 
 /// How many values a task can keep at once.
 const PLACES: usize = 4;
@@ -182,6 +183,21 @@ pub(crate) fn keep<T: 'static>(name: &'static &'static str, value: T) -> Kept<T>
 fn value_at<T>(place: *const Place) -> *mut T {
     // SAFETY: handles have places of the current task's struct, which is alive while its code runs.
     unsafe { &*place }.value.get().cast()
+}
+
+impl<T> Kept<T> {
+    /// Takes the value out of the list: the caller's frames own it from here on, in a section in which nobody is killed.
+    pub(crate) fn take(mut self, _section: &Section) -> T {
+        let Some(place) = self.place.take() else {
+            return self.own.take().unwrap_or_else(|| unreachable!("a kept value is somewhere"));
+        };
+        // SAFETY: a place in the current task's struct.
+        let owner = unsafe { &*place };
+        // SAFETY: the place has this handle's value; nobody reads it again: the place is free from the next line on.
+        let value = unsafe { value_at::<T>(place).read() };
+        owner.state.store(FREE, Ordering::Relaxed);
+        value
+    }
 }
 
 impl<T> Deref for Kept<T> {

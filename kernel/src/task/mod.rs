@@ -9,18 +9,19 @@
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr};
 use vmstack_arch::Context;
 
-use crate::arch::cpu::InterruptsOff;
+use crate::arch::cpu::{self, InterruptsOff};
 use crate::control::DirectStack;
 use crate::mm::heap::Account;
+use crate::mm::memory::{Memory, MemoryPlace};
 use crate::mm::tables;
-use crate::process::Process;
+use crate::process::{Process, Thread};
 use crate::stacks::{self, Stack};
-use crate::sync::HeldLocks;
+use crate::sync::{HeldLocks, Section};
 
 mod fpu;
 pub(crate) mod kept;
@@ -105,16 +106,72 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Scheduling {
     pub(crate) state: State,
-    /// When the timer wakes it, in ticks, while it sleeps.
+    /// When the timer wakes it, in ticks, while it sleeps or is parked for a time.
     pub(crate) wake_at: u64,
     /// What it is parked on, while it is.
-    pub(crate) parked_on: usize,
+    pub(crate) parked_on: Key,
+    /// A word for whoever wakes it to judge by.
+    pub(crate) word: u32,
+    /// Whether [`sched::interrupt`] ends its wait.
+    pub(crate) interruptible: bool,
+    /// How its last wait ended.
+    pub(crate) woken: Woken,
+}
+
+impl Scheduling {
+    const fn new(state: State) -> Self {
+        let (parked_on, woken) = (Key(0, 0), Woken::Called);
+        Self { state, wake_at: u64::MAX, parked_on, word: 0, interruptible: false, woken }
+    }
+}
+
+/// What tasks park on: two words that who waits and who wakes agree on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Key(pub(crate) usize, pub(crate) usize);
+
+impl From<usize> for Key {
+    /// An address of the kernel's.
+    fn from(address: usize) -> Self {
+        Self(address, 0)
+    }
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Woken {
+    /// Somebody woke it, or it was not wanted any more.
+    Called,
+    /// Its time was over.
+    TimedOut,
+    /// [`sched::interrupt`] ended it.
+    Interrupted,
+}
+
+/// How a task wants to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wait {
+    /// Until when, in nanoseconds of the kernel's clock, if not for ever.
+    pub(crate) until: Option<u64>,
+    /// Whether [`sched::interrupt`] ends it.
+    pub(crate) interruptible: bool,
+    /// A word for whoever wakes to judge by.
+    pub(crate) word: u32,
+}
+
+impl Wait {
+    /// For ever, and nothing interrupts it.
+    pub(crate) const FOR_EVER: Self = Self { until: None, interruptible: false, word: 0 };
 }
 
 /// A task.
 pub(crate) struct Task {
     id: usize,
-    process: Option<Arc<Process>>,
+    /// What a program's thread has; nothing for a task of the kernel.
+    thread: Option<Thread>,
+    /// The memory that it runs on; nothing for a task of the kernel, and for one that is ending.
+    memory: MemoryPlace,
+    /// The root of the page tables that go with it: one word, for the switch.
+    root: AtomicU64,
     /// The fields below belong to the task itself while it runs, and to the scheduler while it does not.
     context: UnsafeCell<Context>,
     stack: UnsafeCell<TaskStack>,
@@ -143,6 +200,11 @@ unsafe impl Send for Task {}
 
 static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
 
+/// What an idle task would run if it were new: it is not.
+extern "C" fn never(_: usize) -> ! {
+    unreachable!("an idle task is never new")
+}
+
 /// The next task number. Process numbers are the numbers of their first tasks.
 pub(crate) fn next_id() -> usize {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
@@ -152,7 +214,8 @@ pub(crate) fn next_id() -> usize {
 #[derive(Debug)]
 pub(crate) struct NewTask {
     pub(crate) id: usize,
-    pub(crate) process: Option<Arc<Process>>,
+    pub(crate) thread: Option<Thread>,
+    pub(crate) memory: Option<Arc<Memory>>,
     pub(crate) stack: TaskStack,
     pub(crate) fpu: FpuState,
     /// What it runs first, and with which argument, from `below` bytes under the top of its stack.
@@ -167,32 +230,31 @@ impl Task {
         let top = new.stack.top().wrapping_sub(new.below);
         // SAFETY: the stack is new and owned here, `below` is a multiple of 16 and leaves room for the context.
         let context = unsafe { Context::new(top, new.entry, new.argument) };
-        Self::with_context(new.id, new.process, new.stack, new.fpu, context, false)
+        Self::with_context(new, context, false)
     }
 
     /// The task that stands for the code that already runs on `stack`: it becomes the CPU's idle task.
     pub(crate) fn idle(stack: TaskStack) -> Self {
-        Self::with_context(0, None, stack, FpuState::none(), Context::empty(), true)
+        let (thread, memory, fpu) = (None, None, FpuState::none());
+        let new = NewTask { id: 0, thread, memory, stack, fpu, entry: never, argument: 0, below: 0 };
+        Self::with_context(new, Context::empty(), true)
     }
 
-    fn with_context(
-        id: usize,
-        process: Option<Arc<Process>>,
-        stack: TaskStack,
-        fpu: FpuState,
-        context: Context,
-        idle: bool,
-    ) -> Self {
+    fn with_context(new: NewTask, context: Context, idle: bool) -> Self {
+        let NewTask { id, thread, memory, stack, fpu, .. } = new;
+        let root = memory.as_ref().map_or_else(tables::kernel_root, |memory| memory.root());
         let state = if idle { State::Running } else { State::New };
         Self {
             id,
-            process,
+            thread,
+            memory: MemoryPlace::new(memory),
+            root: AtomicU64::new(root.get()),
             context: UnsafeCell::new(context),
             stack: UnsafeCell::new(stack),
             fpu: UnsafeCell::new(fpu),
             fs_base: AtomicUsize::new(0),
             gs_base: AtomicUsize::new(0),
-            scheduling: UnsafeCell::new(Scheduling { state, wake_at: 0, parked_on: 0 }),
+            scheduling: UnsafeCell::new(Scheduling::new(state)),
             idle,
             deaths: AtomicUsize::new(0),
             held: HeldLocks::new(),
@@ -209,8 +271,40 @@ impl Task {
         self.idle
     }
 
-    pub(crate) const fn process(&self) -> Option<&Arc<Process>> {
-        self.process.as_ref()
+    /// What a program's thread has; nothing for a task of the kernel.
+    pub(crate) const fn thread(&self) -> Option<&Thread> {
+        self.thread.as_ref()
+    }
+
+    pub(crate) fn process(&self) -> Option<&Arc<Process>> {
+        self.thread().map(Thread::process)
+    }
+
+    /// Where the memory is that the task runs on.
+    pub(crate) const fn memory_place(&self) -> &MemoryPlace {
+        &self.memory
+    }
+
+    /// Runs the current task, which this is, on `memory` from here on, or on the kernel's own tables, and returns what it had.
+    pub(crate) fn change_memory(&self, memory: Option<Arc<Memory>>) -> Option<Arc<Memory>> {
+        // One step as seen by a switch and by a fault: neither comes in between.
+        let _section = Section::enter();
+        let root = memory.as_ref().map_or_else(tables::kernel_root, |memory| memory.root());
+        self.root.store(root.get(), Ordering::Relaxed);
+        // SAFETY: every address space has the kernel's half (INV-MAPPED).
+        unsafe { cpu::write_cr3(root) };
+        // SAFETY: the task itself, by this function's contract; the CPU has left the old memory.
+        unsafe { self.memory.replace(memory) }
+    }
+
+    /// Gives up the memory of the current task, which this is. May be done again by one that was killed in the middle of it.
+    pub(crate) fn give_up_memory(&self) {
+        // First the word that a switch back to this task loads, then the register: a preemption in between does no harm.
+        self.root.store(tables::kernel_root().get(), Ordering::Relaxed);
+        // SAFETY: the kernel's own tables have everything that the kernel uses.
+        unsafe { tables::load() };
+        // SAFETY: the task itself, on the kernel's tables.
+        unsafe { self.memory.give_up() };
     }
 
     /// What the task's frames use and it owns.
@@ -230,7 +324,7 @@ impl Task {
 
     /// The root of the page tables that the task runs on.
     pub(crate) fn page_tables(&self) -> PhysAddr {
-        self.process.as_ref().map_or_else(tables::kernel_root, |process| process.page_tables())
+        PhysAddr::new(self.root.load(Ordering::Relaxed))
     }
 
     /// The bounds of the task's stack. Any context, while the task is alive.
@@ -238,6 +332,11 @@ impl Task {
         // SAFETY: the stack is set once and taken only by the task's own last act.
         let stack = unsafe { &*self.stack.get() };
         (stack.bottom(), stack.top())
+    }
+
+    /// Whether a signal waits for the task: what ends interruptible waits.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.thread().is_some_and(Thread::is_interrupted)
     }
 
     /// Whether a fault killed it.
@@ -334,7 +433,7 @@ pub(crate) fn spawn_on(
 ) -> Arc<Task> {
     let fpu = FpuState::none();
     names::set(id, name);
-    let task = Arc::new(Task::new(NewTask { id, process: None, stack, fpu, entry, argument, below: 0 }));
+    let task = Arc::new(Task::new(NewTask { id, thread: None, memory: None, stack, fpu, entry, argument, below: 0 }));
     sched::start(&task);
     task
 }

@@ -24,10 +24,10 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::VirtAddr;
 
-use super::{State, Task, TaskStack};
+use super::{Key, Scheduling, State, Task, TaskStack, Wait, Woken};
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
-use crate::arch::{features, gdt};
+use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
 use crate::stacks;
@@ -169,15 +169,42 @@ pub(crate) fn start(task: &Arc<Task>) {
 /// # Context
 ///
 /// Tasks, with preemption on.
-pub(crate) fn park(key: usize, still_wanted: impl FnOnce() -> bool) {
+pub(crate) fn park(key: impl Into<Key>, still_wanted: impl FnOnce() -> bool) {
+    let _woken = park_for(key, &Wait::FOR_EVER, still_wanted);
+}
+
+/// As [`park`], in the way that `wait` says, and says how the wait ended. An interrupt that came before the question counts.
+///
+/// # Context
+///
+/// Tasks, with preemption on.
+pub(crate) fn park_for(key: impl Into<Key>, wait: &Wait, still_wanted: impl FnOnce() -> bool) -> Woken {
     assert!(percpu::this_cpu().preempt_count() == 0, "a task waits with preemption off");
     leave_cpu(None, |scheduling| {
-        if still_wanted() {
+        scheduling.woken = Woken::Called;
+        if wait.interruptible && current().is_interrupted() {
+            scheduling.woken = Woken::Interrupted;
+        } else if still_wanted() {
             scheduling.state = State::Parked;
-            scheduling.parked_on = key;
+            scheduling.wake_at = wait.until.map_or(u64::MAX, ticks_at);
+            scheduling.parked_on = key.into();
+            scheduling.word = wait.word;
+            scheduling.interruptible = wait.interruptible;
         }
         scheduling.state == State::Parked
     });
+    let task = current();
+    // SAFETY: only what waits is changed by others, and the task runs.
+    unsafe { task.scheduling() }.woken
+}
+
+/// A tick that is not before the clock shows `nanoseconds`.
+fn ticks_at(nanoseconds: u64) -> u64 {
+    match nanoseconds.saturating_sub(clock::now()).div_ceil(clock::SECOND / TICKS_PER_SECOND) {
+        0 => ticks(),
+        // The next tick is less than one away.
+        more => ticks().saturating_add(more + 1),
+    }
 }
 
 /// How many tasks are parked, on whatever.
@@ -185,24 +212,68 @@ pub(crate) fn parked() -> usize {
     QUEUE.lock().parked.len()
 }
 
-/// Wakes everybody who is parked on `key`.
-pub(crate) fn unpark_all(key: usize) {
+/// Wakes everybody who is parked on `key`, and says how many that were.
+pub(crate) fn unpark_all(key: impl Into<Key>) -> usize {
+    unpark(key, usize::MAX, |_| true)
+}
+
+/// Wakes the first `count` of those who are parked on `key` with a word that is `wanted`, and says how many there were.
+pub(crate) fn unpark(key: impl Into<Key>, count: usize, mut wanted: impl FnMut(u32) -> bool) -> usize {
+    let key = key.into();
+    let mut woken = 0;
+    wake(|_, scheduling| {
+        let chosen = woken < count && scheduling.parked_on == key && wanted(scheduling.word);
+        woken += usize::from(chosen);
+        chosen.then_some(Woken::Called)
+    })
+}
+
+/// Wakes the first `wake_count` of those who are parked on `from`, and parks the next `move_count` on `to`. Says how many each.
+pub(crate) fn requeue(from: Key, to: Key, wake_count: usize, move_count: usize) -> (usize, usize) {
+    let mut moved = 0;
+    let mut woken = 0;
+    wake(|_, scheduling| {
+        if scheduling.parked_on != from {
+            return None;
+        }
+        if woken < wake_count {
+            woken += 1;
+            return Some(Woken::Called);
+        }
+        if moved < move_count {
+            moved += 1;
+            scheduling.parked_on = to;
+        }
+        None
+    });
+    (woken, moved)
+}
+
+/// Ends the wait of `task`, if it is one that can be interrupted. Its flag was raised before.
+pub(crate) fn interrupt(task: &Task) {
+    wake(|parked, scheduling| (core::ptr::eq(parked, task) && scheduling.interruptible).then_some(Woken::Interrupted));
+}
+
+/// Wakes those parked tasks for which `choose` says how, and says how many that were.
+fn wake(mut choose: impl FnMut(&Task, &mut Scheduling) -> Option<Woken>) -> usize {
     let mut queue = QUEUE.lock();
     let ready = queue.ready.len();
     for _ in 0..queue.parked.len() {
         let Some(task) = queue.parked.pop_front() else { break };
         // SAFETY: the lock is held.
         let scheduling = unsafe { task.scheduling() };
-        if scheduling.parked_on == key {
+        if let Some(woken) = choose(&task, scheduling) {
             scheduling.state = State::Queued;
+            scheduling.woken = woken;
         }
         queue.place(scheduling.state, task);
     }
-    let woken = queue.ready.len() != ready;
+    let woken = queue.ready.len() - ready;
     drop(queue);
-    if woken {
+    if woken != 0 {
         crate::interrupts::poke_others();
     }
+    woken
 }
 
 /// Waits until the tick `at`.
@@ -241,7 +312,7 @@ pub(crate) fn ticks() -> u64 {
 fn wake_sleepers(now: u64) {
     let mut queue = QUEUE.lock();
     for _ in 0..queue.sleepers.len() {
-        let Some(task) = queue.sleepers.pop_front() else { return };
+        let Some(task) = queue.sleepers.pop_front() else { break };
         // SAFETY: the lock is held.
         let scheduling = unsafe { task.scheduling() };
         if scheduling.wake_at <= now {
@@ -249,6 +320,8 @@ fn wake_sleepers(now: u64) {
         }
         queue.place(scheduling.state, task);
     }
+    drop(queue);
+    wake(|_, scheduling| (scheduling.wake_at <= now).then_some(Woken::TimedOut));
 }
 
 /// Ends the current task: its stack goes to the next one.
@@ -272,7 +345,7 @@ pub(crate) fn exit() -> ! {
 
 /// Decides with `decide`, under the lock, whether the current task leaves the CPU, and switches to the next one. A `section` that
 /// the task is in ends once the lock is held.
-fn leave_cpu(section: Option<Section>, decide: impl FnOnce(&mut super::Scheduling) -> bool) {
+fn leave_cpu(section: Option<Section>, decide: impl FnOnce(&mut Scheduling) -> bool) {
     // Restored when the task comes back, however it was before: the lock's own guard goes to the next task.
     let _interrupts = InterruptsOff::new();
     let mut queue = QUEUE.lock();

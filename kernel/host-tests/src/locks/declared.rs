@@ -49,7 +49,7 @@ fn listed() -> BTreeSet<String> {
     let text = fs::read_to_string(path).expect("the table is there");
     let table =
         text.split("static ALL").nth(1).and_then(|rest| rest.split("];").next()).expect("the table is called ALL");
-    let entries = ["at(", "of_process("].into_iter().flat_map(|entry| table.split(entry).skip(1));
+    let entries = ["at(", "of_process(", "of_memory("].into_iter().flat_map(|entry| table.split(entry).skip(1));
     entries.filter_map(literal).map(str::to_owned).collect()
 }
 
