@@ -110,7 +110,15 @@ fn bad_usage_is_one_line_and_status_2() {
         (&["crash", "UNDERFLOW", "--on", "hosted", "--cpus", "2"], "--cpus"),
         (&["crash", "UNDERFLOW", "--cpus", "9"], "9"),
         (&["hosted-boot", "DOUBLE_FAULT"], "DOUBLE_FAULT"),
-        (&["bench"], "not there yet"),
+        (&["bench", "storms"], "there is no suite `storms`"),
+        (&["bench", "stacks"], "not there yet"),
+        (&["bench", "life", "--on", "aarch64"], "not there yet"),
+        (&["bench", "life", "--on", "hosted"], "hosted"),
+        (&["bench", "--list", "--json", "-"], "--json"),
+        (&["bench", "--list", "--against", "linux"], "--against"),
+        (&["bench", "life", "--plots", "/tmp"], "--plots"),
+        (&["bench", "life", "--samples", "0"], "0"),
+        (&["bench", "life", "--against", "plan9"], "plan9"),
         (&["decode", "log"], "not there yet"),
     ] {
         assert_refused(&place.run("orderly", words), named);
