@@ -14,7 +14,7 @@
 
 use core::time::Duration;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Setting;
 use crate::boots::{Counted, Proof, show_end, write};
@@ -58,15 +58,16 @@ const LINUX: Way = Way { name: "linux", label: "Linux, here", words: &[] };
 
 /// Runs the suite.
 pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
-    screen.heading("The life of a task, in instructions");
     let folder = scratch()?;
     let archive = setting.boots.write_archive(folder.path())?;
+    let rival = setting.linux.as_ref().map(|linux| Rival::of(linux, setting, folder.path())).transpose()?;
+    screen.heading("The life of a task, in instructions");
     let mut columns = Vec::new();
     for way in &WAYS {
         columns.push(here(setting, way, &archive, screen)?);
     }
-    if setting.linux.is_some() {
-        columns.push(on_linux(setting, folder.path(), screen)?);
+    if let Some(rival) = rival {
+        columns.push(on_linux(setting, &rival, screen)?);
     }
     table::show(&columns, screen);
     Ok(columns.iter().flat_map(Column::checks).collect())
@@ -87,17 +88,28 @@ fn here(setting: &Setting<'_>, way: &Way, archive: &Path, screen: &mut Screen) -
     Ok(read(way, outcome, &transcript, screen))
 }
 
+/// A Linux that is ready to be booted.
+struct Rival<'a> {
+    kernel: &'a Path,
+    archive: PathBuf,
+}
+
+impl<'a> Rival<'a> {
+    fn of(linux: &'a linux::Linux, setting: &Setting<'_>, folder: &Path) -> Result<Self, Failure> {
+        let archive = folder.join("linux-initrd");
+        write(&archive, &linux::archive(setting.boots.guest())?.finish())?;
+        Ok(Self { kernel: linux.image(), archive })
+    }
+}
+
 /// One boot of Linux.
-fn on_linux(setting: &Setting<'_>, folder: &Path, screen: &mut Screen) -> Result<Column, Failure> {
-    let archive = folder.join("linux-initrd");
-    write(&archive, &linux::archive(setting.boots.guest())?.finish())?;
+fn on_linux(setting: &Setting<'_>, rival: &Rival<'_>, screen: &mut Screen) -> Result<Column, Failure> {
     let words = linux::words(PROGRAM, &arguments(setting));
-    let kernel = setting.linux.as_ref().map(linux::Linux::image);
-    let proof = Proof::Marker(linux::MARKER);
-    let counted = Counted { kernel, archive: &archive, words: &words, proof, limit: LIMIT };
+    let (kernel, archive) = (Some(rival.kernel), rival.archive.as_path());
+    let counted = Counted { kernel, archive, words: &words, proof: Proof::Marker(linux::MARKER), limit: LIMIT };
     let (outcome, transcript) = setting.boots.count(counted)?;
     if let [release] = transcript.all("linux.release") {
-        screen.line(&format!("  Linux, here, is Debian's {}", release.join(" ")));
+        screen.line(&format!("  Linux, here, is {}", release.join(" ")));
     }
     Ok(read(&LINUX, outcome, &transcript, screen))
 }

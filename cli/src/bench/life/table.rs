@@ -2,6 +2,7 @@
 
 use super::anchors::{OPERATIONS, Operation};
 use super::column::{Column, Row};
+use crate::report::explain;
 use crate::screen::{Screen, Tone};
 
 /// The widths of a line's parts, in columns.
@@ -19,6 +20,24 @@ pub(super) fn show(columns: &[Column], screen: &mut Screen) {
             show_row(column, &column.rows[index], screen);
         }
         compare(operation, columns, index, screen);
+    }
+    columns.iter().for_each(|column| explain_missing(column, screen));
+}
+
+/// Why rows of a column are missing, each reason once.
+fn explain_missing(column: &Column, screen: &mut Screen) {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (operation, row) in OPERATIONS.iter().zip(&column.rows) {
+        if let Err(why) = row {
+            match reasons.iter_mut().find(|(reason, _)| reason == why) {
+                Some((_, names)) => names.push(operation.name),
+                None => reasons.push((why, vec![operation.name])),
+            }
+        }
+    }
+    for (reason, names) in reasons {
+        screen.line(&format!("not measured, {}: {}", column.label, names.join(", ")));
+        explain(screen, reason);
     }
 }
 

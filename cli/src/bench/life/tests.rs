@@ -52,9 +52,16 @@ fn a_row_that_is_missing_falls_short_with_what_the_program_said() {
     let console = console("1 1 1").replace("fact life.vfork 100 1 1 1", "life: vfork: Function not implemented");
     let column = column(&console);
     let missing = check(&column, "life.vfork.mean");
-    assert_eq!((missing.outcome, missing.figure.clone()), (Verdict::Fail, None));
-    assert!(missing.detail.contains("Function not implemented"), "{missing:?}");
     assert_eq!(check(&column, "life.fork.mean").outcome, Verdict::Pass);
+    assert_eq!((missing.outcome, missing.figure.clone()), (Verdict::Fail, None));
+    let written = Written::default();
+    table::show(&[column], &mut written.screen());
+    assert!(
+        written
+            .text()
+            .ends_with("not measured, mapped: vfork\n      it could not be measured: Function not implemented\n")
+    );
+    assert!(missing.detail.contains("Function not implemented"), "{missing:?}");
 }
 
 #[test]
