@@ -20,7 +20,7 @@ use vmstack::VirtAddr;
 use super::elf::{self, ElfError, Plan, Segment};
 use crate::arch::layout::PAGE_SIZE;
 use crate::arch::{cpu, features, fpu};
-use crate::boot;
+use crate::fs::{self, Node};
 use crate::mm::heap::{self, OutOfHeap};
 use crate::mm::memory::{Kind, MapRequest, Memory, Rights, STACK_BYTES, STACK_TOP, Where};
 use crate::mm::space::SpaceError;
@@ -91,6 +91,16 @@ impl StringList {
         Ok(())
     }
 
+    /// The strings as they lie, shared: what `/proc` shows of them.
+    pub(crate) fn to_shared(&self) -> Result<Arc<Vec<u8>>, OutOfHeap> {
+        const SHOWN: usize = 4096;
+        let mut bytes = Vec::new();
+        let shown = self.bytes.get(..SHOWN).unwrap_or(&self.bytes);
+        heap::reserve(&mut bytes, shown.len())?;
+        bytes.extend_from_slice(shown);
+        heap::try_arc(bytes)
+    }
+
     /// Bytes in all, zeros included.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
@@ -137,25 +147,28 @@ impl From<ElfError> for Errno {
     }
 }
 
-/// Builds the memory of the program at `path`, or of the interpreter of the script there.
-pub(crate) fn build(path: &[u8], strings: &Strings) -> Result<Program, Errno> {
-    let file = open(path)?;
+/// Builds the memory of the program in `file`, which `path` leads to, or of the interpreter of the script there, which is looked for from
+/// `folder`.
+pub(crate) fn build(folder: Node, path: &[u8], file: &'static [u8], strings: &Strings) -> Result<Program, Errno> {
     let Some(script) = Script::parse(file) else { return build_elf(path, file, &strings.arguments, strings) };
     let mut arguments = script.arguments(path, &strings.arguments)?;
-    let mut file = open(script.interpreter)?;
+    let mut file = open(folder, script.interpreter)?;
     for _ in 1..MAX_SCRIPTS {
         let Some(script) = Script::parse(file) else { return build_elf(path, file, &arguments, strings) };
         // The script that is interpreted is the one before: it is the first of the arguments so far.
         let interpreted = script.arguments(arguments.first(), &arguments)?;
         arguments = interpreted;
-        file = open(script.interpreter)?;
+        file = open(folder, script.interpreter)?;
     }
     Err(Errno::LOOP)
 }
 
-/// The file that is to be run as `path`.
-fn open(path: &[u8]) -> Result<&'static [u8], Errno> {
-    Ok(boot::archive().find(path).ok_or(Errno::NOENT)?.data)
+/// The file of the interpreter at `path`.
+fn open(folder: Node, path: &[u8]) -> Result<&'static [u8], Errno> {
+    let mut copy = Vec::new();
+    heap::reserve(&mut copy, path.len())?;
+    copy.extend_from_slice(path);
+    Ok(fs::program(folder, copy)?.1)
 }
 
 /// The first line of a script: `#!interpreter argument`.

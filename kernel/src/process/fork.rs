@@ -5,24 +5,26 @@ use alloc::sync::{Arc, Weak};
 use vmstack::VirtAddr;
 
 use super::exec::{self, Program, Strings};
-use super::files::Files;
 use super::{Process, Thread};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
 use crate::arch::trap;
+use crate::fs::{self, node};
 use crate::mm::memory::Memory;
 use crate::sync::Section;
 use crate::syscall::Errno;
 use crate::task::kept::Kept;
-use crate::task::{self, FpuState, NewTask, Task, TaskStack, names, sched};
+use crate::task::{self, NewTask, Registers, Task, TaskRef, TaskStack, names, sched};
 
 /// Starts the program at `path` in the archive, as a process without a parent.
 pub(crate) fn start(path: &[u8], strings: &Strings) -> Result<Arc<Process>, Errno> {
-    let Program { memory, entry, stack } = exec::build(path, strings)?;
+    let (file, data) = fs::program(node::ROOT, path.to_vec())?;
+    let Program { memory, entry, stack } = exec::build(node::ROOT, path, data, strings)?;
     let id = task::next_id();
-    let process = Process::new(id, Weak::new(), Files::standard()).ok_or(Errno::AGAIN)?;
+    let process = Process::new(id, Weak::new(), fs::standard()?).ok_or(Errno::AGAIN)?;
+    process.place().set_program(file, strings.arguments.to_shared().ok());
     names::set(id, base_name(path));
-    spawn(&process, |section| memory.take(section), FpuState::initial, &TrapFrame::user(entry, stack), false)?;
+    spawn(&process, |section| memory.take(section), Registers::Initial, &TrapFrame::user(entry, stack))?;
     Ok(process)
 }
 
@@ -35,16 +37,20 @@ pub(crate) fn base_name(path: &[u8]) -> &str {
 /// Copies the current process: its memory, its files and its registers. The child returns 0 from the call.
 pub(crate) fn fork(frame: &TrapFrame) -> Result<usize, Errno> {
     let parent = super::current().ok_or(Errno::NOSYS)?;
-    let files = parent.files().clone();
     let me = sched::current();
     let id = task::next_id();
+    let files = parent.files().duplicate()?;
+    let section = Section::enter();
+    let files = files.take(&section);
+    drop(section);
     let child = Process::new(id, Arc::downgrade(&parent), files).ok_or(Errno::AGAIN)?;
     let returning = TrapFrame { rax: 0, ..*frame };
     // First a child without memory: if the parent is killed from here on, what the child has is found with it.
     let child = parent.adopt(child);
     names::copy(me.id(), id);
+    child.place().copy_from(parent.place());
     let spawned = copy_memory(&me)
-        .and_then(|memory| spawn(child, |section| memory.take(section), || copy_fpu(&me), &returning, true));
+        .and_then(|memory| spawn(child, |section| memory.take(section), Registers::Current, &returning));
     if let Err(error) = spawned {
         child.abandon(&parent);
         return Err(error);
@@ -59,47 +65,28 @@ fn copy_memory(me: &Task) -> Result<Kept<Arc<Memory>>, Errno> {
     Ok(memory.fork()?)
 }
 
-/// The current task's vector registers: saved, and copied.
-fn copy_fpu(me: &Task) -> Option<FpuState> {
-    let _interrupts = crate::arch::cpu::InterruptsOff::new();
-    // SAFETY: the task is the current one, with interrupts off.
-    let fpu = unsafe { me.fpu() };
-    fpu.save();
-    fpu.duplicate()
-}
-
 /// Makes the task of `process`, which enters user mode with the registers of `frame`.
 fn spawn(
     process: &Process,
     memory: impl FnOnce(&Section) -> Arc<Memory>,
-    fpu: impl FnOnce() -> Option<FpuState>,
+    registers: Registers,
     frame: &TrapFrame,
-    forked: bool,
 ) -> Result<(), Errno> {
     let id = process.id();
-    // A stack is the area's or a task's: nobody is killed in between. If there is none at once, waiting may make one.
-    let mut section = Section::enter();
-    let mut stack = TaskStack::at_once(id);
-    if stack.is_none() {
-        drop(section);
-        drop(TaskStack::new(id));
-        section = Section::enter();
-        stack = TaskStack::at_once(id);
-    }
-    let stack = stack.ok_or(Errno::NOMEM)?;
+    let (stack, section) = TaskStack::in_section(id).ok_or(Errno::NOMEM)?;
     let place = stack.top().wrapping_sub(size_of::<TrapFrame>());
     // SAFETY: the stack is new; its top is aligned, and a frame fits.
     unsafe { place.as_mut_ptr::<TrapFrame>().write(*frame) };
-    let fpu = fpu().ok_or(Errno::NOMEM)?;
     let (thread, memory) = (Some(Thread::new(process.counted())), Some(memory(&section)));
     let below = size_of::<TrapFrame>();
-    let task = Task::new(NewTask { id, thread, memory, stack, fpu, entry: enter, argument: place.get(), below });
-    if forked {
+    let new = NewTask { id, thread, memory, stack, registers, entry: enter, argument: place.get(), below };
+    let task = TaskRef::new(new, &section).ok_or(Errno::NOMEM)?;
+    if registers == Registers::Current {
         // The parent runs: its bases are in the registers.
         task.set_fs_base(features::user_fs_base());
         task.set_gs_base(features::user_gs_base());
     }
-    sched::start(&Arc::new(task));
+    sched::start(task);
     drop(section);
     Ok(())
 }

@@ -3,11 +3,13 @@
 use vmstack::{VirtAddr, VirtRange};
 
 use super::{Errno, user};
-use crate::arch::cpu;
 use crate::arch::layout::PAGE_SIZE;
+use crate::arch::{clock, cpu};
+use crate::fs;
 use crate::mm::memory::{Advice, Kind, MapRequest, Rights, Where};
 use crate::mm::space::pages_around;
-use crate::process::{self, File};
+use crate::process;
+use crate::task::sched;
 
 const PROT_READ: usize = 1;
 const PROT_WRITE: usize = 2;
@@ -91,13 +93,12 @@ fn kind(shared: bool, flags: usize) -> Kind {
     kind
 }
 
-/// The bytes from `offset` on of the file that is open as `descriptor`, if it is one that can be mapped.
+/// The bytes from `offset` on of the file that is open as `descriptor`, if it is one of the archive.
 fn file_bytes(descriptor: usize, offset: usize) -> Result<&'static [u8], Errno> {
     let process = process::current().ok_or(Errno::BADF)?;
-    match process.files().get(descriptor)? {
-        File::Data { data, .. } => Ok(data.get(offset..).unwrap_or(&[])),
-        _ => Err(Errno::NODEV),
-    }
+    let node = process.files().get(descriptor)?.node().ok_or(Errno::NODEV)?;
+    let data = fs::open::file_data(node).map_err(|_| Errno::NODEV)?;
+    Ok(data.get(offset..).unwrap_or(&[]))
 }
 
 pub(super) fn munmap(addr: usize, length: usize) -> Result<usize, Errno> {
@@ -198,4 +199,16 @@ pub(super) fn getrandom(buffer: usize, count: usize) -> Result<usize, Errno> {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
     user::write(buffer, &bytes[..count]).map(|()| count)
+}
+
+/// `sysinfo`: the uptime in seconds, and memory in bytes.
+pub(super) fn sysinfo(buffer: usize) -> Result<usize, Errno> {
+    let (total, free) = fs::frames_total_and_free();
+    let bytes = |frames: usize| (frames * PAGE_SIZE) as u64;
+    let (uptime, tasks) = (clock::now() / clock::SECOND, sched::tasks_alive() as u64);
+    // After the processes, a `u16`, come words that are all zero, and the unit of memory: a byte.
+    let words = [uptime, 0, 0, 0, bytes(total), bytes(free), 0, 0, 0, 0, tasks & 0xffff, 0, 0, 1];
+    let mut sysinfo = [0; 112];
+    sysinfo.chunks_exact_mut(8).zip(words).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
+    user::write(buffer, &sysinfo).map(|()| 0)
 }

@@ -5,10 +5,10 @@ use vmstack::VirtAddr;
 use super::{Errno, user};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
-use crate::boot;
 use crate::process::exec::{self, MAX_STRING, MAX_STRINGS, Program, Strings};
 use crate::process::{self, End, fork};
 use crate::task::sched;
+use crate::{boot, fs};
 
 const MAX_PATH: usize = 4096;
 
@@ -35,7 +35,13 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
     let arguments = user::strings(arguments, MAX_STRING, MAX_STRINGS)?;
     let left = MAX_STRINGS.saturating_sub(arguments.bytes());
     let environment = user::strings(environment, MAX_STRING, left)?;
-    let Program { memory, entry, stack } = exec::build(&path, &Strings { arguments, environment })?;
+    let strings = Strings { arguments, environment };
+    let process = process::current().ok_or(Errno::SRCH)?;
+    let folder = process.place().folder();
+    let (file, data) = fs::program(folder, path.clone())?;
+    let Program { memory, entry, stack } = exec::build(folder, &path, data, &strings)?;
+    process.files().close_on_exec();
+    process.place().set_program(file, strings.arguments.to_shared().ok());
     sched::current().change_memory(memory);
     process::rename_current(fork::base_name(&path));
     let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
@@ -84,14 +90,6 @@ pub(super) fn uname(buffer: usize) -> Result<usize, Errno> {
     }
     user::write(buffer, &name)?;
     Ok(0)
-}
-
-pub(super) fn getcwd(buffer: usize, size: usize) -> Result<usize, Errno> {
-    if size < 2 {
-        return Err(Errno::INVAL);
-    }
-    user::write(buffer, b"/\0")?;
-    Ok(2)
 }
 
 pub(super) fn arch_prctl(code: usize, addr: usize) -> Result<usize, Errno> {
