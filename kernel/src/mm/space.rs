@@ -172,7 +172,10 @@ impl AddressSpace {
                 // SAFETY: no CPU runs on the space, and the last one that did has flushed when it left.
                 unsafe { self.give(piece, &section) };
             }
-            self.free_tables(table);
+            let section = Section::enter();
+            // SAFETY: as in `free_tables`.
+            let _freed = unsafe { self.mapper().free_leaf_table(table) };
+            drop(section);
             rest = rest.and_then(|rest| after(rest, table));
         }
         self.free_tables(lower_half());
