@@ -74,6 +74,7 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     /// # Safety
     ///
     /// As [`free_tables`](Self::free_tables).
+    #[must_use = "a recount of table memory is held against it"]
     pub unsafe fn free_leaf_table(&self, range: VirtRange) -> bool {
         let Ok(above) = self.table_for(range.start(), Level::LARGE) else { return false };
         let slot = above.slot(F::index(range.start(), Level::LARGE));
@@ -125,12 +126,8 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         let mut leaf = NONE_ALIKE;
         self.sweep(range, |_, slot| {
             let raw = slot.raw();
-            if raw == 0 {
-                return;
-            }
             // Most entries are leaves like the one before.
-            if raw & !frame_bits::<F>() == leaf {
-                slot.take::<F>(Level::PAGE);
+            if raw & !frame_bits::<F>() == leaf && slot.exchange(raw, 0) {
                 return take(frame_of::<F>(raw));
             }
             match F::decode(raw, Level::PAGE) {
@@ -213,17 +210,13 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         let mut rest = Some(range);
         while let Some(part) = rest.and_then(|rest| self.next_leaf_table(rest)) {
             let theirs = other.make_table_for(part.start(), Level::PAGE)?;
-            let mut copy = Copy::NONE;
-            let shared = self.try_sweep(part, |at, slot| {
-                match copy.share::<F>(slot, theirs.slot(F::index(at, Level::PAGE)), read_only) {
-                    Ok(Some(frame)) => share(frame),
-                    Ok(None) => {}
-                    Err(found) => return ControlFlow::Break(MapError::instead_of_leaf(found, at)),
-                }
-                ControlFlow::Continue(())
-            });
-            if let ControlFlow::Break(error) = shared {
-                return Err(error);
+            if let Ok(mine) = self.table_for(part.start(), Level::PAGE) {
+                let (first, count) = (F::index(part.start(), Level::PAGE), part.bytes() / F::page_bytes());
+                let shared =
+                    Copy::share_all::<F>(mine.slots(first, count), theirs.slots(first, count), read_only, &mut share);
+                shared.map_err(|(page, found)| {
+                    MapError::instead_of_leaf(found, part.start().wrapping_add(page * F::page_bytes()))
+                })?;
             }
             rest = rest.and_then(|rest| after(rest, part));
         }
@@ -328,23 +321,31 @@ impl Copy {
         Some(Self { from: raw & !frame_bits::<F>(), to })
     }
 
-    /// Copies a leaf from `mine` to `theirs`, and says which frame it leads to. Else what is in the way.
-    #[inline]
-    fn share<F: Format>(&mut self, mine: &Slot, theirs: &Slot, read_only: bool) -> Result<Option<PhysAddr>, Entry> {
-        let raw = mine.raw();
-        if raw == 0 {
-            return Ok(None);
+    /// Copies the leaves in `mine` to `theirs`, and gives their frames to `share`. Else says which page is in the way, and what is there.
+    fn share_all<F: Format>(
+        mine: &[Slot],
+        theirs: &[Slot],
+        read_only: bool,
+        mut share: impl FnMut(PhysAddr),
+    ) -> Result<(), (usize, Entry)> {
+        let mut copy = Self::NONE;
+        for (page, (mine, theirs)) in mine.iter().zip(theirs).enumerate() {
+            let raw = mine.raw();
+            if raw == 0 {
+                continue;
+            }
+            let frame = raw & frame_bits::<F>();
+            let alike = raw ^ frame == copy.from;
+            let done = alike && (copy.from == copy.to || mine.exchange(raw, frame | copy.to));
+            if !done && !copy.begin::<F>(mine, read_only) {
+                continue;
+            }
+            if !theirs.exchange(0, frame | copy.to) {
+                return Err((page, theirs.read::<F>(Level::PAGE)));
+            }
+            share(frame_of::<F>(raw));
         }
-        let frame = raw & frame_bits::<F>();
-        let alike = raw ^ frame == self.from;
-        let done = alike && (self.from == self.to || mine.exchange(raw, frame | self.to));
-        if !done && !self.begin::<F>(mine, read_only) {
-            return Ok(None);
-        }
-        match theirs.exchange(0, frame | self.to) {
-            true => Ok(Some(frame_of::<F>(raw))),
-            false => Err(theirs.read::<F>(Level::PAGE)),
-        }
+        Ok(())
     }
 
     /// Makes the leaf in `mine` what it is to be, and remembers that for others like it. Says whether it is a leaf.
