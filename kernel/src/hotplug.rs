@@ -156,7 +156,7 @@ pub(crate) fn heed() {
 /// Offline, until somebody wants this CPU again. Interrupts are off.
 fn go(me: usize) {
     apic::stop_timer();
-    sched::is_not_idle();
+    sched::cpu_goes_down();
     rcu::leave_cpu();
     stacks::cpu_goes_down();
     while STATES[me].load(Ordering::Acquire) != COMING {
