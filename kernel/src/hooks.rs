@@ -79,9 +79,12 @@ pub(crate) fn may_be_preempted() -> bool {
 const PREEMPTION: usize = 512;
 
 /// The last stop before an entry is left: another task may be due.
-pub(crate) fn before_return(_frame: &mut TrapFrame) {
+pub(crate) fn before_return(frame: &mut TrapFrame) {
     if percpu::this_cpu().need_resched() {
         sched::yield_now();
+    }
+    if frame.is_user() {
+        process::obey();
     }
 }
 

@@ -14,6 +14,8 @@
 //! A task that is killed elsewhere may take blocks with it that only its frames knew. Each task keeps an [`Account`] of what it
 //! has allocated and not freed since it entered the kernel; [`count_lost`] adds it to [`lost`].
 
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
@@ -63,11 +65,26 @@ pub(crate) fn reserve<T>(vec: &mut Vec<T>, more: usize) -> Result<(), OutOfHeap>
     }
     // Growing may need the old and the new block at once, and the new one is up to twice what is asked.
     let bytes = vec.len().checked_add(more).and_then(|count| count.checked_mul(2 * size_of::<T>())).ok_or(OutOfHeap)?;
-    let free = SIZE.load(Ordering::Relaxed).saturating_sub(USED.load(Ordering::Relaxed));
-    if free < RESERVE.saturating_add(bytes) {
+    if !can_spare(bytes) {
         return Err(OutOfHeap);
     }
     vec.try_reserve(more).map_err(|_| OutOfHeap)
+}
+
+/// Whether `bytes` that a program asks for can be spared.
+fn can_spare(bytes: usize) -> bool {
+    let free = SIZE.load(Ordering::Relaxed).saturating_sub(USED.load(Ordering::Relaxed));
+    free >= RESERVE.saturating_add(bytes)
+}
+
+/// `value` in a box, if the kernel can spare the memory.
+pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, OutOfHeap> {
+    can_spare(size_of::<T>()).then(|| Box::new(value)).ok_or(OutOfHeap)
+}
+
+/// `value`, counted, if the kernel can spare the memory.
+pub(crate) fn try_arc<T>(value: T) -> Result<Arc<T>, OutOfHeap> {
+    can_spare(size_of::<T>()).then(|| Arc::new(value)).ok_or(OutOfHeap)
 }
 
 /// Bytes that are handed out.

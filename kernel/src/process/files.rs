@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use super::archive::Entry;
 use crate::arch::serial::{self, Port};
-use crate::mm::heap;
-use crate::sync::{AnyLock, Mutex};
+use crate::mm::heap::{self, OutOfHeap};
+use crate::sync::{AnyLock, Mutex, ReadGuard, RwLock, Section, WriteGuard};
 use crate::syscall::Errno;
+use crate::task::kept::{self, Kept};
 use crate::task::sched;
 
 /// How many files a process can have open.
@@ -128,6 +129,53 @@ pub(crate) fn read_console(bytes: &mut [u8]) -> usize {
         }
     }
     count
+}
+
+/// A table of open files: a process's, or that of several that share one.
+#[derive(Debug)]
+pub(crate) struct FileTable(RwLock<Files>);
+
+impl FileTable {
+    pub(crate) fn new(files: Files) -> Result<Arc<Self>, OutOfHeap> {
+        heap::try_arc(Self(RwLock::new("process-files", files)))
+    }
+
+    /// A copy with the same files, for a child.
+    pub(crate) fn duplicate(&self) -> Result<Kept<Arc<Self>>, OutOfHeap> {
+        let files = self.read().clone();
+        let section = Section::enter();
+        let copy = kept::keep(&"file table", Self::new(files)?);
+        drop(section);
+        Ok(copy)
+    }
+
+    /// The files, for reading.
+    pub(crate) fn read(&self) -> ReadGuard<'_, Files> {
+        match self.0.read() {
+            Ok(files) => files,
+            Err(poisoned) => {
+                drop(poisoned.into_inner());
+                drop(self.write());
+                self.read()
+            }
+        }
+    }
+
+    /// The files, for change. None is open if a task was killed while it changed them.
+    pub(crate) fn write(&self) -> WriteGuard<'_, Files> {
+        self.0.write_or_reset(Files::left_behind)
+    }
+
+    /// Closes all of them. May be done again by a task that was killed in the middle of it.
+    pub(crate) fn close_all(&self) {
+        let files = core::mem::take(&mut *self.write());
+        drop(files);
+    }
+
+    /// The table's lock.
+    pub(crate) const fn any_lock(&self) -> &dyn AnyLock {
+        &self.0
+    }
 }
 
 /// A process's open files, by descriptor.

@@ -6,7 +6,7 @@
 use super::raw::{Kind, State};
 use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
 use crate::mm::{frames, heap};
-use crate::process::files;
+use crate::process::{files, tree};
 use crate::task::sched;
 use crate::{boot, console, crash, interrupts, run};
 
@@ -54,9 +54,9 @@ pub(crate) static ALL: [Declared; 17] = [
     at("interrupt-lines", Kind::Spin, interrupts::lock),
     at("crash-shared", Kind::Spin, crash::shared_lock),
     at("crash-device", Kind::Spin, crash::device_lock),
-    of_process("process-children", Kind::Spin, 0),
+    at("process-tree", Kind::Vital, tree::any_lock),
     of_memory("process-memory", Kind::Mutex),
-    of_process("process-files", Kind::ReadWrite, 1),
+    of_process("process-files", Kind::ReadWrite, 0),
     at("specimen-spin", Kind::Spin, || &SPECIMEN_SPIN),
     at("specimen-mutex", Kind::Mutex, || &SPECIMEN_MUTEX),
     at("specimen-rwlock", Kind::ReadWrite, || &SPECIMEN_RWLOCK),

@@ -3,9 +3,11 @@
 //! | call | program that needs it |
 //! | --- | --- |
 //! | write, exit_group, brk, mmap, munmap, mprotect, arch_prctl, set_tid_address, prlimit64, readlink, getrandom | any static glibc program |
+//! | clone3, exit, gettid | programs/threads, any with threads of the C library |
+//! | clone, vfork, waitid, setpgid, getpgid, getpgrp, setsid, getsid, sched_setaffinity, getcpu, prctl, personality, getrlimit, setrlimit, getrusage, times | programs/threads |
 //! | kill, tkill, tgkill to oneself | abort |
 //! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
-//! | fork, vfork, clone (as fork), wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
+//! | fork, wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
 //! | execve | programs/story, sh |
 //! | rt_sigaction, rt_sigprocmask, sigaltstack, poll, sched_getaffinity | Rust's standard library at start |
 //!
@@ -20,9 +22,11 @@ use crate::mm::space::SpaceError;
 use crate::process::elf::ElfError;
 use crate::task::sched;
 
+mod clone;
 mod file;
 mod memory;
 mod process;
+mod resource;
 mod time;
 mod user;
 
@@ -32,13 +36,16 @@ pub(crate) struct Errno(u16);
 
 impl Errno {
     pub(crate) const NOENT: Self = Self(2);
+    pub(crate) const PERM: Self = Self(1);
     pub(crate) const SRCH: Self = Self(3);
+    pub(crate) const INTR: Self = Self(4);
     pub(crate) const TOOBIG: Self = Self(7);
     pub(crate) const NOEXEC: Self = Self(8);
     pub(crate) const BADF: Self = Self(9);
     pub(crate) const AGAIN: Self = Self(11);
     pub(crate) const CHILD: Self = Self(10);
     pub(crate) const NOMEM: Self = Self(12);
+    pub(crate) const ACCES: Self = Self(13);
     pub(crate) const FAULT: Self = Self(14);
     pub(crate) const INVAL: Self = Self(22);
     pub(crate) const MFILE: Self = Self(24);
@@ -125,31 +132,49 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         20 => file::writev(a, b, c),
         24 => time::sched_yield(),
         35 => time::nanosleep(a, false),
-        39 | 186 => process::getpid(),
-        56..=58 => process::fork(number, a, frame),
+        39 => process::getpid(),
+        56 => clone::clone(arguments.0, frame),
+        57 => clone::fork(frame),
+        58 => clone::vfork(frame),
         59 => process::execve(a, b, c, frame),
-        60 | 231 => process::exit(a),
-        61 => process::wait4(a, b, c),
+        60 => process::exit(a),
+        61 => process::wait4(a, b, c, d),
         62 => process::kill(a, b),
         63 => process::uname(a),
         72 => file::fcntl(a, b),
         79 => process::getcwd(a, b),
         89 => file::readlink(a, b, c),
         102 | 104 | 107 | 108 => Ok(0),
+        97 => resource::getrlimit(a, b),
+        98 => resource::getrusage(a, b),
+        100 => resource::times(a),
+        109 => process::setpgid(a, b),
         110 => process::getppid(),
-        157 => Err(Errno::INVAL),
+        111 => process::getpgid(0),
+        112 => process::setsid(),
+        121 => process::getpgid(a),
+        124 => process::getsid(a),
+        135 => process::personality(a),
+        157 => process::prctl(a, b),
         158 => process::arch_prctl(a, b),
+        160 => resource::prlimit(0, a, b, 0),
+        186 => process::gettid(),
         200 => process::kill(a, b),
-        204 => process::sched_getaffinity(b, c),
-        218 => process::set_tid_address(),
+        203 => process::sched_setaffinity(a, b, c),
+        204 => process::sched_getaffinity(a, b, c),
+        218 => process::set_tid_address(a),
+        231 => process::exit_group(a),
         228 => time::clock_gettime(a, b),
         230 => time::nanosleep(c, b & 1 != 0),
         234 => process::kill(b, c),
+        247 => process::waitid(arguments.0),
         257 => file::open(b, c),
         262 => file::newfstatat(a, b, c, d),
         267 => file::readlink(b, c, d),
-        302 => process::prlimit(d),
+        302 => resource::prlimit(a, b, c, d),
+        309 => process::getcpu(a, b),
         318 => memory::getrandom(a, b),
+        435 => clone::clone3(a, b, frame),
         _ => {
             let _ = f;
             if let Some(count) = UNKNOWN.get(number) {

@@ -54,6 +54,11 @@ pub(crate) fn copy(like: usize, id: usize) {
     set(id, core::str::from_utf8(&name[..len]).unwrap_or("?"));
 }
 
+/// The name of task `id`, as bytes, ended by a zero if it is shorter.
+pub(crate) fn bytes(id: usize) -> [u8; NAME_BYTES] {
+    read(id).unwrap_or_default()
+}
+
 fn text(bytes: &[u8; NAME_BYTES]) -> impl Iterator<Item = u8> {
     bytes.iter().copied().take_while(|&byte| byte != 0)
 }
