@@ -93,8 +93,9 @@ pub fn spin_until_zero(word: &AtomicI32) {
 /// The number of the current thread.
 #[must_use]
 pub fn thread_number() -> i32 {
+    // Not the C library's function: the standard library refers to that weakly, so it may not be there.
     // SAFETY: the call has no arguments.
-    unsafe { libc::gettid() }
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
 /// `wait4`, or its error.

@@ -44,11 +44,6 @@ impl AtomicEnd {
         let _earlier = self.0.compare_exchange(0, word, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Takes the end back.
-    pub(super) fn forget(&self) {
-        self.0.store(0, Ordering::SeqCst);
-    }
-
     pub(super) fn get(&self) -> Option<End> {
         let word = self.0.load(Ordering::SeqCst);
         match word & !0xff {

@@ -38,9 +38,6 @@ pub(crate) fn exit_current(end: End) -> ! {
 pub(crate) fn exit_thread(end: End) -> ! {
     let task = sched::current();
     if let Some(thread) = task.thread() {
-        if thread.id() == thread.process().id() && !thread.must_end() {
-            thread.process().first_end.set(end);
-        }
         say_goodbye(&task, thread);
         clone::give_memory_back(thread);
         task.give_up_memory();
@@ -134,7 +131,7 @@ fn leave_process(task: &Task, thread: &Thread, end: End) {
     }
     let (tree, process) = (tree::lock(), thread.process());
     if tree.dismiss(task, process) {
-        process.end.set(process.first_end.get().unwrap_or(end));
+        process.end.set(end);
         thread.set_stage(Stage::Last);
     } else {
         thread.set_stage(Stage::Off);
@@ -212,7 +209,6 @@ fn claim(process: &Process, thread: &Thread) -> Result<(), Errno> {
 fn inherit(process: &Process, thread: &Thread) {
     let _tree = tree::lock();
     process.heir.store(0, SeqCst);
-    process.first_end.forget();
     thread.told.store(false, Relaxed);
     thread.become_first();
 }

@@ -90,9 +90,8 @@ pub(crate) struct Process {
     executed: AtomicBool,
     /// The thread that executes another program, and that the others make room for; zero: none.
     heir: AtomicUsize,
-    /// How it ends, once that is decided; how its first thread ended, if nothing else decides; and whether it has ended.
+    /// How it ends, once that is decided, and whether it has ended.
     end: AtomicEnd,
-    first_end: AtomicEnd,
     ended: AtomicBool,
     /// A child ended; or a thread, while another one waits for that; or the process, and the kernel waits for it.
     news: Event,
@@ -124,7 +123,6 @@ impl Process {
             executed: AtomicBool::new(true),
             heir: AtomicUsize::new(0),
             end: AtomicEnd::none(),
-            first_end: AtomicEnd::none(),
             ended: AtomicBool::new(false),
             news: Event::new(),
             files,

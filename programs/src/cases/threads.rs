@@ -238,9 +238,9 @@ fn exit_group_of_waiters() -> Result<(), String> {
     })
 }
 
-/// The process ends with its last thread, and as its first one did.
+/// The process ends with its last thread, and as that one did.
 fn first_thread_ends_first() -> Result<(), String> {
-    child("the first thread ends first", 9 << 8, || {
+    child("the first thread ends first", 8 << 8, || {
         thread::spawn(|| {
             thread::sleep(Duration::from_millis(50));
             // SAFETY: ends this thread, and with it the process.
