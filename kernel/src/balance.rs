@@ -4,13 +4,13 @@ use vmstack::{Geometry, VirtRange};
 
 use crate::mm::{frames, heap, tables};
 use crate::stacks::{AREAS, EDGES, TASKS};
-use crate::task::sched;
+use crate::task::{reference, sched};
 use crate::{crash, fact, oops};
 
 /// What is there, found by looking at every frame, table and record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Balance {
-    /// Free frames, the heap's, and the areas' own: mapped, parked, or page tables.
+    /// Free frames, the heap's, the task structs', and the areas' own: mapped, parked, or page tables.
     pub(crate) frames: usize,
     /// Page tables of the stack areas.
     pub(crate) tables: usize,
@@ -37,7 +37,7 @@ impl Balance {
         });
         let tasks = sched::tasks_alive();
         Self {
-            frames: frames::recount() + in_areas + tables + heap::frames(),
+            frames: frames::recount() + in_areas + tables + heap::frames() + reference::frames(),
             tables,
             slots_without_task: held.iter().sum::<usize>().saturating_sub(tasks + crash::kept_stacks()),
             tasks,

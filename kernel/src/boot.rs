@@ -19,16 +19,16 @@ use crate::arch::gdt::{CpuStacks, Ist};
 use crate::arch::layout::{self, Image};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::start_info::StartInfo;
-use crate::arch::{self, apic, cpu, gdt, smp, trap};
+use crate::arch::{self, apic, clock, cpu, gdt, smp, trap};
+use crate::fs::archive::Archive;
 use crate::mm::frames::{self, FrameRange};
 use crate::mm::{heap, tables};
 use crate::options::Options;
-use crate::process::archive::Archive;
 use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
-use crate::sync::{AnyLock, SpinLock};
+use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched::TICKS_PER_SECOND;
-use crate::task::{TaskStack, names, sched};
-use crate::{interrupts, oops, println, run, symbols};
+use crate::task::{TaskStack, names, reference, sched};
+use crate::{fs, interrupts, oops, println, run, symbols};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
 type Ranges = ArrayVec<FrameRange, 64>;
@@ -129,6 +129,13 @@ unsafe fn set_up_memory(info: &StartInfo) {
     if heap == 0 {
         fail(format_args!("there is no memory for a heap"));
     }
+    names::init();
+    if !reference::init() {
+        fail(format_args!("this CPU's vector registers do not fit into a frame with a task struct"));
+    }
+    if fs::init().is_err() {
+        fail(format_args!("there is no memory for the archive's folders"));
+    }
 }
 
 fn find_archive(info: &StartInfo) {
@@ -192,6 +199,7 @@ extern "C" fn begin(idle: usize) -> ! {
     become_idle(idle);
     apic::init().unwrap_or_else(|error| fail(format_args!("{error}")));
     let Some(found) = FOUND.lock_or_reset(|_| None).take() else { fail(format_args!("the boot was entered twice")) };
+    start_clock();
     let counting = found.options.mode == crate::options::Mode::Count;
     if !counting {
         start_others(&found);
@@ -199,6 +207,7 @@ extern "C" fn begin(idle: usize) -> ! {
         oops::start_reporter();
     }
     println!("vmstack: {} CPUs, mode {}", cpus(), found.options.mode.name());
+    rcu::start();
     run::spawn(found.options);
     sched::idle()
 }
@@ -208,7 +217,16 @@ fn become_idle(raw: usize) {
     // SAFETY: the word came from `into_raw` of a stack of this area, and is used once.
     let stack: Stack = unsafe { Stack::from_raw(&IDLE, raw) };
     sched::start_idle(TaskStack::Mapped(stack));
+    rcu::awake();
     stacks::cpu_is_up();
+}
+
+/// The clock also runs where there is no timer: in boots that count instructions.
+fn start_clock() {
+    match clock::init() {
+        Some(hertz) => println!("vmstack: the clock counts at {hertz} Hz"),
+        None => println!("vmstack: the interval timer does not count: the clock's rate is a guess"),
+    }
 }
 
 fn start_timer() {

@@ -209,7 +209,8 @@ pub(crate) fn direct() {
     unsafe { ThreadInfo::place(lower.bottom(), 1) };
     // SAFETY: as above.
     unsafe { ThreadInfo::place(bottom, 2) };
-    let sleeper = task::spawn_on(task::next_id(), "neighbour", TaskStack::Direct(lower), neighbour, 0);
+    let neighbour_id = task::next_id();
+    let _sleeper = task::spawn_on(neighbour_id, "neighbour", TaskStack::Direct(lower), neighbour, 0);
     sched::sleep_until(sched::ticks() + 4);
     // The neighbour sleeps now, its frames at the top of its stack: right under the victim's bottom.
     let hit = bottom.wrapping_sub(64);
@@ -217,12 +218,12 @@ pub(crate) fn direct() {
     STOP_AT.store(bottom.wrapping_sub(160).get(), Ordering::Relaxed);
     // SAFETY: words of the two stacks.
     let before = [hit, flags].map(|addr| unsafe { word(addr) });
-    task::spawn_on(task::next_id(), "victim", TaskStack::Direct(upper), victim, 0);
+    let _victim = task::spawn_on(task::next_id(), "victim", TaskStack::Direct(upper), victim, 0);
     wait_for_victim();
     // SAFETY: as above; the direct map shows them even if the stack was given back.
     let after = [hit, flags].map(|addr| unsafe { word(addr) });
     fact!("control.victim.range", "{:#x} {:#x}", bottom, top);
-    fact!("control.neighbour.owner", "{}", sleeper.id());
+    fact!("control.neighbour.owner", "{neighbour_id}");
     fact!("control.neighbour.word", "{:#x} {:#x} {:#x}", hit, before[0], after[0]);
     fact!("control.thread_info.word", "{:#x} {:#x} {:#x}", flags, before[1], after[1]);
     fact!("control.faults", "{}", oops::count());
@@ -242,7 +243,7 @@ pub(crate) fn mapped() {
     let before: alloc::vec::Vec<u64> = words().map(|addr| unsafe { word(addr) }).collect();
     // A pin keeps the stack as it is until the words have been looked at.
     let pin = stacks::TASKS.pin(stack.id());
-    task::spawn_on(id, "victim", TaskStack::Mapped(stack), victim, 0);
+    let _victim = task::spawn_on(id, "victim", TaskStack::Mapped(stack), victim, 0);
     wait_for_victim();
     // SAFETY: words of the stack, which the pin keeps.
     let after = words().map(|addr| (addr, unsafe { word(addr) }));

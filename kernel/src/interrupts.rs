@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | the timer's | a tick |
 //! | `POKE` | another CPU queued a task: an idle CPU wakes up and looks |
+//! | `LOOK` | another CPU raised a flag of the task here: the way out of the handler looks |
 //! | `SHOOTDOWN` | another CPU unmapped stacks: flush, then acknowledge |
 //! | a [`Source`]'s | raised on purpose by a crash script: counted, and the device is told |
 //!
@@ -12,6 +13,7 @@
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
+use vmstack::Cpu;
 
 use crate::arch::acpi::Madt;
 use crate::arch::apic::{self, Message, Target};
@@ -19,14 +21,15 @@ use crate::arch::cpu;
 use crate::arch::edu;
 use crate::arch::frame::TrapFrame;
 use crate::arch::ioapic::{IoApic, Route};
-use crate::arch::percpu::{self, MAX_CPUS};
+use crate::arch::percpu::{self, MAX_CPUS, PerCpu};
 use crate::arch::provoke;
-use crate::sync::{AnyLock, SpinLock};
+use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched;
 use crate::{crash, stacks};
 
 const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
+const LOOK: u8 = apic::VECTOR_IPI + 2;
 
 /// Where interrupts come from that are raised on purpose: a vector each, and what serves it.
 #[derive(Debug)]
@@ -141,7 +144,9 @@ impl Serving {
     fn begin(&self, vector: u8) {
         let depth = self.depth.load(Ordering::Relaxed);
         if depth == 0 {
-            self.preempt_count.store(percpu::this_cpu().preempt_count(), Ordering::Relaxed);
+            let preempt_count = percpu::this_cpu().preempt_count();
+            self.preempt_count.store(preempt_count, Ordering::Relaxed);
+            rcu::note_interrupt(preempt_count);
         }
         if let Some(place) = self.vectors.get(depth) {
             place.store(vector, Ordering::Relaxed);
@@ -151,6 +156,13 @@ impl Serving {
 
     fn end(&self) {
         self.depth.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Drives grace periods on, unless a reader was interrupted.
+    fn poll_rcu(&self) {
+        if self.depth.load(Ordering::Relaxed) == 1 && self.preempt_count.load(Ordering::Relaxed) == 0 {
+            rcu::poll(false);
+        }
     }
 
     /// The innermost handler's vector.
@@ -255,17 +267,33 @@ pub(crate) fn serve_undelivered() -> usize {
 
 fn serve(vector: u8) {
     match vector {
-        apic::VECTOR_TIMER => sched::tick(),
+        apic::VECTOR_TIMER => {
+            sched::tick();
+            Serving::of_this_cpu().poll_rcu();
+        }
         POKE => percpu::this_cpu().set_need_resched(true),
         SHOOTDOWN => stacks::acknowledge_shootdown(),
+        LOOK => {}
         vector => SOURCES.iter().filter(|source| source.vector == vector).for_each(|source| source.serve()),
     }
     end(vector);
 }
 
-/// Makes the other CPUs look at the run queue.
-pub(crate) fn poke_others() {
-    send(POKE);
+/// Makes `cpus`, by bit, look at the run queue.
+pub(crate) fn poke(cpus: u64) {
+    let mut left = cpus;
+    while left != 0 {
+        let cpu = left.trailing_zeros();
+        left &= left - 1;
+        if let Some(block) = percpu::of(Cpu::new(cpu)) {
+            send_to(Target::One(block.apic_id()), POKE);
+        }
+    }
+}
+
+/// Makes the CPU of `block`, another one, look at its flags.
+pub(crate) fn ask_to_look(block: &PerCpu) {
+    send_to(Target::One(block.apic_id()), LOOK);
 }
 
 /// Makes the other CPUs flush and acknowledge. Does not wait for them.
@@ -273,13 +301,18 @@ pub(crate) fn ask_for_shootdown() {
     send(SHOOTDOWN);
 }
 
-/// Sends `vector` to the other CPUs. An APIC that is busy is asked again: a shootdown that is not heard is never due.
+/// Sends `vector` to the other CPUs.
 fn send(vector: u8) {
-    const TRIES: usize = 1000;
     if stacks::cpus_up() > 1 {
-        let sent = (0..TRIES).any(|_| apic::send(Target::AllButSelf, Message::Fixed(vector)).is_ok());
-        assert!(sent, "the APIC does not send vector {vector:#x}");
+        send_to(Target::AllButSelf, vector);
     }
+}
+
+/// Sends `vector` to `target`. An APIC that is busy is asked again: a shootdown that is not heard is never due.
+fn send_to(target: Target, vector: u8) {
+    const TRIES: usize = 1000;
+    let sent = (0..TRIES).any(|_| apic::send(target, Message::Fixed(vector)).is_ok());
+    assert!(sent, "the APIC does not send vector {vector:#x}");
 }
 
 /// Stops the other CPUs, wherever they are.

@@ -25,6 +25,7 @@ mod console;
 mod control;
 mod count;
 mod crash;
+mod fs;
 mod hooks;
 mod interrupts;
 mod mm;

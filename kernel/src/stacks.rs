@@ -38,7 +38,7 @@ use crate::task::names;
 /// The size of a task's stack, in bytes.
 pub(crate) const TASK_STACK: usize = 16 << 10;
 /// How many tasks can have a stack at once.
-pub(crate) const TASK_SLOTS: usize = 32_768;
+pub(crate) const TASK_SLOTS: usize = vmstack::MAX_SLOTS;
 /// The size of a CPU's interrupt stack, in bytes.
 pub(crate) const INTERRUPT_STACK: usize = 16 << 10;
 /// The size of a CPU's NMI stack, in bytes.
@@ -46,9 +46,11 @@ pub(crate) const NMI_STACK: usize = 8 << 10;
 /// Room for a record, a copy of it, and a report.
 const EMERGENCY_STACK: usize = 16 << 10;
 
-/// Where the areas lie: 4 GiB for tasks, 1 GiB for each of the others.
+/// Where the areas lie: that for tasks first, then 1 GiB for each of the others.
 const BASE: usize = 0xffff_c900_0000_0000;
 const GIB: usize = 1 << 30;
+/// What the area for tasks takes, in GiB: 32 KiB for each slot, and 32 bytes for its record, and what aligning them leaves.
+const TASKS_GIB: usize = 130;
 
 pub(crate) static TASKS: StackArea<Kernel> = StackArea::new(Kernel);
 pub(crate) static IDLE: StackArea<Kernel> = StackArea::new(Kernel);
@@ -88,11 +90,11 @@ pub(crate) enum StackError {
 /// Called once, on the kernel's final tables, before any other function here.
 pub(crate) unsafe fn init(cpus: usize) -> Result<(), InitError<StackError>> {
     let areas = [
-        (&TASKS, StackKind::Task, TASK_SLOTS, TASK_STACK, 0, 4),
-        (&IDLE, StackKind::Idle, cpus, TASK_STACK, 4, 1),
-        (&INTERRUPTS, StackKind::Interrupt, cpus, INTERRUPT_STACK, 5, 1),
-        (&NMIS, StackKind::Nmi, cpus, NMI_STACK, 6, 1),
-        (&EMERGENCY, StackKind::Emergency, 3 * cpus, EMERGENCY_STACK, 7, 1),
+        (&TASKS, StackKind::Task, TASK_SLOTS, TASK_STACK, 0, TASKS_GIB),
+        (&IDLE, StackKind::Idle, cpus, TASK_STACK, TASKS_GIB, 1),
+        (&INTERRUPTS, StackKind::Interrupt, cpus, INTERRUPT_STACK, TASKS_GIB + 1, 1),
+        (&NMIS, StackKind::Nmi, cpus, NMI_STACK, TASKS_GIB + 2, 1),
+        (&EMERGENCY, StackKind::Emergency, 3 * cpus, EMERGENCY_STACK, TASKS_GIB + 3, 1),
     ];
     for (area, kind, slots, size, start, gib) in areas {
         let range = VirtRange::new(VirtAddr::new(BASE + start * GIB), gib * GIB).unwrap_or(VirtRange::EMPTY);
@@ -108,7 +110,7 @@ pub(crate) fn make_edges() -> Result<(), InitError<StackError>> {
     if EDGES.geometry().is_some() {
         return Ok(());
     }
-    let range = VirtRange::new(VirtAddr::new(BASE + 8 * GIB), GIB).unwrap_or(VirtRange::EMPTY);
+    let range = VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 4) * GIB), GIB).unwrap_or(VirtRange::EMPTY);
     let config = AreaConfig::new(range, 2, TASK_STACK, cpus_up());
     // SAFETY: the range is of no other area's, and nothing else is mapped there.
     unsafe { EDGES.init(&config) }.map(|_| ())

@@ -27,6 +27,17 @@ fn say(what: &str) -> impl Fn(std::io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
 
+/// Runs `work` in a child of its own, which has no children that others left behind.
+fn apart(what: &str, work: fn() -> Result<(), String>) -> Result<(), String> {
+    child(what, 0, || match work() {
+        Ok(()) => 0,
+        Err(why) => {
+            eprintln!("{why}");
+            1
+        }
+    })
+}
+
 /// Runs `work` in a child and expects this status word of it.
 fn child(what: &str, wanted: i32, work: impl FnOnce() -> i32) -> Result<(), String> {
     let pid = crate::spawn(work).map_err(say(what))?;

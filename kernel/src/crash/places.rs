@@ -184,7 +184,9 @@ fn on_edge(edge: Edge) {
         word => {
             // SAFETY: the word came from `into_raw` of a stack of this area, and was taken just now.
             let stack = unsafe { Stack::from_raw(&stacks::EDGES, RawStack::from_word(word as u64)) };
-            Victim::start_on(TaskStack::Mapped(stack), act).wait();
+            if let Some(victim) = Victim::start_on(TaskStack::Mapped(stack), act) {
+                victim.wait();
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::process::exec::Strings;
 use crate::process::{Process, signal, start};
 use crate::syscall::Errno;
-use crate::task::{self, Task, TaskStack, sched};
+use crate::task::{self, TaskRef, TaskStack, sched};
 use crate::{fact, oops, println};
 
 /// The program that provokes a crash by writing its name to the device, or works until it is told to stop.
@@ -167,7 +167,7 @@ pub(super) fn kernel_victim(act: fn()) {
 
 /// A kernel task that something is about to happen to.
 #[derive(Debug)]
-pub(super) struct Victim(Arc<Task>);
+pub(super) struct Victim(TaskRef);
 
 impl Victim {
     /// Starts a task that calls `act` and ends. None if there is no memory.
@@ -182,9 +182,9 @@ impl Victim {
         }
     }
 
-    /// Starts a task on `stack`.
-    pub(super) fn start_on(stack: TaskStack, act: fn()) -> Self {
-        Self(task::spawn_on(task::next_id(), "victim", stack, victim, act as usize))
+    /// Starts a task on `stack`. None if there is no memory.
+    pub(super) fn start_on(stack: TaskStack, act: fn()) -> Option<Self> {
+        task::spawn_on(task::next_id(), "victim", stack, victim, act as usize).map(Self)
     }
 
     /// The bottom and the top of its stack.
@@ -200,7 +200,7 @@ impl Victim {
     /// Whether it still runs or will.
     pub(super) fn is_alive(&self) -> bool {
         // The scheduler and the CPU that ran it let go of a task when it is dead and its stack was given back.
-        Arc::strong_count(&self.0) > 1
+        self.0.count() > 1
     }
 
     /// Waits until it is gone, without a word: whether it was killed.

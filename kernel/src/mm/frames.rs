@@ -195,6 +195,9 @@ impl Buddy {
 
 /// Takes 2^`order` frames that lie side by side. What they hold is anything.
 pub(crate) fn take(order: u32) -> Option<PhysAddr> {
+    if super::inject::fails() {
+        return None;
+    }
     FRAMES.lock().take(order).map(address)
 }
 

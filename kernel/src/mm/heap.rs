@@ -1,15 +1,14 @@
-//! The kernel's heap: a fixed piece of the direct map, under `talc`.
+//! The kernel's heap: a range of its own, mapped page by page as it grows, under `talc`.
 //!
-//! For tasks, processes and files. Never for stacks, page tables or the fault path, so how full it is changes no figure
-//! about stacks. Its size is fixed, so that frames balance exactly. What is sized by a program's wish is asked for with
-//! [`reserve`], which fails before the kernel itself could run short.
+//! For processes, files and what they have. Never for stacks, task structs, page tables or the fault path. It is made of single frames, so
+//! memory in pieces serves as well as any; it grows while there are frames, and what it has it keeps. What is allocated because a
+//! program wishes it is asked for with [`reserve`], [`try_arc`] or [`try_box`], which fail before the kernel itself could run short.
 //!
 //! # When a task dies here
 //!
 //! A task that is killed in the middle of `alloc` or `free` leaves the bookkeeping cut anywhere. The *arena* that was in use is
-//! retired then: its blocks stay memory for ever, what is freed into it is ignored and counted, and a new arena is
-//! claimed from the frame allocator. There are at most [`ARENAS`]; after that, and when there are no frames, allocation fails as it
-//! does when memory is short.
+//! retired then: its pages stay memory for ever, what is freed into it is ignored and counted, and a new arena begins
+//! where the last one ends. When there are no frames, allocation fails as it does when memory is short.
 //!
 //! A task that is killed elsewhere may take blocks with it that only its frames knew. Each task keeps an [`Account`] of what it
 //! has allocated and not freed since it entered the kernel; [`count_lost`] adds it to [`lost`].
@@ -19,34 +18,48 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use talc::DefaultBinning;
 use talc::base::Talc;
 use talc::source::Manual;
+use vmstack::{Pages, PhysAddr, VirtAddr, VirtRange};
+use vmstack_paging::{Access, Attributes};
 
-use super::frames;
-use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
+use super::{frames, inject, tables};
+use crate::arch::layout::PAGE_SIZE;
 use crate::arch::percpu;
-use crate::sync::{AnyLock, SpinGuard, SpinLock};
+use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
 use crate::task::{Task, sched};
 
-/// Blocks of the largest order that an arena is made of: 8 MiB.
-const BLOCKS: usize = 2;
-const BLOCK_BYTES: usize = PAGE_SIZE << frames::MAX_ORDER;
+/// Where the heap lies: under the top-level entry of the stack areas, behind them.
+const START: usize = 0xffff_c940_0000_0000;
+const BYTES: usize = 64 << 30;
+const MEMORY: Attributes = Attributes::kernel(Access::ReadWrite);
 
-/// How many arenas there are over a boot.
-const ARENAS: usize = 16;
+/// What an arena begins with, in bytes.
+const FIRST: usize = 8 << 20;
+/// By how many pages it grows at once: interrupts are off meanwhile.
+const STEP: usize = 32;
 
-/// What programs' wishes leave free, in bytes: what the kernel needs for as many tasks as there can be.
+/// What programs' wishes leave free, in bytes of the heap: what the kernel takes without asking.
 const RESERVE: usize = 4 << 20;
+/// How many frames they leave free when the heap grows for them.
+const FRAMES_LEFT: usize = 256;
 
-/// Bytes in the arena in use, and bytes handed out, of whatever arena.
-static SIZE: AtomicUsize = AtomicUsize::new(0);
+/// What an allocation takes beside its bytes, and what that is rounded up to: `talc`'s tag and unit.
+const TAG: usize = size_of::<usize>();
+const UNIT: usize = 4 * size_of::<usize>();
+
+/// Where the mapped part of the range ends.
+static END: AtomicUsize = AtomicUsize::new(START);
+/// Bytes that the arena in use has left, in whatever pieces.
+static FREE: AtomicUsize = AtomicUsize::new(0);
+/// Bytes handed out, of whatever arena.
 static USED: AtomicUsize = AtomicUsize::new(0);
-/// Arenas that were claimed.
-static CLAIMED: AtomicUsize = AtomicUsize::new(0);
+/// Arenas that there were.
+static ARENAS: AtomicUsize = AtomicUsize::new(0);
 /// What frames of killed tasks may have owned.
 static LOST_BYTES: AtomicUsize = AtomicUsize::new(0);
 static LOST_OBJECTS: AtomicUsize = AtomicUsize::new(0);
@@ -65,26 +78,33 @@ pub(crate) fn reserve<T>(vec: &mut Vec<T>, more: usize) -> Result<(), OutOfHeap>
     }
     // Growing may need the old and the new block at once, and the new one is up to twice what is asked.
     let bytes = vec.len().checked_add(more).and_then(|count| count.checked_mul(2 * size_of::<T>())).ok_or(OutOfHeap)?;
-    if !can_spare(bytes) {
-        return Err(OutOfHeap);
-    }
+    spare(bytes)?;
     vec.try_reserve(more).map_err(|_| OutOfHeap)
 }
 
-/// Whether `bytes` that a program asks for can be spared.
-fn can_spare(bytes: usize) -> bool {
-    let free = SIZE.load(Ordering::Relaxed).saturating_sub(USED.load(Ordering::Relaxed));
-    free >= RESERVE.saturating_add(bytes)
-}
-
-/// `value` in a box, if the kernel can spare the memory.
-pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, OutOfHeap> {
-    can_spare(size_of::<T>()).then(|| Box::new(value)).ok_or(OutOfHeap)
-}
-
-/// `value`, counted, if the kernel can spare the memory.
+/// `value` in an `Arc`, if the kernel can spare the memory.
 pub(crate) fn try_arc<T>(value: T) -> Result<Arc<T>, OutOfHeap> {
-    can_spare(size_of::<T>()).then(|| Arc::new(value)).ok_or(OutOfHeap)
+    // Beside the value there are two counts.
+    spare(size_of::<T>() + 2 * size_of::<usize>() + align_of::<T>())?;
+    Ok(Arc::new(value))
+}
+
+/// `value` in a `Box`, if the kernel can spare the memory.
+pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, OutOfHeap> {
+    spare(size_of::<T>() + align_of::<T>())?;
+    Ok(Box::new(value))
+}
+
+/// Says whether the kernel can spare `bytes` more for a program: it has them then, and the reserve beside.
+fn spare(bytes: usize) -> Result<(), OutOfHeap> {
+    if inject::fails() {
+        return Err(OutOfHeap);
+    }
+    let wanted = bytes.checked_add(RESERVE).ok_or(OutOfHeap)?;
+    if FREE.load(Ordering::Relaxed) >= wanted || HEAP.arena().grow_to(wanted, FRAMES_LEFT) {
+        return Ok(());
+    }
+    Err(OutOfHeap)
 }
 
 /// Bytes that are handed out.
@@ -108,12 +128,17 @@ pub(crate) fn lost() -> Amount {
 pub(crate) fn retired() -> (Amount, usize) {
     let bytes = IGNORED_BYTES.load(Ordering::Relaxed);
     let ignored = Amount { bytes, objects: IGNORED_OBJECTS.load(Ordering::Relaxed) };
-    (ignored, CLAIMED.load(Ordering::Relaxed).saturating_sub(1))
+    (ignored, ARENAS.load(Ordering::Relaxed).saturating_sub(1))
 }
 
-/// Frames that were claimed for arenas, retired ones included: they are not given back.
+/// Frames that the heap has, retired arenas and page tables included, counted by looking at the tables (INV-COUNT).
 pub(crate) fn frames() -> usize {
-    (CLAIMED.load(Ordering::Relaxed) * BLOCKS) << frames::MAX_ORDER
+    let census = tables::kernel().census(range());
+    census.leaves + census.tables
+}
+
+fn range() -> VirtRange {
+    VirtRange::new(VirtAddr::new(START), BYTES).unwrap_or(VirtRange::EMPTY)
 }
 
 /// What a task has allocated, less what it has freed, since it entered the kernel.
@@ -177,38 +202,92 @@ fn account(bytes: isize, objects: isize) {
 /// The arena in use.
 struct Arena {
     talc: Talc<Manual, DefaultBinning>,
-    /// Where each of its blocks starts; zero: it has none.
-    blocks: [usize; BLOCKS],
+    /// Where it starts; zero: it has no memory yet.
+    start: usize,
+    /// Where it ends, as `talc` has it.
+    end: Option<NonNull<u8>>,
+    /// Bytes that are not handed out.
+    free: usize,
+}
+
+// SAFETY: the end is of memory that belongs to the arena.
+unsafe impl Send for Arena {}
+
+/// What `layout` takes of an arena.
+const fn taken_by(layout: Layout) -> usize {
+    (layout.size() + TAG).next_multiple_of(UNIT)
 }
 
 impl Arena {
     const fn empty() -> Self {
-        Self { talc: Talc::new(Manual), blocks: [0; BLOCKS] }
+        Self { talc: Talc::new(Manual), start: 0, end: None, free: 0 }
     }
 
     fn contains(&self, block: *mut u8) -> bool {
-        self.blocks.iter().any(|&start| start != 0 && block.addr().wrapping_sub(start) < BLOCK_BYTES)
+        self.end.is_some_and(|end| (self.start..end.addr().get()).contains(&block.addr()))
     }
 
-    /// Claims memory for an arena that has none, if there is any and it is not one arena too many.
-    fn claim(&mut self) {
-        if CLAIMED.load(Ordering::Relaxed) == ARENAS {
-            return;
-        }
-        for start in &mut self.blocks {
-            let Some(block) = frames::take(frames::MAX_ORDER) else { break };
-            let base = phys_to_virt(block);
-            *start = base.get();
-            // SAFETY: the block is the heap's from here on, and the direct map shows it.
-            let claimed = unsafe { self.talc.claim(base.as_mut_ptr(), BLOCK_BYTES) };
-            debug_assert!(claimed.is_some(), "a block is large enough");
-        }
-        let count = self.blocks.iter().filter(|&&start| start != 0).count();
-        SIZE.store(count * BLOCK_BYTES, Ordering::Relaxed);
-        if count != 0 {
-            CLAIMED.fetch_add(1, Ordering::Relaxed);
-        }
+    fn set_free(&mut self, free: usize) {
+        self.free = free;
+        FREE.store(free, Ordering::Relaxed);
     }
+
+    /// Grows until `bytes` are free, and leaves `frames_left` frames free. Whether it came so far.
+    fn grow_to(&mut self, bytes: usize, frames_left: usize) -> bool {
+        while self.free < bytes {
+            // All of it or nothing: what is asked for in vain is not taken from others.
+            let pages = (bytes - self.free).div_ceil(PAGE_SIZE);
+            if frames::free() < pages + pages.div_ceil(PAGE_SIZE / 8) + frames_left || !self.grow() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Grows by a step, if there is memory.
+    fn grow(&mut self) -> bool {
+        let Some(end) = inject::spared(map_step) else { return false };
+        let end = end.as_mut_ptr::<u8>();
+        self.end = match self.end {
+            // SAFETY: (1) `talc` gave this end, and it is its only one; (2) what was mapped follows it, and is the heap's.
+            Some(old) => Some(unsafe { self.talc.extend(old, end) }),
+            None => {
+                let start = end.wrapping_byte_sub(STEP * PAGE_SIZE);
+                self.start = start.addr();
+                ARENAS.fetch_add(1, Ordering::Relaxed);
+                // SAFETY: what was mapped is the heap's, and nobody else uses it.
+                unsafe { self.talc.claim(start, STEP * PAGE_SIZE) }
+            }
+        };
+        debug_assert!(self.end.is_some(), "a step is large enough");
+        self.set_free(self.free + STEP * PAGE_SIZE);
+        true
+    }
+}
+
+/// Maps the next step of the range, and returns where it ends. `None` if there is no memory, or no range.
+fn map_step() -> Option<VirtAddr> {
+    // What is mapped is the heap's or nobody's: nobody is killed in between. One CPU at a time is here, for it has the heap's lock.
+    let _section = Section::enter();
+    let start = VirtAddr::new(END.load(Ordering::Relaxed));
+    let end = start.wrapping_add(STEP * PAGE_SIZE);
+    if end > range().end() {
+        return None;
+    }
+    let mut taken = [PhysAddr::new(0); STEP];
+    let mut count = 0;
+    let take = core::iter::from_fn(|| frames::take(0)).inspect(|&frame| {
+        taken[count] = frame;
+        count += 1;
+    });
+    // SAFETY: the pages are the heap's, and were never mapped; the frames are the allocator's.
+    let mapped = unsafe { tables::kernel().map(Pages::new(start, STEP), MEMORY, take) };
+    if mapped.is_err() {
+        taken[..count].iter().for_each(|&frame| frames::give(frame, 0));
+        return None;
+    }
+    END.store(end.get(), Ordering::Relaxed);
+    Some(end)
 }
 
 struct Heap(SpinLock<Arena>);
@@ -231,8 +310,8 @@ impl Heap {
     /// The arena in use, which is a new one if a task was killed in the last.
     fn arena(&self) -> SpinGuard<'_, Arena> {
         let mut arena = self.0.lock_or_reset(|_| Arena::empty());
-        if arena.blocks[0] == 0 {
-            arena.claim();
+        if arena.start == 0 {
+            arena.grow_to(FIRST, 0);
         }
         arena
     }
@@ -243,8 +322,19 @@ impl Heap {
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mut arena = self.arena();
-        // SAFETY: the layout's size is not zero (the trait's contract).
-        let Some(block) = (unsafe { arena.talc.allocate(layout) }) else { return ptr::null_mut() };
+        let block = loop {
+            // SAFETY: the layout's size is not zero (the trait's contract).
+            if let Some(block) = unsafe { arena.talc.allocate(layout) } {
+                break block;
+            }
+            // Enough bytes may be free, and none in one piece.
+            let wanted = arena.free.max(taken_by(layout)) + layout.align();
+            if !arena.grow_to(wanted, 0) {
+                return ptr::null_mut();
+            }
+        };
+        let free = arena.free.saturating_sub(taken_by(layout));
+        arena.set_free(free);
         // Under the lock: who is killed in between has the arena retired, and no block of it is missed.
         USED.fetch_add(layout.size(), Ordering::Relaxed);
         account(layout.size().cast_signed(), 1);
@@ -256,6 +346,8 @@ unsafe impl GlobalAlloc for Heap {
         USED.fetch_sub(layout.size(), Ordering::Relaxed);
         account(-layout.size().cast_signed(), -1);
         if arena.contains(block) {
+            let free = arena.free + taken_by(layout);
+            arena.set_free(free);
             // SAFETY: the block came from `alloc` with this layout (the trait's contract), out of this arena.
             unsafe { arena.talc.deallocate(block, layout) };
         } else {
@@ -265,8 +357,11 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Gives the heap its memory. Returns its size in bytes.
+/// Gives the heap its memory, on the final tables. Returns its size in bytes.
 pub(crate) fn init() -> usize {
+    if tables::kernel().ensure_top_level(range()).is_err() {
+        return 0;
+    }
     drop(HEAP.arena());
-    SIZE.load(Ordering::Relaxed)
+    FREE.load(Ordering::Relaxed)
 }

@@ -4,6 +4,7 @@
 //!   0000_0000_0000_1000   a process's own half
 //!   ffff_8000_0000_0000   the direct map: RAM, writable, not executable; the image's text and constants read-only in it too
 //!   ffff_c900_0000_0000   stack areas
+//!   ffff_c940_0000_0000   the heap
 //!   ffff_ffff_8020_0000   the image: text executable, constants read-only, data writable
 //! ```
 //!

@@ -18,17 +18,17 @@ use vmstack::VirtAddr;
 
 use super::start::spawn;
 use super::tree::Tree;
-use super::{FileTable, Process, Thread, tree};
-use crate::arch::cpu::InterruptsOff;
+use super::{Process, Thread, tree};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
+use crate::fs::FileTable;
 use crate::mm::heap;
 use crate::mm::memory::Memory;
 use crate::sync::Section;
 use crate::syscall::Errno;
 use crate::task::kept::{self, Kept};
 use crate::task::sched::{self, CurrentTask};
-use crate::task::{FpuState, Task, names};
+use crate::task::{Registers, Task, names};
 
 /// What is shared, and what else is to be done, by Linux's numbers.
 pub(crate) mod flag {
@@ -138,16 +138,10 @@ fn add_thread(id: usize, me: &CurrentTask, thread: &Thread, request: &Request, f
         memory.write(request.child_tid, &(id as u32).to_le_bytes()).ok();
     }
     let make = |_: &Section| (Thread::new(Arc::clone(process), id), Arc::clone(memory));
-    spawn(
-        id,
-        &request.registers(frame),
-        || copy_fpu(me),
-        make,
-        |tree, task, _| {
-            set_up(task, thread, request);
-            let_in(tree, task, thread, process)
-        },
-    )
+    spawn(id, &request.registers(frame), Registers::Current, make, |tree, task| {
+        set_up(task, thread, request);
+        let_in(tree, task, thread, process)
+    })
 }
 
 /// One more process, a child of the current one or of its parent.
@@ -164,19 +158,13 @@ fn add_process(
     }
     let child = new_process(id, thread.process(), request)?;
     let make = |section: &Section| (Thread::new(Arc::clone(&child), id), memory.take(section));
-    spawn(
-        id,
-        &request.registers(frame),
-        || copy_fpu(me),
-        make,
-        |tree, task, _| {
-            set_up(task, thread, request);
-            let parent = parent_for(tree, thread.process(), request)?;
-            let_in(tree, task, thread, &child)?;
-            tree.plant(Arc::clone(&child), Some(parent));
-            Ok(())
-        },
-    )
+    spawn(id, &request.registers(frame), Registers::Current, make, |tree, task| {
+        set_up(task, thread, request);
+        let parent = parent_for(tree, thread.process(), request)?;
+        let_in(tree, task, thread, &child)?;
+        tree.plant(Arc::clone(&child), Some(parent));
+        Ok(())
+    })
 }
 
 /// The memory for a new process: a copy of the current task's, which `me` is, or the same.
@@ -192,15 +180,14 @@ fn copy_memory(me: &Task, request: &Request) -> Result<Kept<Arc<Memory>>, Errno>
 
 /// The struct of a new process, with the files of `parent` or a copy of them.
 fn new_process(id: usize, parent: &Process, request: &Request) -> Result<Kept<Arc<Process>>, Errno> {
-    let files = if request.has(flag::FILES) {
-        let _section = Section::enter();
-        kept::keep(&"file table", Arc::clone(parent.file_table()))
-    } else {
-        FileTable::duplicate(parent.file_table())?
-    };
     let section = Section::enter();
-    let child = kept::keep(&"process", heap::try_arc(Process::new(id, files.take(&section)))?);
+    let files = if request.has(flag::FILES) { parent.files().share() } else { FileTable::new()? };
+    let child = kept::keep(&"process", heap::try_arc(Process::new(id, files))?);
     drop(section);
+    if !request.has(flag::FILES) {
+        child.files().copy_from(parent.files())?;
+    }
+    child.place().copy_from(parent.place());
     child.inherit(parent, request.exit_signal);
     if request.has(flag::PARENT) {
         child.exit_signal.store(parent.exit_signal.load(Relaxed), Relaxed);
@@ -234,15 +221,6 @@ fn set_up(task: &Task, maker: &Thread, request: &Request) {
     if request.has(flag::VFORK) {
         thread.borrows_from.store(maker.id(), Relaxed);
     }
-}
-
-/// The current task's vector registers: saved, and copied.
-fn copy_fpu(me: &Task) -> Option<FpuState> {
-    let _interrupts = InterruptsOff::new();
-    // SAFETY: the task is the current one, with interrupts off.
-    let fpu = unsafe { me.fpu() };
-    fpu.save();
-    fpu.duplicate()
 }
 
 /// What a thread is parked on that lent its memory.

@@ -18,9 +18,9 @@ use super::thread::Stage;
 use super::tree::{self, Tree, thread_of};
 use super::{End, Process, Thread, clone, signal};
 use crate::arch::cpu;
-use crate::interrupts;
 use crate::mm::memory::Memory;
 use crate::syscall::Errno;
+use crate::task::flags::Flag;
 use crate::task::{Task, sched};
 
 /// How many threads are told at a time, with interrupts off.
@@ -43,7 +43,7 @@ pub(crate) fn exit_thread(end: End) -> ! {
         task.give_up_memory();
         leave_process(&task, thread, end);
         if thread.stage() == Stage::Last {
-            close_files(thread.process());
+            thread.process().files().leave();
             announce(thread.process());
         }
     }
@@ -90,8 +90,6 @@ fn tell(process: &Process) {
         return;
     }
     while tell_some(process) {}
-    // Those that run look when they are interrupted.
-    interrupts::poke_others();
 }
 
 /// Tells some, who go to the end of the list. False if there are no more.
@@ -105,6 +103,7 @@ fn tell_some(process: &Process) -> bool {
         }
         process.threads.remove(task, &tree);
         process.threads.push(task, &tree);
+        task.raise(Flag::Signal);
         sched::interrupt(task);
         clone::stop_lending(thread);
     }
@@ -138,13 +137,6 @@ fn leave_process(task: &Task, thread: &Thread, end: End) {
         if process.heir() != 0 {
             process.news.announce();
         }
-    }
-}
-
-/// Closes the files of `process`, if no other process has the same table.
-fn close_files(process: &Process) {
-    if Arc::strong_count(process.file_table()) == 1 {
-        process.file_table().close_all();
     }
 }
 

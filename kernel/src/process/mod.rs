@@ -22,18 +22,17 @@ use core::ops::Deref;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::sync::{AnyLock, ReadGuard, WriteGuard};
+use crate::fs::{FileTable, Files, Place};
+use crate::sync::AnyLock;
 use crate::task::sched::CurrentTask;
 use crate::task::wait::Event;
 use crate::task::{Task, names, sched};
 
-pub(crate) mod archive;
 pub(crate) mod clone;
 pub(crate) mod elf;
 mod end;
 pub(crate) mod exec;
 mod exit;
-pub(crate) mod files;
 pub(crate) mod group;
 pub(crate) mod limits;
 mod links;
@@ -46,7 +45,6 @@ pub(crate) use end::End;
 pub(crate) use exit::{
     become_only_thread, change_program, end_all, end_process, exit_current, exit_thread, leave_current, obey,
 };
-pub(crate) use files::{File, FileTable, Files};
 pub(crate) use thread::Thread;
 
 use end::AtomicEnd;
@@ -95,7 +93,8 @@ pub(crate) struct Process {
     ended: AtomicBool,
     /// A child ended; or a thread, while another one waits for that; or the process, and the kernel waits for it.
     news: Event,
-    files: Arc<FileTable>,
+    files: Files,
+    place: Place,
     limits: Limits,
     /// `personality`, as it was set.
     pub(crate) personality: AtomicU32,
@@ -108,7 +107,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// A process without threads, in a group and a session of its own.
-    pub(crate) const fn new(id: usize, files: Arc<FileTable>) -> Self {
+    pub(crate) fn new(id: usize, files: Arc<FileTable>) -> Self {
         Self {
             id,
             parent: AtomicPtr::new(ptr::null_mut()),
@@ -125,7 +124,8 @@ impl Process {
             end: AtomicEnd::none(),
             ended: AtomicBool::new(false),
             news: Event::new(),
-            files,
+            files: Files::new(files),
+            place: Place::new(),
             limits: Limits::new(),
             personality: AtomicU32::new(0),
             ticks: AtomicU64::new(0),
@@ -161,24 +161,19 @@ impl Process {
         tree::lock().parent(self).map_or(0, Self::id)
     }
 
-    /// The table of its files.
-    pub(crate) const fn file_table(&self) -> &Arc<FileTable> {
+    /// The open files.
+    pub(crate) const fn files(&self) -> &Files {
         &self.files
     }
 
-    /// The files, for reading.
-    pub(crate) fn files(&self) -> ReadGuard<'_, Files> {
-        self.files.read()
+    /// Where it is in the file system.
+    pub(crate) const fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// The files, for change.
-    pub(crate) fn files_mut(&self) -> WriteGuard<'_, Files> {
-        self.files.write()
-    }
-
-    /// The process's locks: files.
-    pub(crate) fn locks(&self) -> [&dyn AnyLock; 1] {
-        [self.files.any_lock()]
+    /// The process's locks: files, place.
+    pub(crate) fn locks(&self) -> [&dyn AnyLock; 2] {
+        [self.files.any_lock(), self.place.any_lock()]
     }
 
     /// What it may use at most.

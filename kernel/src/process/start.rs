@@ -10,17 +10,16 @@ use alloc::sync::Arc;
 use vmstack::VirtAddr;
 
 use super::exec::{self, Program, Strings};
-use super::files::Files;
 use super::tree::{self, Tree};
-use super::{FileTable, Process, Thread, exit};
+use super::{Process, Thread, exit};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, trap};
-use crate::boot;
+use crate::fs::{self, node};
 use crate::mm::heap;
 use crate::mm::memory::Memory;
 use crate::sync::Section;
 use crate::syscall::Errno;
-use crate::task::{FpuState, NewTask, Task, TaskStack, names, sched};
+use crate::task::{NewTask, Registers, Task, TaskRef, TaskStack, names, sched};
 
 /// Starts the program at `path` in the archive, as a process without a parent.
 pub(crate) fn start(path: &[u8], strings: &Strings) -> Result<Arc<Process>, Errno> {
@@ -33,14 +32,15 @@ pub(crate) fn start_reaper(path: &[u8], strings: &Strings) -> Result<Arc<Process
 }
 
 fn start_as(path: &[u8], strings: &Strings, then: impl FnOnce(&Tree, &Process)) -> Result<Arc<Process>, Errno> {
-    let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
-    let Program { memory, entry, stack } = exec::build(path, entry.data, strings)?;
+    let (file, data) = fs::program(node::ROOT, path.to_vec())?;
+    let Program { memory, entry, stack } = exec::build(path, data, strings)?;
     let id = tree::next_number();
-    let process = heap::try_arc(Process::new(id, FileTable::new(Files::standard())?))?;
+    let process = heap::try_arc(Process::new(id, fs::standard()?))?;
+    process.place().set_program(file, strings.arguments.to_shared().ok());
     names::set(id, base_name(path));
     let frame = TrapFrame::user(entry, stack);
     let make = |_: &Section| (Thread::new(Arc::clone(&process), id), memory);
-    spawn(id, &frame, FpuState::initial, make, |tree, task, _| {
+    spawn(id, &frame, Registers::Initial, make, |tree, task| {
         tree.admit(task, &process, tree::most_threads())?;
         tree.plant(Arc::clone(&process), None);
         then(tree, &process);
@@ -59,31 +59,20 @@ pub(crate) fn base_name(path: &[u8]) -> &str {
 pub(super) fn spawn(
     id: usize,
     frame: &TrapFrame,
-    fpu: impl FnOnce() -> Option<FpuState>,
+    registers: Registers,
     make: impl FnOnce(&Section) -> (Thread, Arc<Memory>),
-    admit: impl FnOnce(&Tree, &Task, &Section) -> Result<(), Errno>,
+    admit: impl FnOnce(&Tree, &Task) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
-    // If there is no stack at once, waiting may make one.
-    let mut section = Section::enter();
-    let mut stack = TaskStack::at_once(id);
-    if stack.is_none() {
-        drop(section);
-        drop(TaskStack::new(id));
-        section = Section::enter();
-        stack = TaskStack::at_once(id);
-    }
-    let stack = stack.ok_or(Errno::AGAIN)?;
+    let (stack, section) = TaskStack::in_section(id).ok_or(Errno::AGAIN)?;
     let place = stack.top().wrapping_sub(size_of::<TrapFrame>());
     // SAFETY: the stack is new; its top is aligned, and a frame fits.
     unsafe { place.as_mut_ptr::<TrapFrame>().write(*frame) };
-    let fpu = fpu().ok_or(Errno::NOMEM)?;
     let (thread, memory) = make(&section);
     let (thread, memory, below) = (Some(thread), Some(memory), size_of::<TrapFrame>());
-    let task = Task::new(NewTask { id, thread, memory, stack, fpu, entry: enter, argument: place.get(), below });
-    let task = heap::try_arc(task)?;
-    admit(&tree::lock(), &task, &section)?;
-    sched::start(&task);
-    drop(task);
+    let new = NewTask { id, thread, memory, stack, registers, entry: enter, argument: place.get(), below };
+    let task = TaskRef::new(new, &section).ok_or(Errno::NOMEM)?;
+    admit(&tree::lock(), &task)?;
+    sched::start(task);
     drop(section);
     Ok(())
 }

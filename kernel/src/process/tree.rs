@@ -23,8 +23,9 @@ use super::{Process, Thread, signal};
 use crate::arch::layout::PAGE_SIZE;
 use crate::mm::frames;
 use crate::stacks::{TASK_SLOTS, TASK_STACK};
-use crate::sync::{AnyLock, VitalGuard, VitalLock};
+use crate::sync::{AnyLock, Section, VitalGuard, VitalLock};
 use crate::syscall::Errno;
+use crate::task::kept::{self, Kept};
 use crate::task::wait::Event;
 use crate::task::{self, Task};
 
@@ -110,6 +111,14 @@ pub(crate) struct Tree {
 /// Locks the tree.
 pub(crate) fn lock() -> Tree {
     Tree { _guard: TREE.lock() }
+}
+
+/// The process with this number, ended ones included that nobody has waited for: counted, and kept.
+pub(crate) fn find(id: usize) -> Option<Kept<Arc<Process>>> {
+    // A count is the list's or nobody's: nobody is killed in between.
+    let _section = Section::enter();
+    let process = lock().process(id)?.counted();
+    Some(kept::keep(&"process", process))
 }
 
 /// Threads of programs, and processes that nobody has waited for: of the moment.

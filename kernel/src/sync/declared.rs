@@ -5,9 +5,10 @@
 
 use super::raw::{Kind, State};
 use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
+use crate::fs;
 use crate::mm::{frames, heap};
-use crate::process::{files, tree};
-use crate::task::sched;
+use crate::process::tree;
+use crate::task::{reference, sched};
 use crate::{boot, console, crash, interrupts, run};
 
 /// A lock that is declared somewhere in the kernel.
@@ -42,13 +43,14 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 17] = [
+pub(crate) static ALL: [Declared; 21] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
+    at("task-structs", Kind::Vital, reference::lock),
     at("page-tables", Kind::Vital, || &PageTables),
     at("heap", Kind::Spin, heap::lock),
     at("console", Kind::Spin, console::lock),
-    at("console-input", Kind::Mutex, files::lock),
+    at("console-input", Kind::Mutex, fs::console::lock),
     at("boot-found", Kind::Spin, boot::lock),
     at("run-options", Kind::Spin, run::lock),
     at("interrupt-lines", Kind::Spin, interrupts::lock),
@@ -56,7 +58,10 @@ pub(crate) static ALL: [Declared; 17] = [
     at("crash-device", Kind::Spin, crash::device_lock),
     at("process-tree", Kind::Vital, tree::any_lock),
     of_memory("process-memory", Kind::Mutex),
-    of_process("process-files", Kind::ReadWrite, 0),
+    of_process("process-files", Kind::Spin, 0),
+    of_process("process-place", Kind::Spin, 1),
+    at("file-text", Kind::Spin, fs::text::lock),
+    at("pipe", Kind::Mutex, fs::pipe::lock),
     at("specimen-spin", Kind::Spin, || &SPECIMEN_SPIN),
     at("specimen-mutex", Kind::Mutex, || &SPECIMEN_MUTEX),
     at("specimen-rwlock", Kind::ReadWrite, || &SPECIMEN_RWLOCK),

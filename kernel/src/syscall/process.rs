@@ -7,11 +7,11 @@ use vmstack::VirtAddr;
 use super::{Errno, resource, user};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{features, percpu};
-use crate::boot;
 use crate::process::exec::{self, MAX_STRINGS, Program, Strings};
 use crate::process::wait::{Ended, Query, Sort, Whom};
 use crate::process::{self, End, Process, group, signal, start, tree};
 use crate::task::{names, sched};
+use crate::{boot, fs};
 
 const MAX_PATH: usize = 4096;
 
@@ -33,9 +33,12 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
         arguments: user::strings(arguments, MAX_STRINGS)?,
         environment: user::strings(environment, MAX_STRINGS)?,
     };
-    let file = boot::archive().find(&path).ok_or(Errno::NOENT)?;
-    let Program { memory, entry, stack } = exec::build(&path, file.data, &strings)?;
+    let process = process::current().ok_or(Errno::SRCH)?;
+    let (file, data) = fs::program(process.place().folder(), path.clone())?;
+    let Program { memory, entry, stack } = exec::build(&path, data, &strings)?;
     process::become_only_thread()?;
+    process.files().close_on_exec();
+    process.place().set_program(file, strings.arguments.to_shared().ok());
     process::change_program(memory);
     process::rename_current(start::base_name(&path));
     let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
@@ -146,9 +149,7 @@ fn child_information(ended: &Ended) -> [u8; SIGINFO] {
 pub(super) fn kill(id: usize, signal: usize) -> Result<usize, Errno> {
     /// SIGCHLD, SIGCONT, SIGURG, SIGWINCH: nothing happens.
     const IGNORED: [u8; 4] = [17, 18, 23, 28];
-    let tree = tree::lock();
-    let process = tree.process(id).ok_or(Errno::SRCH)?.counted();
-    drop(tree);
+    let process = tree::find(id).ok_or(Errno::SRCH)?;
     match u8::try_from(signal) {
         Ok(0) => {}
         Ok(signal @ 1..=64) if IGNORED.contains(&signal) => {}
@@ -184,14 +185,6 @@ pub(super) fn uname(buffer: usize) -> Result<usize, Errno> {
     }
     user::write(buffer, &name)?;
     Ok(0)
-}
-
-pub(super) fn getcwd(buffer: usize, size: usize) -> Result<usize, Errno> {
-    if size < 2 {
-        return Err(Errno::INVAL);
-    }
-    user::write(buffer, b"/\0")?;
-    Ok(2)
 }
 
 pub(super) fn arch_prctl(code: usize, addr: usize) -> Result<usize, Errno> {

@@ -1,7 +1,7 @@
 //! Tasks: what runs on a kernel stack.
 //!
-//! A task's stack holds nothing but its calls: the task struct, and all of thread_info with it, lives on the heap; `current`
-//! is a per-CPU word. A task ends by [`sched::exit`]: it hands its stack to its CPU and switches away for the last time, and
+//! A task's stack holds nothing but its calls: the task struct, and all of thread_info with it, lies in a slab; `current` is a
+//! per-CPU word. A task ends by [`sched::exit`]: it hands its stack to its CPU and switches away for the last time, and
 //! the next task there gives the stack back.
 //!
 //! What may not enter: what a process is (`process`), what a fault is (`oops`).
@@ -9,7 +9,9 @@
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::mem::{self, offset_of};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr};
 use vmstack_arch::Context;
@@ -17,20 +19,31 @@ use vmstack_arch::Context;
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::control::DirectStack;
 use crate::mm::heap::Account;
+use crate::mm::inject;
 use crate::mm::memory::{Memory, MemoryPlace};
 use crate::mm::tables;
 use crate::process::{Process, Thread};
 use crate::stacks::{self, Stack};
-use crate::sync::{HeldLocks, Section};
+use crate::sync::{HeldLocks, Section, rcu};
 
+pub(crate) mod flags;
 mod fpu;
 pub(crate) mod kept;
+mod list;
+mod lot;
 pub(crate) mod names;
+pub(crate) mod reference;
 pub(crate) mod sched;
+mod scheduling;
+mod timers;
 pub(crate) mod wait;
 
-pub(crate) use fpu::FpuState;
+use flags::TaskWords;
+pub(crate) use fpu::{FpuState, Registers};
 use kept::KeptList;
+pub(crate) use reference::TaskRef;
+pub(crate) use scheduling::{Key, Wait, Woken};
+use scheduling::{Node, Scheduling, State};
 
 /// What a task stands on.
 #[derive(Debug)]
@@ -60,6 +73,22 @@ impl TaskStack {
         stacks::TASKS.alloc_waiting(id).ok().map(Self::Mapped)
     }
 
+    /// As [`new`](Self::new), in a section, which begins before there is a stack: it is the area's or a task's, and nobody is killed
+    /// in between. If there is none at once, waiting may make one.
+    pub(crate) fn in_section(id: usize) -> Option<(Self, Section)> {
+        if inject::fails() {
+            return None;
+        }
+        let section = Section::enter();
+        if let Some(stack) = Self::at_once(id) {
+            return Some((stack, section));
+        }
+        drop(section);
+        drop(Self::new(id));
+        let section = Section::enter();
+        Some((Self::at_once(id)?, section))
+    }
+
     /// As [`new`](Self::new), without waiting for stacks that are on their way back.
     pub(crate) fn at_once(id: usize) -> Option<Self> {
         if DIRECT_STACKS.load(Ordering::Relaxed) {
@@ -85,86 +114,10 @@ impl TaskStack {
     }
 }
 
-/// Where a task is, as the scheduler sees it. Changed under the run queue's lock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
-    /// On a CPU.
-    Running,
-    /// Not started yet.
-    New,
-    /// Ready to run.
-    Queued,
-    /// Waiting for a tick.
-    Sleeping,
-    /// Waiting in the parking lot.
-    Parked,
-    /// Never to run again.
-    Dead,
-}
-
-/// What the scheduler keeps of a task.
-#[derive(Debug)]
-pub(crate) struct Scheduling {
-    pub(crate) state: State,
-    /// When the timer wakes it, in ticks, while it sleeps or is parked for a time.
-    pub(crate) wake_at: u64,
-    /// What it is parked on, while it is.
-    pub(crate) parked_on: Key,
-    /// A word for whoever wakes it to judge by.
-    pub(crate) word: u32,
-    /// Whether [`sched::interrupt`] ends its wait.
-    pub(crate) interruptible: bool,
-    /// How its last wait ended.
-    pub(crate) woken: Woken,
-}
-
-impl Scheduling {
-    const fn new(state: State) -> Self {
-        let (parked_on, woken) = (Key(0, 0), Woken::Called);
-        Self { state, wake_at: u64::MAX, parked_on, word: 0, interruptible: false, woken }
-    }
-}
-
-/// What tasks park on: two words that who waits and who wakes agree on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Key(pub(crate) usize, pub(crate) usize);
-
-impl From<usize> for Key {
-    /// An address of the kernel's.
-    fn from(address: usize) -> Self {
-        Self(address, 0)
-    }
-}
-
-/// How a wait ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Woken {
-    /// Somebody woke it, or it was not wanted any more.
-    Called,
-    /// Its time was over.
-    TimedOut,
-    /// [`sched::interrupt`] ended it.
-    Interrupted,
-}
-
-/// How a task wants to wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Wait {
-    /// Until when, in nanoseconds of the kernel's clock, if not for ever.
-    pub(crate) until: Option<u64>,
-    /// Whether [`sched::interrupt`] ends it.
-    pub(crate) interruptible: bool,
-    /// A word for whoever wakes to judge by.
-    pub(crate) word: u32,
-}
-
-impl Wait {
-    /// For ever, and nothing interrupts it.
-    pub(crate) const FOR_EVER: Self = Self { until: None, interruptible: false, word: 0 };
-}
-
 /// A task.
 pub(crate) struct Task {
+    /// How many references there are: see [`TaskRef`].
+    count: AtomicUsize,
     id: usize,
     /// What a program's thread has; nothing for a task of the kernel.
     thread: Option<Thread>,
@@ -179,9 +132,13 @@ pub(crate) struct Task {
     fs_base: AtomicUsize,
     gs_base: AtomicUsize,
     /// Under the run queue's lock.
-    scheduling: UnsafeCell<Scheduling>,
+    scheduling: Scheduling,
     /// An idle task: the kernel has one for each CPU, and it is never queued.
     idle: bool,
+    /// What it has to do before it returns to user mode.
+    flags: TaskWords,
+    /// Its struct waits with it for a grace period.
+    rcu: rcu::Head,
     /// How often a fault killed it: once is enough, but it may overflow again on its way out.
     deaths: AtomicUsize,
     /// The locks that it holds, and the one that it takes.
@@ -190,6 +147,8 @@ pub(crate) struct Task {
     kept: KeptList,
     /// What it has of the heap since it entered the kernel.
     heap: Account,
+    /// Which of its allocations is to fail on purpose: see `mm::inject`.
+    fail_nth: AtomicU32,
 }
 
 // SAFETY: the cells are used by the task itself while it runs and by the scheduler, under the run queue's lock, while it does
@@ -215,6 +174,11 @@ pub(crate) fn numbers_from(number: usize) {
     NEXT_ID.store(number, Ordering::Relaxed);
 }
 
+/// The last number that was given to a task.
+pub(crate) fn last_id() -> usize {
+    NEXT_ID.load(Ordering::Relaxed) - 1
+}
+
 /// What a new task is made of.
 #[derive(Debug)]
 pub(crate) struct NewTask {
@@ -222,7 +186,8 @@ pub(crate) struct NewTask {
     pub(crate) thread: Option<Thread>,
     pub(crate) memory: Option<Arc<Memory>>,
     pub(crate) stack: TaskStack,
-    pub(crate) fpu: FpuState,
+    /// What its vector registers hold.
+    pub(crate) registers: Registers,
     /// What it runs first, and with which argument, from `below` bytes under the top of its stack.
     pub(crate) entry: extern "C" fn(usize) -> !,
     pub(crate) argument: usize,
@@ -230,26 +195,28 @@ pub(crate) struct NewTask {
 }
 
 impl Task {
-    /// A task that has not run yet.
-    pub(crate) fn new(new: NewTask) -> Self {
+    /// A task that has not run yet, whose vector registers are at `fpu`.
+    fn new(new: NewTask, mut fpu: FpuState) -> Self {
         let top = new.stack.top().wrapping_sub(new.below);
         // SAFETY: the stack is new and owned here, `below` is a multiple of 16 and leaves room for the context.
         let context = unsafe { Context::new(top, new.entry, new.argument) };
-        Self::with_context(new, context, false)
+        new.registers.write_to(&mut fpu);
+        Self::with_context(new, fpu, context, false)
     }
 
     /// The task that stands for the code that already runs on `stack`: it becomes the CPU's idle task.
-    pub(crate) fn idle(stack: TaskStack) -> Self {
-        let (thread, memory, fpu) = (None, None, FpuState::none());
-        let new = NewTask { id: 0, thread, memory, stack, fpu, entry: never, argument: 0, below: 0 };
-        Self::with_context(new, Context::empty(), true)
+    fn idle(stack: TaskStack, fpu: FpuState) -> Self {
+        let (thread, memory, registers) = (None, None, Registers::None);
+        let new = NewTask { id: 0, thread, memory, stack, registers, entry: never, argument: 0, below: 0 };
+        Self::with_context(new, fpu, Context::empty(), true)
     }
 
-    fn with_context(new: NewTask, context: Context, idle: bool) -> Self {
-        let NewTask { id, thread, memory, stack, fpu, .. } = new;
+    fn with_context(new: NewTask, fpu: FpuState, context: Context, idle: bool) -> Self {
+        let NewTask { id, thread, memory, stack, .. } = new;
         let root = memory.as_ref().map_or_else(tables::kernel_root, |memory| memory.root());
         let state = if idle { State::Running } else { State::New };
         Self {
+            count: AtomicUsize::new(1),
             id,
             thread,
             memory: MemoryPlace::new(memory),
@@ -259,12 +226,15 @@ impl Task {
             fpu: UnsafeCell::new(fpu),
             fs_base: AtomicUsize::new(0),
             gs_base: AtomicUsize::new(0),
-            scheduling: UnsafeCell::new(Scheduling::new(state)),
+            scheduling: Scheduling::new(state),
             idle,
+            flags: TaskWords::new(),
+            rcu: rcu::Head::new(),
             deaths: AtomicUsize::new(0),
             held: HeldLocks::new(),
             kept: KeptList::new(),
             heap: Account::new(),
+            fail_nth: AtomicU32::new(0),
         }
     }
 
@@ -315,6 +285,11 @@ impl Task {
     /// What the task's frames use and it owns.
     pub(crate) const fn kept(&self) -> &KeptList {
         &self.kept
+    }
+
+    /// The words of its flags; [`Task::raise`] is what to call.
+    pub(crate) const fn flags(&self) -> &TaskWords {
+        &self.flags
     }
 
     /// The locks that the task holds.
@@ -388,15 +363,31 @@ impl Task {
         unsafe { self.fpu() }.reset();
     }
 
-    /// What the scheduler keeps.
+    /// The task in the scheduler's queues.
     ///
     /// # Safety
     ///
-    /// The caller holds the run queue's lock, and no other reference from this function is alive.
-    #[expect(clippy::mut_from_ref, reason = "the run queue's lock makes it exclusive")]
-    unsafe fn scheduling(&self) -> &mut Scheduling {
+    /// The caller holds the run queue's lock for as long as it uses the node, and the task is not dead while it is on a queue.
+    unsafe fn node(&self) -> Node {
+        let task = ptr::from_ref(self);
+        // By way of the whole struct, so that `of` may go back to it.
+        // SAFETY: the field of a task that is there.
+        let place = unsafe { &raw const (*task).scheduling };
+        // SAFETY: it is a field's address, so it is not null.
+        let place = unsafe { NonNull::new_unchecked(place.cast_mut()) };
         // SAFETY: the caller's promise.
-        unsafe { &mut *self.scheduling.get() }
+        unsafe { Node::new(place) }
+    }
+
+    /// The task that `node` is of.
+    fn of(node: Node) -> NonNull<Self> {
+        // SAFETY: nodes are made by `node` above, of the field of a task.
+        unsafe { node.place().byte_sub(offset_of!(Self, scheduling)).cast() }
+    }
+
+    /// Which of its allocations is to fail on purpose.
+    pub(crate) const fn fail_nth(&self) -> &AtomicU32 {
+        &self.fail_nth
     }
 
     /// Takes the stack of the task, whose last act this is.
@@ -407,8 +398,22 @@ impl Task {
     unsafe fn take_stack(&self) -> TaskStack {
         // SAFETY: only the task itself changes the stack, and only here.
         let stack = unsafe { &mut *self.stack.get() };
-        core::mem::replace(stack, TaskStack::Gone)
+        mem::replace(stack, TaskStack::Gone)
     }
+}
+
+/// Gives up a count of the task whose struct `head` lies in: the callback of a dead one.
+///
+/// # Safety
+///
+/// As for [`rcu::Callback`]: the count is nobody's any more.
+unsafe fn give_up(head: *const rcu::Head) {
+    // SAFETY: the head lies so far from the start of its task.
+    let task = unsafe { head.byte_sub(offset_of!(Task, rcu)) }.cast::<Task>().cast_mut();
+    // SAFETY: the head is in a task, so it is not null.
+    let task = unsafe { NonNull::new_unchecked(task) };
+    // SAFETY: the caller's promise.
+    drop(unsafe { TaskRef::from_raw(task) });
 }
 
 impl fmt::Debug for Task {
@@ -422,23 +427,26 @@ pub(crate) fn spawn_kernel(
     name: &str,
     entry: extern "C" fn(usize) -> !,
     argument: usize,
-) -> Result<Arc<Task>, vmstack::AllocError<stacks::StackError>> {
+) -> Result<TaskRef, vmstack::AllocError<stacks::StackError>> {
     let id = next_id();
     let stack = TaskStack::Mapped(stacks::TASKS.alloc_waiting(id)?);
-    Ok(spawn_on(id, name, stack, entry, argument))
+    let out_of_memory = vmstack::AllocError::NoFrames(stacks::StackError::OutOfFrames { wanted: 1 });
+    spawn_on(id, name, stack, entry, argument).ok_or(out_of_memory)
 }
 
-/// Makes a kernel task that runs `entry(argument)` on `stack`, and queues it.
+/// Makes a kernel task that runs `entry(argument)` on `stack`, and queues it. `None` if there is no memory.
 pub(crate) fn spawn_on(
     id: usize,
     name: &str,
     stack: TaskStack,
     entry: extern "C" fn(usize) -> !,
     argument: usize,
-) -> Arc<Task> {
-    let fpu = FpuState::none();
+) -> Option<TaskRef> {
     names::set(id, name);
-    let task = Arc::new(Task::new(NewTask { id, thread: None, memory: None, stack, fpu, entry, argument, below: 0 }));
-    sched::start(&task);
-    task
+    let section = Section::enter();
+    let registers = Registers::None;
+    let new = NewTask { id, thread: None, memory: None, stack, registers, entry, argument, below: 0 };
+    let task = TaskRef::new(new, &section)?;
+    sched::start(task.clone());
+    Some(task)
 }

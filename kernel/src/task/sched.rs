@@ -4,9 +4,13 @@
 //! queue while another CPU still stands on its stack, and a wake that comes between a task's decision to block and its switch
 //! is not lost.
 //!
-//! Who waits is on one of the queues here, by its struct: nothing of a waiting task's stack is known to anybody (INV-PRIVATE). The
-//! *parking lot* is the queue for everything that has no time: a task parks on a key, an address that it agrees on with whoever
-//! wakes it, after a last look under the run queue's lock. Locks, processes and events need no queues of their own.
+//! Who waits is on one of the queues here, by links in its struct: nothing of a waiting task's stack is known to anybody
+//! (INV-PRIVATE), and waiting allocates nothing. The *parking lot* ([`lot`]) is for everything but time: a task parks on a key, an
+//! address that it agrees on with whoever wakes it, after a last look under the run queue's lock. Locks, processes and events need
+//! no queues of their own. Whoever waits for a time, in the lot or only asleep, is on the wheels too ([`timers`]).
+//!
+//! However many tasks there are, each operation costs those whom it finds. Interrupts are off under the lock, so what may find many
+//! goes in pieces of [`PIECE`], and lets go of the lock in between.
 //!
 //! ```text
 //!   A: lock ── state ── switch ──────────────────────> B: unlock, reap the dead stack, go on
@@ -16,27 +20,33 @@
 //! A switch needs interrupts off; the lock sees to it. A task that is preempted is preempted at a return from an interrupt, on
 //! its own stack.
 
-use alloc::collections::VecDeque;
-use alloc::sync::Arc;
 use core::mem;
 use core::ops::Deref;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::VirtAddr;
 
-use super::{Key, Scheduling, State, Task, TaskStack, Wait, Woken};
+use super::flags;
+use super::list::{InQueue, List};
+use super::lot::{Choice, Lot};
+use super::scheduling::NEVER;
+use super::timers::Timers;
+use super::{Key, Node, State, Task, TaskRef, TaskStack, Wait, Woken};
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
-use crate::arch::{features, gdt};
+use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
 use crate::stacks;
-use crate::sync::{AnyLock, Section, VitalGuard, VitalLock};
+use crate::sync::{AnyLock, Section, VitalGuard, VitalLock, rcu};
 
 /// Timer interrupts a second.
 pub(crate) const TICKS_PER_SECOND: u64 = 100;
 /// Ticks that a task may run before another gets its turn.
 const SLICE: u64 = 2;
+/// How many tasks are woken or moved before the lock is let go of.
+const PIECE: usize = 128;
 
 static QUEUE: VitalLock<RunQueue> = VitalLock::new("run-queue", RunQueue::new());
 static TICKS: AtomicU64 = AtomicU64::new(0);
@@ -46,36 +56,90 @@ static IDLE: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS]
 
 #[derive(Debug)]
 struct RunQueue {
-    ready: VecDeque<Arc<Task>>,
-    sleepers: VecDeque<Arc<Task>>,
-    parked: VecDeque<Arc<Task>>,
-    /// Tasks that were started and are not dead, idle ones apart. Each queue has room for all of them, so that only starting
-    /// one allocates.
+    ready: List<InQueue>,
+    lot: Lot,
+    timers: Timers,
+    /// Tasks that were started and are not dead, idle ones apart. Each has a count of the scheduler's.
     tasks: usize,
+    /// The CPUs that found nothing to do and wait for an interrupt, by bit.
+    idle: u64,
 }
+
+const _: () = assert!(MAX_CPUS <= u64::BITS as usize);
 
 impl RunQueue {
     const fn new() -> Self {
-        Self { ready: VecDeque::new(), sleepers: VecDeque::new(), parked: VecDeque::new(), tasks: 0 }
+        Self { ready: List::new(), lot: Lot::new(), timers: Timers::new(), tasks: 0, idle: 0 }
     }
 
-    /// Counts one more task, and makes room for it.
-    fn admit(&mut self) {
-        self.tasks += 1;
-        let tasks = self.tasks;
-        for queue in [&mut self.ready, &mut self.sleepers, &mut self.parked] {
-            queue.reserve(tasks.saturating_sub(queue.len()));
-        }
-    }
-
-    /// Takes `task` off its CPU's hands, into the queue that its state names.
-    fn place(&mut self, state: State, task: Arc<Task>) {
-        match state {
-            State::Queued => self.ready.push_back(task),
-            State::Sleeping => self.sleepers.push_back(task),
-            State::Parked => self.parked.push_back(task),
+    /// Takes the task of `node` off its CPU's hands, into the queue that its state names.
+    fn place(&mut self, node: Node) {
+        match node.state.get() {
+            State::Queued => self.ready.push(node),
+            State::Sleeping => self.timers.insert(node),
+            State::Parked => {
+                self.lot.park(node, node.parked_on.get());
+                self.timers.insert(node);
+            }
             State::New | State::Running | State::Dead => {}
         }
+    }
+
+    /// Makes the task of `node`, which is on no queue, ready: its wait ended as `woken` says.
+    fn ready(ready: &List<InQueue>, node: Node, woken: Woken) {
+        node.state.set(State::Queued);
+        node.woken.set(woken);
+        ready.push(node);
+    }
+
+    /// Asks `choose` about those who parked on `key` before `end`, and wakes or moves a piece of them. Whether that was all.
+    fn choose(&mut self, key: Key, end: u64, choose: impl FnMut(&Node) -> Choice) -> bool {
+        let Self { ready, lot, timers, .. } = self;
+        lot.choose(key, end, PIECE, choose, |node| {
+            timers.remove(node);
+            Self::ready(ready, node, Woken::Called);
+        })
+    }
+
+    /// Wakes a piece of those whose time has come by `now`, and says how many.
+    fn wake_due(&mut self, now: u64) -> usize {
+        let Self { ready, lot, timers, .. } = self;
+        let mut woken = 0;
+        timers.advance(now, PIECE, |node| {
+            if node.state.get() == State::Parked {
+                lot.remove(node);
+            }
+            Self::ready(ready, node, Woken::TimedOut);
+            woken += 1;
+        });
+        woken
+    }
+
+    /// Ends the wait of `node`, wherever it waits.
+    fn end_wait(&mut self, node: Node, woken: Woken) {
+        if node.state.get() == State::Parked {
+            self.lot.remove(node);
+        }
+        self.timers.remove(node);
+        Self::ready(&self.ready, node, woken);
+    }
+
+    /// Idle CPUs for `tasks` more tasks that are ready, by bit: the caller pokes them. This CPU looks by itself.
+    fn take_idle(&mut self, tasks: usize) -> u64 {
+        if tasks == 0 || self.idle == 0 {
+            return 0;
+        }
+        let me = 1 << percpu::cpu_number().index();
+        let mut wanted = tasks - usize::from(self.idle & me != 0);
+        let mut taken = 0;
+        self.idle &= !me;
+        while wanted != 0 && self.idle != 0 {
+            let lowest = self.idle & self.idle.wrapping_neg();
+            self.idle &= !lowest;
+            taken |= lowest;
+            wanted -= 1;
+        }
+        taken
     }
 }
 
@@ -106,17 +170,7 @@ impl Deref for CurrentTask {
 ///
 /// Before [`start_idle`] on this CPU.
 pub(crate) fn current() -> CurrentTask {
-    CurrentTask(current_pointer())
-}
-
-/// The task that runs this code, with a count of its own.
-fn current_counted() -> Arc<Task> {
-    let task = current_pointer();
-    // SAFETY: (1) `current` is a pointer from `Arc::into_raw`, of which the CPU holds one count while the task runs, and it is the
-    // caller's own; (2) the count is raised before an `Arc` is made of it.
-    unsafe { Arc::increment_strong_count(task) };
-    // SAFETY: as above.
-    unsafe { Arc::from_raw(task) }
+    CurrentTask(current_pointer().as_ptr())
 }
 
 /// The current task, if there is one yet, for the fault path.
@@ -138,29 +192,36 @@ pub(crate) fn is_init() -> bool {
     current_if_any().is_some_and(|task| !task.is_idle() && task.id() == INIT.load(Ordering::Relaxed))
 }
 
-fn current_pointer() -> *const Task {
-    let task = percpu::current_task() as *const Task;
-    assert!(!task.is_null(), "there is no task on this CPU yet");
-    task
+fn current_pointer() -> NonNull<Task> {
+    let task = NonNull::new(percpu::current_task() as *mut Task);
+    task.unwrap_or_else(|| panic!("there is no task on this CPU yet"))
 }
 
 /// Makes the code that runs on `stack` this CPU's idle task.
+///
+/// # Panics
+///
+/// If there is no memory for it.
 pub(crate) fn start_idle(stack: TaskStack) {
-    let task = Arc::into_raw(Arc::new(Task::idle(stack)));
+    let task = TaskRef::place(|fpu| Task::idle(stack, fpu), &Section::enter());
+    let Some(task) = task.map(TaskRef::into_raw) else { panic!("there is no memory for an idle task") };
     let block = percpu::this_cpu();
-    block.set_current(task.addr());
-    IDLE[block.cpu().index()].store(task.expose_provenance(), Ordering::Relaxed);
+    block.set_current(task.addr().get());
+    IDLE[block.cpu().index()].store(task.expose_provenance().get(), Ordering::Relaxed);
 }
 
-/// Queues `task`, which is new, for the first time. From here on it is counted.
-pub(crate) fn start(task: &Arc<Task>) {
+/// Queues `task`, which is new, for the first time. From here on it is counted, and the scheduler keeps this count.
+pub(crate) fn start(task: TaskRef) {
     let mut queue = QUEUE.lock();
-    queue.admit();
-    // SAFETY: the lock is held.
-    unsafe { task.scheduling() }.state = State::Queued;
-    queue.ready.push_back(Arc::clone(task));
+    queue.tasks += 1;
+    // SAFETY: (1) the count keeps the struct until the task is dead; (2) the lock is held.
+    let node = unsafe { task.node() };
+    let _counted = task.into_raw();
+    node.state.set(State::Queued);
+    queue.ready.push(node);
+    let idle = queue.take_idle(1);
     drop(queue);
-    crate::interrupts::poke_others();
+    crate::interrupts::poke(idle);
 }
 
 /// Waits until somebody wakes who is parked on `key`, if that is `still_wanted`: it is asked under the lock that wakes take too,
@@ -179,33 +240,55 @@ pub(crate) fn park(key: impl Into<Key>, still_wanted: impl FnOnce() -> bool) {
 ///
 /// Tasks, with preemption on.
 pub(crate) fn park_for(key: impl Into<Key>, wait: &Wait, still_wanted: impl FnOnce() -> bool) -> Woken {
-    assert!(percpu::this_cpu().preempt_count() == 0, "a task waits with preemption off");
-    leave_cpu(None, |scheduling| {
-        scheduling.woken = Woken::Called;
-        if wait.interruptible && current().is_interrupted() {
-            scheduling.woken = Woken::Interrupted;
-        } else if still_wanted() {
-            scheduling.state = State::Parked;
-            scheduling.wake_at = wait.until.map_or(u64::MAX, ticks_at);
-            scheduling.parked_on = key.into();
-            scheduling.word = wait.word;
-            scheduling.interruptible = wait.interruptible;
-        }
-        scheduling.state == State::Parked
-    });
-    let task = current();
-    // SAFETY: only what waits is changed by others, and the task runs.
-    unsafe { task.scheduling() }.woken
+    let key = key.into();
+    wait_as(State::Parked, wait, still_wanted, |node| node.parked_on.set(key))
 }
 
-/// The first tick at or after `nanoseconds`.
+/// Waits in the way that `wait` says for its time to be over, and says how the wait ended. An interrupt that came before counts.
+///
+/// # Context
+///
+/// Tasks, with preemption on.
+pub(crate) fn sleep_for(wait: &Wait) -> Woken {
+    wait_as(State::Sleeping, wait, || true, |_| ())
+}
+
+/// Waits in `state`, in the way that `wait` says.
+fn wait_as(state: State, wait: &Wait, still_wanted: impl FnOnce() -> bool, prepare: impl FnOnce(Node)) -> Woken {
+    assert!(percpu::this_cpu().preempt_count() == 0, "a task waits with preemption off");
+    let mut woken = None;
+    leave_cpu(None, |node| {
+        if wait.interruptible && current().is_interrupted() {
+            woken = Some(Woken::Interrupted);
+            return false;
+        }
+        if !still_wanted() {
+            woken = Some(Woken::Called);
+            return false;
+        }
+        node.state.set(state);
+        node.wake_at.set(wait.until.map_or(NEVER, ticks_at));
+        node.word.set(wait.word);
+        node.interruptible.set(wait.interruptible);
+        prepare(node);
+        true
+    });
+    // SAFETY: how a wait ended is written before the task is made ready, and not again before it waits anew.
+    woken.unwrap_or_else(|| unsafe { current().node() }.woken.get())
+}
+
+/// A tick that is not before the clock shows `nanoseconds`.
 fn ticks_at(nanoseconds: u64) -> u64 {
-    nanoseconds.div_ceil(1_000_000_000 / TICKS_PER_SECOND)
+    match nanoseconds.saturating_sub(clock::now()).div_ceil(clock::SECOND / TICKS_PER_SECOND) {
+        0 => ticks(),
+        // The next tick is less than one away.
+        more => ticks().saturating_add(more + 1),
+    }
 }
 
 /// How many tasks are parked, on whatever.
 pub(crate) fn parked() -> usize {
-    QUEUE.lock().parked.len()
+    QUEUE.lock().lot.parked()
 }
 
 /// Wakes everybody who is parked on `key`, and says how many that were.
@@ -215,68 +298,76 @@ pub(crate) fn unpark_all(key: impl Into<Key>) -> usize {
 
 /// Wakes the first `count` of those who are parked on `key` with a word that is `wanted`, and says how many there were.
 pub(crate) fn unpark(key: impl Into<Key>, count: usize, mut wanted: impl FnMut(u32) -> bool) -> usize {
-    let key = key.into();
     let mut woken = 0;
-    wake(|_, scheduling| {
-        let chosen = woken < count && scheduling.parked_on == key && wanted(scheduling.word);
-        woken += usize::from(chosen);
-        chosen.then_some(Woken::Called)
-    })
+    in_pieces(key.into(), |node| {
+        if woken == count {
+            return Choice::Stop;
+        }
+        if !wanted(node.word.get()) {
+            return Choice::Leave;
+        }
+        woken += 1;
+        Choice::Wake
+    });
+    woken
 }
 
 /// Wakes the first `wake_count` of those who are parked on `from`, and parks the next `move_count` on `to`. Says how many each.
 pub(crate) fn requeue(from: Key, to: Key, wake_count: usize, move_count: usize) -> (usize, usize) {
-    let mut moved = 0;
-    let mut woken = 0;
-    wake(|_, scheduling| {
-        if scheduling.parked_on != from {
-            return None;
-        }
+    let (mut woken, mut moved) = (0, 0);
+    in_pieces(from, |_| {
         if woken < wake_count {
             woken += 1;
-            return Some(Woken::Called);
-        }
-        if moved < move_count {
+            Choice::Wake
+        } else if moved < move_count {
             moved += 1;
-            scheduling.parked_on = to;
+            Choice::Move(to)
+        } else {
+            Choice::Stop
         }
-        None
     });
     (woken, moved)
 }
 
-/// Ends the wait of `task`, if it is one that can be interrupted. Its flag was raised before.
-pub(crate) fn interrupt(task: &Task) {
-    wake(|parked, scheduling| (core::ptr::eq(parked, task) && scheduling.interruptible).then_some(Woken::Interrupted));
+/// Asks `choose` about everybody who is parked on `key` now, letting go of the lock between pieces.
+fn in_pieces(key: Key, mut choose: impl FnMut(&Node) -> Choice) {
+    let mut end = None;
+    let mut done = false;
+    while !done {
+        let mut queue = QUEUE.lock();
+        let end = *end.get_or_insert(queue.lot.end());
+        let mut woken = 0;
+        done = queue.choose(key, end, |node| {
+            let choice = choose(node);
+            woken += usize::from(choice == Choice::Wake);
+            choice
+        });
+        let idle = queue.take_idle(woken);
+        drop(queue);
+        crate::interrupts::poke(idle);
+    }
 }
 
-/// Wakes those parked tasks for which `choose` says how, and says how many that were.
-fn wake(mut choose: impl FnMut(&Task, &mut Scheduling) -> Option<Woken>) -> usize {
+/// Ends the wait of `task`, if it is one that can be interrupted. Its flag was raised before.
+pub(crate) fn interrupt(task: &Task) {
     let mut queue = QUEUE.lock();
-    let ready = queue.ready.len();
-    for _ in 0..queue.parked.len() {
-        let Some(task) = queue.parked.pop_front() else { break };
-        // SAFETY: the lock is held.
-        let scheduling = unsafe { task.scheduling() };
-        if let Some(woken) = choose(&task, scheduling) {
-            scheduling.state = State::Queued;
-            scheduling.woken = woken;
-        }
-        queue.place(scheduling.state, task);
+    // SAFETY: the lock is held; a task that waits is not dead.
+    let node = unsafe { task.node() };
+    let waits = matches!(node.state.get(), State::Parked | State::Sleeping) && node.interruptible.get();
+    if waits {
+        queue.end_wait(node, Woken::Interrupted);
     }
-    let woken = queue.ready.len() - ready;
+    let idle = queue.take_idle(usize::from(waits));
     drop(queue);
-    if woken != 0 {
-        crate::interrupts::poke_others();
-    }
-    woken
+    crate::interrupts::poke(idle);
 }
 
 /// Waits until the tick `at`.
 pub(crate) fn sleep_until(at: u64) {
-    leave_cpu(None, |scheduling| {
-        scheduling.state = State::Sleeping;
-        scheduling.wake_at = at;
+    leave_cpu(None, |node| {
+        node.state.set(State::Sleeping);
+        node.wake_at.set(at);
+        node.interruptible.set(false);
         true
     });
 }
@@ -300,27 +391,16 @@ pub(crate) fn tick() {
     if now.is_multiple_of(SLICE) {
         percpu::this_cpu().set_need_resched(true);
     }
-    wake_sleepers(now);
+    let mut queue = QUEUE.lock();
+    let woken = queue.wake_due(now);
+    let idle = queue.take_idle(woken);
+    drop(queue);
+    crate::interrupts::poke(idle);
 }
 
 /// Ticks since the timer was started.
 pub(crate) fn ticks() -> u64 {
     TICKS.load(Ordering::Relaxed)
-}
-
-fn wake_sleepers(now: u64) {
-    let mut queue = QUEUE.lock();
-    for _ in 0..queue.sleepers.len() {
-        let Some(task) = queue.sleepers.pop_front() else { break };
-        // SAFETY: the lock is held.
-        let scheduling = unsafe { task.scheduling() };
-        if scheduling.wake_at <= now {
-            scheduling.state = State::Queued;
-        }
-        queue.place(scheduling.state, task);
-    }
-    drop(queue);
-    wake(|_, scheduling| (scheduling.wake_at <= now).then_some(Woken::TimedOut));
 }
 
 /// Ends the current task: its stack goes to the next one.
@@ -335,8 +415,8 @@ pub(crate) fn exit() -> ! {
         TaskStack::Direct(stack) => stack.hand_over(),
         TaskStack::Gone => {}
     }
-    leave_cpu(Some(section), |scheduling| {
-        scheduling.state = State::Dead;
+    leave_cpu(Some(section), |node| {
+        node.state.set(State::Dead);
         true
     });
     unreachable!("a dead task was switched to")
@@ -344,48 +424,72 @@ pub(crate) fn exit() -> ! {
 
 /// Decides with `decide`, under the lock, whether the current task leaves the CPU, and switches to the next one. A `section` that
 /// the task is in ends once the lock is held.
-fn leave_cpu(section: Option<Section>, decide: impl FnOnce(&mut Scheduling) -> bool) {
+fn leave_cpu(section: Option<Section>, decide: impl FnOnce(Node) -> bool) {
     // Restored when the task comes back, however it was before: the lock's own guard goes to the next task.
     let _interrupts = InterruptsOff::new();
     let mut queue = QUEUE.lock();
     drop(section);
+    rcu::note_switch();
     // SAFETY: the pointer is the current task's, which lives while it is current.
-    let task = unsafe { &*current_pointer() };
+    let task = unsafe { current_pointer().as_ref() };
     // SAFETY: the lock is held.
-    let scheduling = unsafe { task.scheduling() };
-    if !decide(scheduling) {
+    let node = unsafe { task.node() };
+    if !decide(node) {
         return;
     }
-    if scheduling.state == State::Dead {
-        queue.tasks -= 1;
+    if queue.timers.is_behind(ticks()) {
+        catch_up(&mut queue);
     }
-    let next = match queue.ready.pop_front() {
-        Some(next) => Arc::into_raw(next),
-        None if scheduling.state == State::Running => return,
-        None => {
-            VirtAddr::new(IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed)).as_mut_ptr::<Task>().cast_const()
-        }
-    };
-    if scheduling.state == State::Running {
-        scheduling.state = State::Queued;
-    }
-    // The queue's count; the CPU's own is given up after the switch.
-    if !task.is_idle() && scheduling.state != State::Dead {
-        queue.place(scheduling.state, current_counted());
-    }
+    let Some(next) = next_task(&mut queue, node.state.get()) else { return };
+    leave_behind(&mut queue, task, node);
     switch_to(next, queue);
 }
 
+/// Wakes some of those whose time has come and whom the last tick had to leave.
+fn catch_up(queue: &mut RunQueue) {
+    let woken = queue.wake_due(ticks());
+    crate::interrupts::poke(queue.take_idle(woken));
+}
+
+/// Who runs next on this CPU, if the current task's state is `state`; `None` if the task itself goes on.
+fn next_task(queue: &mut RunQueue, state: State) -> Option<NonNull<Task>> {
+    if let Some(next) = queue.ready.pop() {
+        return Some(Task::of(next));
+    }
+    if state == State::Running {
+        return None;
+    }
+    let idle = IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed);
+    NonNull::new(VirtAddr::new(idle).as_mut_ptr())
+}
+
+/// Puts `task`, which another one follows on this CPU, where its state wants it.
+fn leave_behind(queue: &mut RunQueue, task: &Task, node: Node) {
+    if task.is_idle() {
+        queue.idle &= !(1 << percpu::cpu_number().index());
+        return;
+    }
+    match node.state.get() {
+        State::Dead => queue.tasks -= 1,
+        State::Running => node.state.set(State::Queued),
+        _ => {}
+    }
+    queue.place(node);
+}
+
 /// Switches to `next`, holding the lock; comes back when the current task is switched to again.
-fn switch_to(next: *const Task, queue: VitalGuard<'_, RunQueue>) {
-    // SAFETY: `next` is an idle task or came off the queue, with a count that is the CPU's from here on.
-    let (previous, next_task) = (unsafe { &*current_pointer() }, unsafe { &*next });
+fn switch_to(next: NonNull<Task>, queue: VitalGuard<'_, RunQueue>) {
+    // SAFETY: the current task lives while it is current.
+    let previous = unsafe { current_pointer().as_ref() };
+    // SAFETY: `next` is an idle task, or came off the queue and is not dead: the scheduler has a count of it.
+    let next_task = unsafe { next.as_ref() };
     // SAFETY: the lock is held.
-    unsafe { next_task.scheduling() }.state = State::Running;
+    unsafe { next_task.node() }.state.set(State::Running);
     leave_user_state(previous);
     let block = percpu::this_cpu();
-    PREVIOUS[block.cpu().index()].store(current_pointer().expose_provenance(), Ordering::Relaxed);
-    block.set_current(next.addr());
+    PREVIOUS[block.cpu().index()].store(current_pointer().expose_provenance().get(), Ordering::Relaxed);
+    block.set_current(next.addr().get());
+    flags::switched(previous, next_task);
     enter_user_state(next_task);
     mem::forget(queue);
     let (save, load) = (previous.context.get(), next_task.context.get().cast_const());
@@ -396,22 +500,26 @@ fn switch_to(next: *const Task, queue: VitalGuard<'_, RunQueue>) {
 }
 
 /// The first thing that a task does when it runs again, and what a new task does first of all: releases the run queue,
-/// gives the dead task's stack back, and lets go of its struct.
+/// gives the dead task's stack back at once, and lets go of its struct, which waits for a grace period.
 fn after_switch() {
     let previous = PREVIOUS[percpu::cpu_number().index()].load(Ordering::Relaxed);
-    let previous = VirtAddr::new(previous).as_mut_ptr::<Task>().cast_const();
+    let Some(previous) = NonNull::new(VirtAddr::new(previous).as_mut_ptr::<Task>()) else { return };
     // Until the dead task's stack and struct are dealt with, nobody is killed here: they would be lost.
     let _section = Section::enter();
+    // SAFETY: it was current a moment ago, and if it is dead its count is let go of below.
+    let task = unsafe { previous.as_ref() };
+    // While the lock is held: a task that is not dead may be gone as soon as it is not.
+    // SAFETY: it is.
+    let is_dead = unsafe { task.node() }.state.get() == State::Dead;
     // SAFETY: the lock was taken by the task that switched to this one, which forgot its guard.
     unsafe { QUEUE.force_unlock() };
-    stacks::reap();
-    control::reap();
-    // SAFETY: the pointer came from `Arc::into_raw`, with the count that the CPU held while the task was current. Idle tasks
-    // keep theirs.
-    if !unsafe { &*previous }.is_idle() {
-        // SAFETY: as above.
-        drop(unsafe { Arc::from_raw(previous) });
+    if is_dead {
+        stacks::reap();
+        control::reap();
+        // SAFETY: the count is the one that `start` was given; `give_up` gives it up, and nobody else does.
+        unsafe { rcu::call(&task.rcu, super::give_up) };
     }
+    rcu::poll(true);
 }
 
 /// What a new task runs first: it was switched to with the queue locked and interrupts off.
@@ -454,13 +562,23 @@ pub(crate) fn idle() -> ! {
         current().heap().reset();
         crash::while_idle();
         cpu::disable_interrupts();
-        if QUEUE.lock().ready.is_empty() {
+        rcu::idle();
+        if goes_idle() {
             // SAFETY: nothing is held here.
             unsafe { cpu::wait_for_interrupt() };
         }
+        rcu::awake();
         // SAFETY: nothing is held here.
         unsafe { cpu::enable_interrupts() };
     }
+}
+
+/// Whether nothing is ready. From then on this CPU is poked when something is. Interrupts are off.
+fn goes_idle() -> bool {
+    let mut queue = QUEUE.lock();
+    let idle = queue.ready.is_empty();
+    queue.idle |= u64::from(idle) << percpu::cpu_number().index();
+    idle
 }
 
 /// Tasks that are not dead, idle ones apart.
@@ -471,4 +589,5 @@ pub(crate) fn tasks_alive() -> usize {
 /// Lets some ticks go by, so that every CPU has switched and reaped what died on it.
 pub(crate) fn settle() {
     sleep_until(ticks() + 4 * SLICE);
+    rcu::settle();
 }

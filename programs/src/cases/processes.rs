@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{Case, child, expect, say};
+use super::{Case, apart, child, expect, say};
 use crate::raw::{self, Stack, wait4};
 use crate::{is_alive, spawn, wait};
 
@@ -17,8 +17,8 @@ pub(super) static CASES: [Case; 12] = [
     Case { name: "orphans", run: orphans },
     Case { name: "no-hang", run: no_hang },
     Case { name: "zombies-stay", run: zombies_stay },
-    Case { name: "wait-for-group", run: wait_for_group },
-    Case { name: "wait-for-clone", run: wait_for_clone },
+    Case { name: "wait-for-group", run: || apart("waiting for groups", wait_for_group) },
+    Case { name: "wait-for-clone", run: || apart("waiting for clones", wait_for_clone) },
     Case { name: "waitid", run: waitid },
     Case { name: "groups", run: groups },
     Case { name: "sessions", run: sessions },

@@ -64,6 +64,20 @@ pub(crate) fn init_area(area: &mut [u8]) -> bool {
     true
 }
 
+/// Makes `area`, whose bytes are anything, one that [`save`] may write to: it leaves most of the header as it is.
+///
+/// # Safety
+///
+/// As for [`save`].
+pub(crate) unsafe fn clear_header(area: *mut u8) {
+    if XCR0.load(Relaxed) != 0 {
+        // SAFETY: with XSAVE an area goes on after the header.
+        let header = unsafe { area.add(LEGACY_BYTES as usize) };
+        // SAFETY: as above; the header's bytes are in the area.
+        unsafe { header.write_bytes(0, HEADER_BYTES as usize) };
+    }
+}
+
 /// Saves this CPU's registers into `area`.
 ///
 /// # Safety
