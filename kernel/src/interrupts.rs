@@ -10,7 +10,7 @@
 //!
 //! Handlers run on the CPU's interrupt stack, with interrupts off.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
 use vmstack::Cpu;
@@ -100,8 +100,22 @@ pub(crate) fn route_line(irq: u8, vector: u8, apic_id: u32) -> bool {
     let wired = madt.legacy_line(irq);
     let route = Route::legacy(wired, vector, apic_id);
     ROUTED.store(wired.gsi, Ordering::Relaxed);
+    ROUTED_LINE.store(u64::from(irq) | u64::from(vector) << 8 | u64::from(apic_id) << 16, Ordering::Relaxed);
     io_apics.iter_mut().any(|io_apic| io_apic.route(wired.gsi, route))
 }
+
+/// Routes the line that was routed last to the boot CPU, if the CPU with `apic_id` has it: that one goes offline.
+pub(crate) fn move_line(apic_id: u32) {
+    let line = ROUTED_LINE.load(Ordering::Relaxed);
+    let (irq, vector, cpu) = (line as u8, (line >> 8) as u8, (line >> 16) as u32);
+    if vector != 0 && cpu == apic_id {
+        let boot = percpu::of(Cpu::new(0)).map_or(0, PerCpu::apic_id);
+        route_line(irq, vector, boot);
+    }
+}
+
+/// The line that was routed last: its number, its vector, and the APIC id, from the lowest byte up; zero: none.
+static ROUTED_LINE: AtomicU64 = AtomicU64::new(0);
 
 /// How often an NMI's handler came to its end on each CPU.
 static NMI_ENDS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];

@@ -1,6 +1,6 @@
 //! What files ask of other parts of the kernel.
 
-use crate::boot;
+use crate::mm::inject;
 use crate::syscall::Errno;
 use crate::text::Text;
 
@@ -10,23 +10,14 @@ pub(super) fn write_stack(_id: usize, _text: &mut Text) -> Result<(), Errno> {
 }
 
 /// How many allocations of the current task are left before one is made to fail.
-pub(super) fn failures_left() -> usize {
-    0
+pub(super) fn failures_left() -> u32 {
+    inject::left()
 }
 
 /// Makes allocation `number` of the current task, from now on, fail.
-pub(super) fn fail_nth(_number: usize) -> Result<(), Errno> {
-    Err(Errno::NOSYS)
-}
-
-/// Whether `cpu` runs tasks.
-pub(super) fn is_online(cpu: usize) -> bool {
-    cpu < boot::cpus()
-}
-
-/// Makes `cpu` run tasks, or no more.
-pub(super) fn set_online(_cpu: usize, _online: bool) -> Result<(), Errno> {
-    Err(Errno::NOSYS)
+pub(super) fn fail_nth(number: usize) -> Result<(), Errno> {
+    inject::set(u32::try_from(number).map_err(|_| Errno::INVAL)?);
+    Ok(())
 }
 
 /// The signal for who writes to a pipe that nobody reads.

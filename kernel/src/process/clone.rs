@@ -21,7 +21,6 @@ use super::tree::Tree;
 use super::{Process, Thread, tree};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
-use crate::fs::FileTable;
 use crate::mm::heap;
 use crate::mm::memory::Memory;
 use crate::sync::Section;
@@ -180,13 +179,11 @@ fn copy_memory(me: &Task, request: &Request) -> Result<Kept<Arc<Memory>>, Errno>
 
 /// The struct of a new process, with the files of `parent` or a copy of them.
 fn new_process(id: usize, parent: &Process, request: &Request) -> Result<Kept<Arc<Process>>, Errno> {
+    let copy = if request.has(flag::FILES) { None } else { Some(parent.files().duplicate()?) };
     let section = Section::enter();
-    let files = if request.has(flag::FILES) { parent.files().share() } else { FileTable::new()? };
+    let files = copy.map_or_else(|| parent.files().share(), |copy| copy.take(&section));
     let child = kept::keep(&"process", heap::try_arc(Process::new(id, files))?);
     drop(section);
-    if !request.has(flag::FILES) {
-        child.files().copy_from(parent.files())?;
-    }
     child.place().copy_from(parent.place());
     child.inherit(parent, request.exit_signal);
     if request.has(flag::PARENT) {

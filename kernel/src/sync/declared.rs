@@ -9,7 +9,7 @@ use crate::fs;
 use crate::mm::{frames, heap};
 use crate::process::tree;
 use crate::task::{reference, sched};
-use crate::{boot, console, crash, interrupts, run};
+use crate::{boot, console, crash, hotplug, interrupts, run};
 
 /// A lock that is declared somewhere in the kernel.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 21] = [
+pub(crate) static ALL: [Declared; 23] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("task-structs", Kind::Vital, reference::lock),
@@ -54,6 +54,7 @@ pub(crate) static ALL: [Declared; 21] = [
     at("boot-found", Kind::Spin, boot::lock),
     at("run-options", Kind::Spin, run::lock),
     at("interrupt-lines", Kind::Spin, interrupts::lock),
+    at("hotplug", Kind::Mutex, hotplug::lock),
     at("crash-shared", Kind::Spin, crash::shared_lock),
     at("crash-device", Kind::Spin, crash::device_lock),
     at("process-tree", Kind::Vital, tree::any_lock),
@@ -62,6 +63,7 @@ pub(crate) static ALL: [Declared; 21] = [
     of_process("process-place", Kind::Spin, 1),
     at("file-text", Kind::Spin, fs::text::lock),
     at("pipe", Kind::Mutex, fs::pipe::lock),
+    at("epoll", Kind::Mutex, fs::epoll::lock),
     at("specimen-spin", Kind::Spin, || &SPECIMEN_SPIN),
     at("specimen-mutex", Kind::Mutex, || &SPECIMEN_MUTEX),
     at("specimen-rwlock", Kind::ReadWrite, || &SPECIMEN_RWLOCK),

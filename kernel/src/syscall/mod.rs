@@ -24,6 +24,7 @@ use crate::task::sched;
 use path::HERE;
 
 mod clone;
+mod epoll;
 mod file;
 mod memory;
 mod path;
@@ -40,6 +41,8 @@ pub(crate) struct Errno(u16);
 impl Errno {
     pub(crate) const PERM: Self = Self(1);
     pub(crate) const NOENT: Self = Self(2);
+    pub(crate) const BUSY: Self = Self(16);
+    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const SRCH: Self = Self(3);
     pub(crate) const INTR: Self = Self(4);
     pub(crate) const TOOBIG: Self = Self(7);
@@ -182,6 +185,7 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         95 => path::umask(a),
         97 => resource::getrlimit(a, b),
         98 => resource::getrusage(a, b),
+        99 => memory::sysinfo(a),
         100 => resource::times(a),
         102 | 104 | 107 | 108 => Ok(0),
         109 => process::setpgid(a, b),
@@ -205,6 +209,8 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         228 => time::clock_gettime(a, b),
         230 => time::nanosleep(c, b & 1 != 0),
         231 => process::exit_group(a),
+        232 => epoll::wait(a, b, c, d),
+        233 => epoll::control(a, b, c, d),
         234 => process::kill(b, c),
         247 => process::waitid(arguments.0),
         257 => path::open(a, b, c),
@@ -217,6 +223,8 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         269 => path::access(a, b, c, 0),
         270 => poll::pselect(arguments.0),
         271 => poll::ppoll(a, b, c),
+        281 => epoll::wait(a, b, c, d),
+        291 => epoll::create(a),
         292 => file::dup3(a, b, c),
         293 => file::pipe(a, b),
         302 => resource::prlimit(a, b, c, d),

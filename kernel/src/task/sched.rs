@@ -38,6 +38,7 @@ use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
+use crate::hotplug;
 use crate::stacks;
 use crate::sync::{AnyLock, Section, VitalGuard, VitalLock, rcu};
 
@@ -440,7 +441,7 @@ fn leave_cpu(section: Option<Section>, decide: impl FnOnce(Node) -> bool) {
     if queue.timers.is_behind(ticks()) {
         catch_up(&mut queue);
     }
-    let Some(next) = next_task(&mut queue, node.state.get()) else { return };
+    let Some(next) = next_task(&mut queue, task, node.state.get()) else { return };
     leave_behind(&mut queue, task, node);
     switch_to(next, queue);
 }
@@ -451,12 +452,14 @@ fn catch_up(queue: &mut RunQueue) {
     crate::interrupts::poke(queue.take_idle(woken));
 }
 
-/// Who runs next on this CPU, if the current task's state is `state`; `None` if the task itself goes on.
-fn next_task(queue: &mut RunQueue, state: State) -> Option<NonNull<Task>> {
-    if let Some(next) = queue.ready.pop() {
+/// Who runs next on this CPU, if the state of `task`, the current one, is `state`; `None` if the task itself goes on.
+fn next_task(queue: &mut RunQueue, task: &Task, state: State) -> Option<NonNull<Task>> {
+    // A CPU that goes offline has nothing to run but its idle task.
+    let leaving = hotplug::is_leaving();
+    if !leaving && let Some(next) = queue.ready.pop() {
         return Some(Task::of(next));
     }
-    if state == State::Running {
+    if state == State::Running && (task.is_idle() || !leaving) {
         return None;
     }
     let idle = IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed);
@@ -560,6 +563,7 @@ pub(crate) fn idle() -> ! {
         yield_now();
         // What it frees for the dead is not its own.
         current().heap().reset();
+        hotplug::heed();
         crash::while_idle();
         cpu::disable_interrupts();
         rcu::idle();
@@ -576,9 +580,19 @@ pub(crate) fn idle() -> ! {
 /// Whether nothing is ready. From then on this CPU is poked when something is. Interrupts are off.
 fn goes_idle() -> bool {
     let mut queue = QUEUE.lock();
-    let idle = queue.ready.is_empty();
+    let idle = queue.ready.is_empty() && !hotplug::is_leaving();
     queue.idle |= u64::from(idle) << percpu::cpu_number().index();
     idle
+}
+
+/// This CPU goes offline: nobody pokes it when there is something to do. Its idle task runs, with interrupts off.
+pub(crate) fn cpu_goes_down() {
+    let mut queue = QUEUE.lock();
+    queue.idle &= !(1 << percpu::cpu_number().index());
+    // What it ran is ready, and nobody was told.
+    let idle = queue.take_idle(1);
+    drop(queue);
+    crate::interrupts::poke(idle);
 }
 
 /// Tasks that are not dead, idle ones apart.

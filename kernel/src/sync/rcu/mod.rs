@@ -47,7 +47,7 @@ mod atomic {
 
 use atomic::Ordering;
 use periods::{IDLE, Periods};
-pub(crate) use pointer::Published;
+pub(crate) use pointer::{Publish, Published};
 use queue::{Basket, Queues, Running};
 pub(crate) use queue::{Callback, Head};
 
