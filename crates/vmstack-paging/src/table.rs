@@ -44,6 +44,7 @@ impl Table {
     }
 
     /// The slot at `index`, which counts modulo [`ENTRIES`](Self::ENTRIES).
+    #[inline]
     #[must_use]
     pub const fn slot(&self, index: usize) -> &Slot {
         &self.slots[index % Self::ENTRIES]
@@ -64,6 +65,7 @@ impl Default for Table {
 
 impl Slot {
     /// The 64 bits as they are now.
+    #[inline]
     #[must_use]
     pub fn raw(&self) -> u64 {
         self.0.load(Ordering::Acquire)

@@ -180,6 +180,7 @@ pub(crate) struct NewTask {
 
 impl Task {
     /// A task that has not run yet, whose vector registers are at `fpu`.
+    #[inline(always)]
     fn new(new: NewTask, mut fpu: FpuState) -> Self {
         let top = new.stack.top().wrapping_sub(new.below);
         // SAFETY: the stack is new and owned here, `below` is a multiple of 16 and leaves room for the context.
@@ -195,6 +196,8 @@ impl Task {
         Self::with_context(new, fpu, Context::empty(), true)
     }
 
+    /// Inlined, as what calls it is: so the fields are written where the struct is to lie, and not copied there.
+    #[inline(always)]
     fn with_context(new: NewTask, fpu: FpuState, context: Context, idle: bool) -> Self {
         let NewTask { id, thread, memory, stack, .. } = new;
         let root = memory.as_ref().map_or_else(tables::kernel_root, |memory| memory.root());
