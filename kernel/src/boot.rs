@@ -20,15 +20,15 @@ use crate::arch::layout::{self, Image};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::start_info::StartInfo;
 use crate::arch::{self, apic, clock, cpu, gdt, smp, trap};
+use crate::fs::archive::Archive;
 use crate::mm::frames::{self, FrameRange};
 use crate::mm::{heap, tables};
 use crate::options::Options;
-use crate::process::archive::Archive;
 use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
-use crate::sync::{AnyLock, SpinLock};
+use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::{TaskStack, names, reference, sched};
-use crate::{interrupts, oops, println, run, symbols};
+use crate::{fs, interrupts, oops, println, run, symbols};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
 type Ranges = ArrayVec<FrameRange, 64>;
@@ -133,6 +133,9 @@ unsafe fn set_up_memory(info: &StartInfo) {
     if !reference::init() {
         fail(format_args!("this CPU's vector registers do not fit into a frame with a task struct"));
     }
+    if fs::init().is_err() {
+        fail(format_args!("there is no memory for the archive's folders"));
+    }
 }
 
 fn find_archive(info: &StartInfo) {
@@ -204,6 +207,7 @@ extern "C" fn begin(idle: usize) -> ! {
         oops::start_reporter();
     }
     println!("vmstack: {} CPUs, mode {}", cpus(), found.options.mode.name());
+    rcu::start();
     run::spawn(found.options);
     sched::idle()
 }
@@ -213,6 +217,7 @@ fn become_idle(raw: usize) {
     // SAFETY: the word came from `into_raw` of a stack of this area, and is used once.
     let stack: Stack = unsafe { Stack::from_raw(&IDLE, raw) };
     sched::start_idle(TaskStack::Mapped(stack));
+    rcu::awake();
     stacks::cpu_is_up();
 }
 

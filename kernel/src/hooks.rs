@@ -12,6 +12,7 @@ use crate::oops;
 use crate::println;
 use crate::process::{self, End, signal};
 use crate::syscall;
+use crate::task::flags::{self, Flag};
 use crate::task::sched;
 
 /// The CPU that stops the machine, plus one; zero while it runs. An NMI makes the other CPUs look.
@@ -78,11 +79,19 @@ pub(crate) fn may_be_preempted() -> bool {
 /// What a preemption takes of the stack before its section begins, in bytes.
 const PREEMPTION: usize = 512;
 
-/// The last stop before an entry is left: another task may be due.
+/// The last stop before user mode, if a flag of this CPU is up. Each is looked at again until none is left that asks for something.
 pub(crate) fn before_return(_frame: &mut TrapFrame) {
-    if percpu::this_cpu().need_resched() {
+    while flags::of_current(Flag::Resched) {
         sched::yield_now();
     }
+    if flags::of_current(Flag::Provoked) && !provoke::moves_entry() {
+        flags::lower(Flag::Provoked);
+    }
+}
+
+/// The last stop before the kernel goes on where it was interrupted: another task is due.
+pub(crate) fn preempt() {
+    sched::yield_now();
 }
 
 /// A fault while a fault was being delivered: the stack could not be used. Never goes back.

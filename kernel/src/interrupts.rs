@@ -4,12 +4,13 @@
 //! | --- | --- |
 //! | the timer's | a tick |
 //! | `POKE` | another CPU queued a task: an idle CPU wakes up and looks |
+//! | `LOOK` | another CPU raised a flag of the task here: the way out of the handler looks |
 //! | `SHOOTDOWN` | another CPU unmapped stacks: flush, then acknowledge |
 //! | a [`Source`]'s | raised on purpose by a crash script: counted, and the device is told |
 //!
 //! Handlers run on the CPU's interrupt stack, with interrupts off.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
 use vmstack::Cpu;
@@ -20,14 +21,15 @@ use crate::arch::cpu;
 use crate::arch::edu;
 use crate::arch::frame::TrapFrame;
 use crate::arch::ioapic::{IoApic, Route};
-use crate::arch::percpu::{self, MAX_CPUS};
+use crate::arch::percpu::{self, MAX_CPUS, PerCpu};
 use crate::arch::provoke;
-use crate::sync::{AnyLock, SpinLock};
+use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched;
 use crate::{crash, stacks};
 
 const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
+const LOOK: u8 = apic::VECTOR_IPI + 2;
 
 /// Where interrupts come from that are raised on purpose: a vector each, and what serves it.
 #[derive(Debug)]
@@ -98,8 +100,22 @@ pub(crate) fn route_line(irq: u8, vector: u8, apic_id: u32) -> bool {
     let wired = madt.legacy_line(irq);
     let route = Route::legacy(wired, vector, apic_id);
     ROUTED.store(wired.gsi, Ordering::Relaxed);
+    ROUTED_LINE.store(u64::from(irq) | u64::from(vector) << 8 | u64::from(apic_id) << 16, Ordering::Relaxed);
     io_apics.iter_mut().any(|io_apic| io_apic.route(wired.gsi, route))
 }
+
+/// Routes the line that was routed last to the boot CPU, if the CPU with `apic_id` has it: that one goes offline.
+pub(crate) fn move_line(apic_id: u32) {
+    let line = ROUTED_LINE.load(Ordering::Relaxed);
+    let (irq, vector, cpu) = (line as u8, (line >> 8) as u8, (line >> 16) as u32);
+    if vector != 0 && cpu == apic_id {
+        let boot = percpu::of(Cpu::new(0)).map_or(0, PerCpu::apic_id);
+        route_line(irq, vector, boot);
+    }
+}
+
+/// The line that was routed last: its number, its vector, and the APIC id, from the lowest byte up; zero: none.
+static ROUTED_LINE: AtomicU64 = AtomicU64::new(0);
 
 /// How often an NMI's handler came to its end on each CPU.
 static NMI_ENDS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
@@ -142,7 +158,9 @@ impl Serving {
     fn begin(&self, vector: u8) {
         let depth = self.depth.load(Ordering::Relaxed);
         if depth == 0 {
-            self.preempt_count.store(percpu::this_cpu().preempt_count(), Ordering::Relaxed);
+            let preempt_count = percpu::this_cpu().preempt_count();
+            self.preempt_count.store(preempt_count, Ordering::Relaxed);
+            rcu::note_interrupt(preempt_count);
         }
         if let Some(place) = self.vectors.get(depth) {
             place.store(vector, Ordering::Relaxed);
@@ -152,6 +170,13 @@ impl Serving {
 
     fn end(&self) {
         self.depth.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Drives grace periods on, unless a reader was interrupted.
+    fn poll_rcu(&self) {
+        if self.depth.load(Ordering::Relaxed) == 1 && self.preempt_count.load(Ordering::Relaxed) == 0 {
+            rcu::poll(false);
+        }
     }
 
     /// The innermost handler's vector.
@@ -256,9 +281,13 @@ pub(crate) fn serve_undelivered() -> usize {
 
 fn serve(vector: u8) {
     match vector {
-        apic::VECTOR_TIMER => sched::tick(),
+        apic::VECTOR_TIMER => {
+            sched::tick();
+            Serving::of_this_cpu().poll_rcu();
+        }
         POKE => percpu::this_cpu().set_need_resched(true),
         SHOOTDOWN => stacks::acknowledge_shootdown(),
+        LOOK => {}
         vector => SOURCES.iter().filter(|source| source.vector == vector).for_each(|source| source.serve()),
     }
     end(vector);
@@ -274,6 +303,11 @@ pub(crate) fn poke(cpus: u64) {
             send_to(Target::One(block.apic_id()), POKE);
         }
     }
+}
+
+/// Makes the CPU of `block`, another one, look at its flags.
+pub(crate) fn ask_to_look(block: &PerCpu) {
+    send_to(Target::One(block.apic_id()), LOOK);
 }
 
 /// Makes the other CPUs flush and acknowledge. Does not wait for them.

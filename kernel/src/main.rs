@@ -7,6 +7,7 @@
 //! | `stacks` | the library's platform and the areas |
 //! | `task` | tasks, the scheduler, waiting |
 //! | `process`, `syscall` | programs, and what they may ask |
+//! | `hotplug` | CPUs that go and come |
 //! | `hooks`, `interrupts`, `oops`, `trace`, `symbols` | faults, from the trap to the report |
 //! | `crash`, `control`, `story`, `count` | what is provoked, shown and counted |
 //! | `balance` | everything, counted again |
@@ -25,7 +26,9 @@ mod console;
 mod control;
 mod count;
 mod crash;
+mod fs;
 mod hooks;
+mod hotplug;
 mod interrupts;
 mod mm;
 mod oops;

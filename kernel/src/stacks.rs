@@ -19,7 +19,7 @@
 //! that is up has acknowledged it. Nobody waits with interrupts off.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use vmstack::{
     AreaConfig, Cpu, InitError, KernelStack, MAX_STACK_SIZE, NotMapped, Pages, PhysAddr, Platform, StackArea,
@@ -111,7 +111,7 @@ pub(crate) fn make_edges() -> Result<(), InitError<StackError>> {
         return Ok(());
     }
     let range = VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 4) * GIB), GIB).unwrap_or(VirtRange::EMPTY);
-    let config = AreaConfig::new(range, 2, TASK_STACK, cpus_up());
+    let config = AreaConfig::new(range, 2, TASK_STACK, crate::boot::cpus());
     // SAFETY: the range is of no other area's, and nothing else is mapped there.
     unsafe { EDGES.init(&config) }.map(|_| ())
 }
@@ -136,18 +136,29 @@ pub(crate) fn acknowledge_shootdown() {
 ///
 /// Counted first: a shootdown that began before is acknowledged here, and one that begins after sends an interrupt.
 pub(crate) fn cpu_is_up() {
-    CPUS_UP.fetch_add(1, Ordering::AcqRel);
+    CPUS_UP.fetch_or(this_cpu(), Ordering::AcqRel);
     acknowledge_shootdown();
+}
+
+/// Counts the CPU that calls it no longer: from here on it touches nothing of any area but its own stacks, until it is up again.
+/// Interrupts are off.
+pub(crate) fn cpu_goes_down() {
+    CPUS_UP.fetch_and(!this_cpu(), Ordering::AcqRel);
+}
+
+/// This CPU's bit.
+fn this_cpu() -> u64 {
+    1 << percpu::cpu_number().index()
 }
 
 /// How many CPUs take part in shootdowns.
 pub(crate) fn cpus_up() -> usize {
-    CPUS_UP.load(Ordering::Acquire)
+    CPUS_UP.load(Ordering::Acquire).count_ones() as usize
 }
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
-/// How many CPUs are up: numbers below it.
-static CPUS_UP: AtomicUsize = AtomicUsize::new(0);
+/// The CPUs that are up, by bit.
+static CPUS_UP: AtomicU64 = AtomicU64::new(0);
 static ACKNOWLEDGED: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
 const STACK_MEMORY: Attributes = Attributes::kernel(Access::ReadWrite);
@@ -213,7 +224,7 @@ unsafe impl Platform for Kernel {
         // Release: pairs with the Acquire in `acknowledge_shootdown`: the entries were changed before.
         let generation = GENERATION.fetch_add(1, Ordering::AcqRel) + 1;
         let me = percpu::cpu_number().index();
-        if CPUS_UP.load(Ordering::Acquire) > 1 {
+        if cpus_up() > 1 {
             interrupts::ask_for_shootdown();
         }
         // This CPU has flushed these pages; what others asked of it comes by interrupt, and asks again. So its own
@@ -226,7 +237,9 @@ unsafe impl Platform for Kernel {
     fn flushed(&self, ticket: &u64) -> bool {
         let up = CPUS_UP.load(Ordering::Acquire);
         // Acquire: pairs with the Release of each acknowledgement.
-        ACKNOWLEDGED[..up].iter().all(|acknowledged| acknowledged.load(Ordering::Acquire) >= *ticket)
+        let is_up = |cpu: usize| up & 1 << cpu != 0;
+        let cpus = ACKNOWLEDGED.iter().take((u64::BITS - up.leading_zeros()) as usize).enumerate();
+        cpus.into_iter().all(|(cpu, acknowledged)| !is_up(cpu) || acknowledged.load(Ordering::Acquire) >= *ticket)
     }
 
     fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {

@@ -3,13 +3,20 @@
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use crate::mm::heap;
+use crate::mm::heap::{self, OutOfHeap};
 
 /// A text that is being written. A write fails when there is no memory for it.
 #[derive(Debug, Default)]
 pub(crate) struct Text(Vec<u8>);
 
 impl Text {
+    /// Adds `bytes`, which need be no text.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), OutOfHeap> {
+        heap::reserve(&mut self.0, bytes.len())?;
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
     /// What was written.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
@@ -18,8 +25,6 @@ impl Text {
 
 impl Write for Text {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        heap::reserve(&mut self.0, text.len()).map_err(|_| fmt::Error)?;
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
+        self.push(text.as_bytes()).map_err(|_| fmt::Error)
     }
 }

@@ -26,6 +26,8 @@ pub(super) type Extra = fn(&Evidence) -> Result<Seen, Shortfall>;
 
 /// How many handlers overflow in a row.
 pub(super) const HANDLERS_IN_A_ROW: u64 = 110;
+/// How often each CPU but the first goes offline and comes back.
+pub(super) const HOTPLUGS: u64 = 100;
 /// How interrupts are raised, and how else where there is a second CPU.
 const SOURCES: [&str; 3] = ["ipi", "message", "line"];
 const FROM_ANOTHER: &str = "ipi-from-another";
@@ -131,6 +133,40 @@ pub(super) fn storm(crash: &Evidence) -> Result<Seen, Shortfall> {
     let programs = crash.victims()?.len();
     hold(programs == STORM_PROGRAMS, || format!("{programs} programs overflowed in the storm, not {STORM_PROGRAMS}"))?;
     Ok(Seen { said: format!("{killed} of the victims were kernel tasks, the others processes"), ..Seen::default() })
+}
+
+/// Grace periods went on, nothing waits for one any more, and no reader lost what it read.
+fn graces(crash: &Evidence) -> Result<String, Shortfall> {
+    let [before, after] = crash.facts.numbers("rcu.periods")?;
+    let over = after.saturating_sub(before);
+    hold(over >= 3, || format!("{over} grace periods were over after it, not 3 at least"))?;
+    let pending = crash.facts.number("rcu.pending")?;
+    hold(pending == 0, || format!("{pending} callbacks still wait for a grace period"))?;
+    let [reads, stale, replaced] = crash.facts.numbers("rcu.readers")?;
+    hold(stale == 0, || format!("{stale} of {reads} readers lost what they read"))?;
+    hold(reads > 0 && replaced > 0, || format!("{reads} reads, and {replaced} replacements: nothing is shown"))?;
+    Ok(format!("{over} grace periods, {reads} reads of {replaced} objects"))
+}
+
+/// A reader's end did not stop grace periods, and did not hurt others' readers.
+pub(super) fn reader(crash: &Evidence) -> Result<Seen, Shortfall> {
+    Ok(Seen { said: graces(crash)?, ..Seen::default() })
+}
+
+/// Each CPU but the first went, and came back, each time; every task that was started ended, and those that overflowed were killed.
+pub(super) fn hotplug(crash: &Evidence) -> Result<Seen, Shortfall> {
+    let said = graces(crash)?;
+    let [asked, gone, back, refused] = crash.facts.numbers("hotplug")?;
+    hold(asked == HOTPLUGS * (crash.cpus() - 1) && gone == asked && back == asked, || {
+        format!("of {asked} times CPUs went offline {gone} times and came back {back} times")
+    })?;
+    hold(refused == 1, || "CPU 0 went offline".into())?;
+    for fact in ["hotplug.tasks", "hotplug.overflows"] {
+        for (what, [started, ended]) in crash.named::<2>(fact)? {
+            hold(started == ended && started > 0, || format!("{started} tasks were started, and {ended} {what}"))?;
+        }
+    }
+    Ok(Seen { said: format!("CPUs went and came {asked} times; {said}"), ..Seen::default() })
 }
 
 /// Interrupts were raised in each way: every one of them killed its victim and was served, once, and the source works after it.

@@ -8,5 +8,7 @@
 mod acpi;
 mod locks;
 mod memory;
+#[cfg(loom)]
+mod models;
 mod start_info;
 mod x86_64;

@@ -404,7 +404,7 @@ fn own_all_sorts() {
     let boxed = black_box(Box::new([0x5a_u8; OWNED]));
     let Some((pointer, id)) = SHARED.lock_or_reset(|_| None).clone() else { return };
     let pointer = kept::keep(&"counted pointer", pointer);
-    let file = process.files().get(1).map(|file| kept::keep(&"file", file.clone()));
+    let file = process.files().get(1);
     let pin = TASKS.pin(id).map(|pin| kept::keep(&"pin", pin));
     let guard = SPECIMEN_MUTEX.lock();
     if file.is_ok() && pin.is_ok() {

@@ -14,6 +14,7 @@
 //! | `attack` | what thread_info on the stack invites |
 //! | `sweep` | events with every number of bytes left on the stack |
 //! | `locks` | overflows of those who hold, take or wait for a lock, and of one who owns all sorts of things |
+//! | `graces` | overflows beside grace periods, and while CPUs come and go |
 //! | `handler` | overflows of the stacks of interrupts, NMIs and idle tasks |
 //!
 //! There are two doors. A program writes a name to the device, and the crash happens in its own system call, as with Linux's
@@ -26,6 +27,7 @@ mod crowd;
 mod delivery;
 mod emergency;
 mod frames;
+mod graces;
 mod handler;
 mod locks;
 mod places;
@@ -55,6 +57,7 @@ static PROVOCATIONS: &[&[Provocation]] = &[
     &places::PROVOCATIONS,
     &sweep::PROVOCATIONS,
     &emergency::PROVOCATIONS,
+    &graces::PROVOCATIONS,
 ];
 
 fn find(name: &str) -> Option<&'static Provocation> {

@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, attack, crowd, delivery, emergency, find, handler, locks, places, sweep};
+use super::{Provocation, attack, crowd, delivery, emergency, find, graces, handler, locks, places, sweep};
 use vmstack::VirtAddr;
 
 use crate::balance::Balance;
@@ -55,6 +55,7 @@ static SCRIPTS: &[&[Script]] = &[
     &sweep::SCRIPTS,
     &delivery::SCRIPTS,
     &emergency::SCRIPTS,
+    &graces::SCRIPTS,
 ];
 
 /// Several victims, each with a variant of its own.

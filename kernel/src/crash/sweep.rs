@@ -29,6 +29,7 @@ use super::script::{PROGRAM, Script, Victim, start_program, wait_for_process};
 use crate::arch::apic::{self, Message};
 use crate::arch::provoke::{self, Alone};
 use crate::interrupts::IPI;
+use crate::task::flags::Flag;
 use crate::task::sched;
 use crate::{fact, oops, println};
 
@@ -135,6 +136,7 @@ fn nmi() {
 fn move_next_call() {
     // SAFETY: in the bottom page of this task's stack, and the program does what it has to.
     unsafe { provoke::move_next_entry(place()) };
+    sched::current().raise(Flag::Provoked);
 }
 
 /// In a system call of the victim, entered as usual.

@@ -30,6 +30,7 @@ use crate::mm::heap;
 use crate::process::{self, End, signal};
 use crate::stacks::AREAS;
 use crate::symbols::Code;
+use crate::sync::rcu;
 use crate::task::sched;
 use crate::{hooks, interrupts, sync, trace};
 
@@ -149,6 +150,7 @@ fn clean_up() -> Aftermath {
     let task = sched::current();
     // What the task was doing is over: its sections, and the locks that it held or was taking.
     percpu::this_cpu().set_preempt_count(0);
+    rcu::awake();
     // SAFETY: the task goes on here, on its empty stack, and nowhere else.
     let locks = unsafe { sync::give_back_task(&task) };
     // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
@@ -181,6 +183,7 @@ extern "C" fn die(number: usize) -> ! {
     // SAFETY: the kernel was left in the middle of a call that holds nothing any more.
     unsafe { cpu::enable_interrupts() };
     reporter::replace_if_dead();
+    rcu::replace_if_dead();
     process::exit_current(End::Killed(signal::SEGV))
 }
 

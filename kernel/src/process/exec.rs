@@ -62,6 +62,16 @@ impl StringList {
         self.0.len()
     }
 
+    /// The strings as they lie, shared: what `/proc` shows of them.
+    pub(crate) fn to_shared(&self) -> Result<Arc<Vec<u8>>, OutOfHeap> {
+        const SHOWN: usize = 4096;
+        let mut bytes = Vec::new();
+        let shown = self.0.get(..SHOWN).unwrap_or(&self.0);
+        heap::reserve(&mut bytes, shown.len())?;
+        bytes.extend_from_slice(shown);
+        heap::try_arc(bytes)
+    }
+
     /// How many strings.
     fn count(&self) -> usize {
         self.0.iter().filter(|&&byte| byte == 0).count()

@@ -5,12 +5,11 @@ use alloc::sync::{Arc, Weak};
 use vmstack::VirtAddr;
 
 use super::exec::{self, Program, Strings};
-use super::files::Files;
 use super::{Process, Thread};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
 use crate::arch::trap;
-use crate::boot;
+use crate::fs::{self, node};
 use crate::mm::memory::Memory;
 use crate::sync::Section;
 use crate::syscall::Errno;
@@ -19,10 +18,11 @@ use crate::task::{self, NewTask, Registers, Task, TaskRef, TaskStack, names, sch
 
 /// Starts the program at `path` in the archive, as a process without a parent.
 pub(crate) fn start(path: &[u8], strings: &Strings) -> Result<Arc<Process>, Errno> {
-    let entry = boot::archive().find(path).ok_or(Errno::NOENT)?;
-    let Program { memory, entry, stack } = exec::build(path, entry.data, strings)?;
+    let (file, data) = fs::program(node::ROOT, path.to_vec())?;
+    let Program { memory, entry, stack } = exec::build(path, data, strings)?;
     let id = task::next_id();
-    let process = Process::new(id, Weak::new(), Files::standard()).ok_or(Errno::AGAIN)?;
+    let process = Process::new(id, Weak::new(), fs::standard()?).ok_or(Errno::AGAIN)?;
+    process.place().set_program(file, strings.arguments.to_shared().ok());
     names::set(id, base_name(path));
     spawn(&process, |_| memory, Registers::Initial, &TrapFrame::user(entry, stack))?;
     Ok(process)
@@ -37,14 +37,18 @@ pub(crate) fn base_name(path: &[u8]) -> &str {
 /// Copies the current process: its memory, its files and its registers. The child returns 0 from the call.
 pub(crate) fn fork(frame: &TrapFrame) -> Result<usize, Errno> {
     let parent = super::current().ok_or(Errno::NOSYS)?;
-    let files = parent.files().clone();
     let me = sched::current();
     let id = task::next_id();
+    let files = parent.files().duplicate()?;
+    let section = Section::enter();
+    let files = files.take(&section);
+    drop(section);
     let child = Process::new(id, Arc::downgrade(&parent), files).ok_or(Errno::AGAIN)?;
     let returning = TrapFrame { rax: 0, ..*frame };
     // First a child without memory: if the parent is killed from here on, what the child has is found with it.
     let child = parent.adopt(child);
     names::copy(me.id(), id);
+    child.place().copy_from(parent.place());
     let spawned = copy_memory(&me)
         .and_then(|memory| spawn(child, |section| memory.take(section), Registers::Current, &returning));
     if let Err(error) = spawned {

@@ -8,20 +8,18 @@ use alloc::vec::Vec;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use crate::fs::{FileTable, Files, Place};
 use crate::mm::heap;
-use crate::sync::{AnyLock, ReadGuard, RwLock, SpinGuard, SpinLock, WriteGuard};
+use crate::sync::{AnyLock, SpinGuard, SpinLock};
 use crate::task::sched::CurrentTask;
 use crate::task::wait::Event;
 use crate::task::{names, sched};
 
-pub(crate) mod archive;
 pub(crate) mod elf;
 pub(crate) mod exec;
-pub(crate) mod files;
 pub(crate) mod fork;
 mod thread;
 
-pub(crate) use files::{File, Files};
 pub(crate) use thread::Thread;
 
 /// A signal's number, as Linux has it.
@@ -94,7 +92,8 @@ pub(crate) struct Process {
     id: usize,
     parent: Weak<Process>,
     children: SpinLock<Vec<Arc<Process>>>,
-    files: RwLock<Files>,
+    files: Files,
+    place: Place,
     end: AtomicEnd,
     child_ended: Event,
     /// What it says that it has done, for the crash tests.
@@ -109,7 +108,7 @@ static PROCESSES: AtomicUsize = AtomicUsize::new(0);
 
 impl Process {
     /// A process without memory, or `None` if there are too many.
-    pub(crate) fn new(id: usize, parent: Weak<Self>, files: Files) -> Option<Arc<Self>> {
+    pub(crate) fn new(id: usize, parent: Weak<Self>, files: Arc<FileTable>) -> Option<Arc<Self>> {
         if PROCESSES.fetch_add(1, Ordering::Relaxed) >= MAX_PROCESSES {
             PROCESSES.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -118,7 +117,8 @@ impl Process {
             id,
             parent,
             children: SpinLock::new("process-children", Vec::new()),
-            files: RwLock::new("process-files", files),
+            files: Files::new(files),
+            place: Place::new(),
             end: AtomicEnd::none(),
             child_ended: Event::new(),
             work: AtomicUsize::new(0),
@@ -133,21 +133,14 @@ impl Process {
         self.parent.upgrade().map_or(0, |parent| parent.id)
     }
 
-    /// The files, for reading.
-    pub(crate) fn files(&self) -> ReadGuard<'_, Files> {
-        match self.files.read() {
-            Ok(files) => files,
-            Err(poisoned) => {
-                drop(poisoned.into_inner());
-                drop(self.files_mut());
-                self.files()
-            }
-        }
+    /// The open files.
+    pub(crate) fn files(&self) -> &FileTable {
+        &self.files
     }
 
-    /// The files, for change. None is open if a task was killed while it changed them.
-    pub(crate) fn files_mut(&self) -> WriteGuard<'_, Files> {
-        self.files.write_or_reset(Files::left_behind)
+    /// Where it is in the file system.
+    pub(crate) const fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The children. None are known if a task was killed while it changed the list: it may be cut in the middle of growing.
@@ -158,9 +151,9 @@ impl Process {
         })
     }
 
-    /// The process's locks: children, files.
-    pub(crate) fn locks(&self) -> [&dyn AnyLock; 2] {
-        [&self.children, &self.files]
+    /// The process's locks: children, files, place.
+    pub(crate) fn locks(&self) -> [&dyn AnyLock; 3] {
+        [&self.children, self.files.any_lock(), self.place.any_lock()]
     }
 
     /// Puts `child` on the list of children, and shows it there: the caller, who is this process's task, holds no count that it
@@ -231,9 +224,8 @@ impl Process {
     /// the first.
     pub(crate) fn finish(&self, end: End) {
         sched::current().give_up_memory();
-        let files = core::mem::take(&mut *self.files_mut());
-        let orphans = core::mem::take(&mut *self.children());
-        drop((files, orphans));
+        self.files.leave();
+        drop(core::mem::take(&mut *self.children()));
         self.announce(end);
     }
 

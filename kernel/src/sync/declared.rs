@@ -5,10 +5,10 @@
 
 use super::raw::{Kind, State};
 use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
+use crate::fs;
 use crate::mm::{frames, heap};
-use crate::process::files;
 use crate::task::{reference, sched};
-use crate::{boot, console, crash, interrupts, run};
+use crate::{boot, console, crash, hotplug, interrupts, run};
 
 /// A lock that is declared somewhere in the kernel.
 #[derive(Debug)]
@@ -42,22 +42,27 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 18] = [
+pub(crate) static ALL: [Declared; 23] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("task-structs", Kind::Vital, reference::lock),
     at("page-tables", Kind::Vital, || &PageTables),
     at("heap", Kind::Spin, heap::lock),
     at("console", Kind::Spin, console::lock),
-    at("console-input", Kind::Mutex, files::lock),
+    at("console-input", Kind::Mutex, fs::console::lock),
     at("boot-found", Kind::Spin, boot::lock),
     at("run-options", Kind::Spin, run::lock),
     at("interrupt-lines", Kind::Spin, interrupts::lock),
+    at("hotplug", Kind::Mutex, hotplug::lock),
     at("crash-shared", Kind::Spin, crash::shared_lock),
     at("crash-device", Kind::Spin, crash::device_lock),
     of_process("process-children", Kind::Spin, 0),
     of_memory("process-memory", Kind::Mutex),
-    of_process("process-files", Kind::ReadWrite, 1),
+    of_process("process-files", Kind::Spin, 1),
+    of_process("process-place", Kind::Spin, 2),
+    at("file-text", Kind::Spin, fs::text::lock),
+    at("pipe", Kind::Mutex, fs::pipe::lock),
+    at("epoll", Kind::Mutex, fs::epoll::lock),
     at("specimen-spin", Kind::Spin, || &SPECIMEN_SPIN),
     at("specimen-mutex", Kind::Mutex, || &SPECIMEN_MUTEX),
     at("specimen-rwlock", Kind::ReadWrite, || &SPECIMEN_RWLOCK),

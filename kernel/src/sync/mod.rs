@@ -36,6 +36,7 @@
 //! | `current` | whose list it is: the task's, or the CPU's |
 //! | `spin`, `mutex`, `rwlock`, `vital` | values behind locks, and guards |
 //! | `poison` | the error |
+//! | `rcu` | reading without a lock, and freeing after a grace period |
 //! | `declared` | every lock there is, by name |
 //!
 //! # Context
@@ -49,6 +50,7 @@ mod held;
 mod mutex;
 mod poison;
 mod raw;
+pub(crate) mod rcu;
 mod rwlock;
 mod spin;
 mod vital;
@@ -62,7 +64,7 @@ pub(crate) use held::{GivenBack, HeldLocks, HeldNames, Holder};
 pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use poison::{LockResult, values_left};
 pub(crate) use raw::{Kind, RawLock, State};
-pub(crate) use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub(crate) use rwlock::RwLock;
 pub(crate) use spin::{SpinGuard, SpinLock, Still};
 pub(crate) use vital::{Section, VitalGuard, VitalLock};
 

@@ -8,7 +8,7 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use super::held::Holder;
-use super::poison::{LockResult, PoisonError, leave_behind};
+use super::poison::{LockResult, PoisonError};
 use super::raw::{Kind, RawLock, State};
 use super::{AnyLock, current};
 
@@ -64,18 +64,6 @@ impl<T> RwLock<T> {
         self.raw.lock_sleeping(&me);
         let guard = WriteGuard { lock: self, me };
         if self.raw.is_poisoned() { Err(PoisonError::new(guard)) } else { Ok(guard) }
-    }
-
-    /// Takes the lock for writing. If a writer was killed, its value is left behind for a `fresh` one, and the lock is good again.
-    /// `fresh` may look at the old value, which can be anything that its words allow, to count what is lost with it.
-    pub(crate) fn write_or_reset(&self, fresh: impl FnOnce(&T) -> T) -> WriteGuard<'_, T> {
-        self.write().unwrap_or_else(|poisoned| {
-            let mut guard = poisoned.into_inner();
-            let fresh = fresh(&guard);
-            leave_behind(&mut *guard, fresh);
-            self.raw.clear_poison();
-            guard
-        })
     }
 }
 

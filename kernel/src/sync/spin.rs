@@ -64,6 +64,14 @@ impl<T> SpinLock<T> {
         if self.raw.is_poisoned() { Err(PoisonError::new(guard)) } else { Ok(guard) }
     }
 
+    /// Takes the lock although a holder was killed, and makes it good again: for a value that is whole at every instruction.
+    pub(crate) fn lock_anyway(&self) -> SpinGuard<'_, T> {
+        self.lock().unwrap_or_else(|poisoned| {
+            self.raw.clear_poison();
+            poisoned.into_inner()
+        })
+    }
+
     /// Takes the lock. If a holder was killed, its value is left behind for a `fresh` one, and the lock is good again.
     /// `fresh` may look at the old value, which can be anything that its words allow, to count what is lost with it.
     pub(crate) fn lock_or_reset(&self, fresh: impl FnOnce(&T) -> T) -> SpinGuard<'_, T> {

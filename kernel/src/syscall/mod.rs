@@ -19,32 +19,52 @@ use crate::mm::heap::OutOfHeap;
 use crate::mm::space::SpaceError;
 use crate::process::elf::ElfError;
 use crate::task::sched;
+use path::HERE;
 
+mod epoll;
 mod file;
 mod memory;
+mod path;
+mod poll;
 mod process;
 mod time;
-mod user;
+pub(crate) mod user;
 
 /// An error, by Linux's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Errno(u16);
 
 impl Errno {
+    pub(crate) const PERM: Self = Self(1);
     pub(crate) const NOENT: Self = Self(2);
+    pub(crate) const BUSY: Self = Self(16);
+    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const SRCH: Self = Self(3);
+    pub(crate) const INTR: Self = Self(4);
     pub(crate) const TOOBIG: Self = Self(7);
     pub(crate) const NOEXEC: Self = Self(8);
     pub(crate) const BADF: Self = Self(9);
-    pub(crate) const AGAIN: Self = Self(11);
     pub(crate) const CHILD: Self = Self(10);
+    pub(crate) const AGAIN: Self = Self(11);
     pub(crate) const NOMEM: Self = Self(12);
+    pub(crate) const ACCES: Self = Self(13);
     pub(crate) const FAULT: Self = Self(14);
+    pub(crate) const EXIST: Self = Self(17);
+    pub(crate) const NOTDIR: Self = Self(20);
+    pub(crate) const ISDIR: Self = Self(21);
     pub(crate) const INVAL: Self = Self(22);
     pub(crate) const MFILE: Self = Self(24);
     pub(crate) const NOTTY: Self = Self(25);
+    pub(crate) const NOSPC: Self = Self(28);
+    pub(crate) const SPIPE: Self = Self(29);
     pub(crate) const ROFS: Self = Self(30);
+    pub(crate) const PIPE: Self = Self(32);
+    pub(crate) const RANGE: Self = Self(34);
+    pub(crate) const NAMETOOLONG: Self = Self(36);
     pub(crate) const NOSYS: Self = Self(38);
+    pub(crate) const LOOP: Self = Self(40);
+    /// Not seen by programs: the call is made again once a signal was looked at.
+    pub(crate) const RESTART: Self = Self(512);
 
     /// The word that the program gets.
     fn word(self) -> u64 {
@@ -108,48 +128,90 @@ pub(crate) fn unknown_calls() -> impl Iterator<Item = (usize, u32)> {
 }
 
 fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Result<usize, Errno> {
-    let [a, b, c, d, _, f] = arguments.0;
+    let [a, b, c, d, e, f] = arguments.0;
     match number {
         0 => file::read(a, b, c),
         1 => file::write(a, b, c),
-        2 => file::open(a, b),
+        2 => path::open(HERE, a, b),
         3 => file::close(a),
-        5 => file::fstat(a, b),
-        7 => file::poll(a, b),
+        4 => path::stat(a, b, true),
+        5 => path::fstat(a, b),
+        6 => path::stat(a, b, false),
+        7 => poll::poll(a, b, c),
+        8 => file::lseek(a, b, c),
         9 => memory::mmap(arguments.0),
         10 => memory::mprotect(a, b, c),
         11 => memory::munmap(a, b),
         12 => memory::brk(a),
         13 | 14 | 131 => Ok(0),
-        16 => file::ioctl(a),
+        16 => file::ioctl(a, b, c),
+        17 => file::pread(a, b, c, d),
+        18 => file::pwrite(a, b, c, d),
+        19 => file::readv(a, b, c),
         20 => file::writev(a, b, c),
+        21 => path::access(HERE, a, b, 0),
+        22 => file::pipe(a, 0),
+        23 => poll::select(arguments.0),
         24 => time::sched_yield(),
+        32 => file::dup(a),
+        33 => file::dup2(a, b),
         35 => time::nanosleep(a, false),
         39 | 186 => process::getpid(),
+        40 => file::sendfile(a, b),
         56..=58 => process::fork(number, a, frame),
         59 => process::execve(a, b, c, frame),
         60 | 231 => process::exit(a),
         61 => process::wait4(a, b, c),
         62 => process::kill(a, b),
         63 => process::uname(a),
-        72 => file::fcntl(a, b),
-        79 => process::getcwd(a, b),
-        89 => file::readlink(a, b, c),
+        72 => file::fcntl(a, b, c),
+        73 => file::flock(a),
+        74 | 75 => file::fsync(a),
+        76 | 84 | 87 | 90 | 92 | 94 | 132 | 235 => path::change(HERE, a),
+        77 | 91 | 93 => path::change_open(a),
+        79 => path::getcwd(a, b),
+        80 => path::chdir(a),
+        81 => path::fchdir(a),
+        82 => path::change(HERE, a),
+        83 | 133 => path::make(HERE, a),
+        86 | 88 => path::make(HERE, b),
+        89 => path::readlink(HERE, a, b, c),
+        95 => path::umask(a),
+        99 => memory::sysinfo(a),
         102 | 104 | 107 | 108 => Ok(0),
         110 => process::getppid(),
+        137 => path::statfs(a, b),
+        138 => path::fstatfs(a, b),
         157 => Err(Errno::INVAL),
         158 => process::arch_prctl(a, b),
         200 => process::kill(a, b),
         204 => process::sched_getaffinity(b, c),
+        217 => path::getdents(a, b, c),
         218 => process::set_tid_address(),
         228 => time::clock_gettime(a, b),
         230 => time::nanosleep(c, b & 1 != 0),
+        232 => epoll::wait(a, b, c, d),
+        233 => epoll::control(a, b, c, d),
         234 => process::kill(b, c),
-        257 => file::open(b, c),
-        262 => file::newfstatat(a, b, c, d),
-        267 => file::readlink(b, c, d),
+        257 => path::open(a, b, c),
+        258 | 259 => path::make(a, b),
+        260 | 261 | 263 | 264 | 268 | 280 | 316 => path::change(a, b),
+        262 => path::fstatat(a, b, c, d),
+        265 => path::make(c, d),
+        266 => path::make(b, c),
+        267 => path::readlink(a, b, c, d),
+        269 => path::access(a, b, c, 0),
+        270 => poll::pselect(arguments.0),
+        271 => poll::ppoll(a, b, c),
+        281 => epoll::wait(a, b, c, d),
+        291 => epoll::create(a),
+        292 => file::dup3(a, b, c),
+        293 => file::pipe(a, b),
         302 => process::prlimit(d),
         318 => memory::getrandom(a, b),
+        332 => path::statx(a, b, c, e),
+        436 => file::close_range(a, b, c),
+        439 => path::access(a, b, c, d),
         _ => {
             let _ = f;
             if let Some(count) = UNKNOWN.get(number) {

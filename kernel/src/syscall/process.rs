@@ -5,10 +5,10 @@ use vmstack::VirtAddr;
 use super::{Errno, user};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
-use crate::boot;
 use crate::process::exec::{self, MAX_STRINGS, Program, Strings};
 use crate::process::{self, End, fork};
 use crate::task::sched;
+use crate::{boot, fs};
 
 const MAX_PATH: usize = 4096;
 
@@ -36,8 +36,11 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
         arguments: user::strings(arguments, MAX_STRINGS)?,
         environment: user::strings(environment, MAX_STRINGS)?,
     };
-    let file = boot::archive().find(&path).ok_or(Errno::NOENT)?;
-    let Program { memory, entry, stack } = exec::build(&path, file.data, &strings)?;
+    let process = process::current().ok_or(Errno::SRCH)?;
+    let (file, data) = fs::program(process.place().folder(), path.clone())?;
+    let Program { memory, entry, stack } = exec::build(&path, data, &strings)?;
+    process.files().close_on_exec();
+    process.place().set_program(file, strings.arguments.to_shared().ok());
     drop(sched::current().change_memory(Some(memory)));
     process::rename_current(fork::base_name(&path));
     let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
@@ -86,14 +89,6 @@ pub(super) fn uname(buffer: usize) -> Result<usize, Errno> {
     }
     user::write(buffer, &name)?;
     Ok(0)
-}
-
-pub(super) fn getcwd(buffer: usize, size: usize) -> Result<usize, Errno> {
-    if size < 2 {
-        return Err(Errno::INVAL);
-    }
-    user::write(buffer, b"/\0")?;
-    Ok(2)
 }
 
 pub(super) fn arch_prctl(code: usize, addr: usize) -> Result<usize, Errno> {

@@ -14,19 +14,19 @@ use crate::process::exec::StringList;
 use crate::task::sched;
 
 /// Runs `use_it` on the current task's memory.
-pub(super) fn with_memory<T>(use_it: impl FnOnce(&Memory) -> Result<T, Errno>) -> Result<T, Errno> {
+pub(crate) fn with_memory<T>(use_it: impl FnOnce(&Memory) -> Result<T, Errno>) -> Result<T, Errno> {
     let task = sched::current();
     // SAFETY: the task itself; `use_it` does not replace what it is given.
     use_it(unsafe { task.memory_place().get() }.ok_or(Errno::FAULT)?)
 }
 
 /// Copies user memory at `addr` into `bytes`.
-pub(super) fn read(addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
+pub(crate) fn read(addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
     with_memory(|memory| read_from(&memory.lock().space, addr, bytes))
 }
 
 /// Copies what lies at `addr` of the current task's memory, which the caller has in hand, into `bytes`.
-pub(super) fn read_from(space: &AddressSpace, addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
+pub(crate) fn read_from(space: &AddressSpace, addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
     if addr >= USER_END.get() && control::address_limit().is_some_and(|limit| addr.saturating_add(bytes.len()) <= limit)
     {
         // SAFETY: none: the control experiment, where thread_info says what a program may touch.
@@ -37,19 +37,19 @@ pub(super) fn read_from(space: &AddressSpace, addr: usize, bytes: &mut [u8]) -> 
 }
 
 /// Copies `bytes` to user memory at `addr`.
-pub(super) fn write(addr: usize, bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write(addr: usize, bytes: &[u8]) -> Result<(), Errno> {
     with_memory(|memory| Ok(memory.write(addr, bytes)?))
 }
 
 /// A word of user memory.
-pub(super) fn word(addr: usize) -> Result<usize, Errno> {
+pub(crate) fn word(addr: usize) -> Result<usize, Errno> {
     let mut bytes = [0; 8];
     read(addr, &mut bytes)?;
     Ok(usize::from_le_bytes(bytes))
 }
 
 /// A string that ends with a zero, of at most `max` bytes, without the zero.
-pub(super) fn string(addr: usize, max: usize) -> Result<Vec<u8>, Errno> {
+pub(crate) fn string(addr: usize, max: usize) -> Result<Vec<u8>, Errno> {
     let mut string = Vec::new();
     loop {
         let mut byte = [0];
@@ -66,7 +66,7 @@ pub(super) fn string(addr: usize, max: usize) -> Result<Vec<u8>, Errno> {
 }
 
 /// An array of pointers to strings, ended by a null pointer; with the pointers at most `max` bytes.
-pub(super) fn strings(addr: usize, max: usize) -> Result<StringList, Errno> {
+pub(crate) fn strings(addr: usize, max: usize) -> Result<StringList, Errno> {
     let mut strings = StringList::default();
     if addr == 0 {
         return Ok(strings);

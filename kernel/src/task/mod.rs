@@ -9,7 +9,7 @@
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::mem::offset_of;
+use core::mem::{self, offset_of};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -24,8 +24,9 @@ use crate::mm::memory::{Memory, MemoryPlace};
 use crate::mm::tables;
 use crate::process::{Process, Thread};
 use crate::stacks::{self, Stack};
-use crate::sync::{HeldLocks, Section};
+use crate::sync::{HeldLocks, Section, rcu};
 
+pub(crate) mod flags;
 mod fpu;
 pub(crate) mod kept;
 mod list;
@@ -37,6 +38,7 @@ mod scheduling;
 mod timers;
 pub(crate) mod wait;
 
+use flags::TaskWords;
 pub(crate) use fpu::{FpuState, Registers};
 use kept::KeptList;
 pub(crate) use reference::TaskRef;
@@ -133,6 +135,10 @@ pub(crate) struct Task {
     scheduling: Scheduling,
     /// An idle task: the kernel has one for each CPU, and it is never queued.
     idle: bool,
+    /// What it has to do before it returns to user mode.
+    flags: TaskWords,
+    /// Its struct waits with it for a grace period.
+    rcu: rcu::Head,
     /// How often a fault killed it: once is enough, but it may overflow again on its way out.
     deaths: AtomicUsize,
     /// The locks that it holds, and the one that it takes.
@@ -161,6 +167,11 @@ extern "C" fn never(_: usize) -> ! {
 /// The next task number. Process numbers are the numbers of their first tasks.
 pub(crate) fn next_id() -> usize {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The last number that was given to a task.
+pub(crate) fn last_id() -> usize {
+    NEXT_ID.load(Ordering::Relaxed) - 1
 }
 
 /// What a new task is made of.
@@ -215,6 +226,8 @@ impl Task {
             gs_base: AtomicUsize::new(0),
             scheduling: Scheduling::new(state),
             idle,
+            flags: TaskWords::new(),
+            rcu: rcu::Head::new(),
             deaths: AtomicUsize::new(0),
             held: HeldLocks::new(),
             kept: KeptList::new(),
@@ -270,6 +283,11 @@ impl Task {
     /// What the task's frames use and it owns.
     pub(crate) const fn kept(&self) -> &KeptList {
         &self.kept
+    }
+
+    /// The words of its flags; [`Task::raise`] is what to call.
+    pub(crate) const fn flags(&self) -> &TaskWords {
+        &self.flags
     }
 
     /// The locks that the task holds.
@@ -378,8 +396,22 @@ impl Task {
     unsafe fn take_stack(&self) -> TaskStack {
         // SAFETY: only the task itself changes the stack, and only here.
         let stack = unsafe { &mut *self.stack.get() };
-        core::mem::replace(stack, TaskStack::Gone)
+        mem::replace(stack, TaskStack::Gone)
     }
+}
+
+/// Gives up a count of the task whose struct `head` lies in: the callback of a dead one.
+///
+/// # Safety
+///
+/// As for [`rcu::Callback`]: the count is nobody's any more.
+unsafe fn give_up(head: *const rcu::Head) {
+    // SAFETY: the head lies so far from the start of its task.
+    let task = unsafe { head.byte_sub(offset_of!(Task, rcu)) }.cast::<Task>().cast_mut();
+    // SAFETY: the head is in a task, so it is not null.
+    let task = unsafe { NonNull::new_unchecked(task) };
+    // SAFETY: the caller's promise.
+    drop(unsafe { TaskRef::from_raw(task) });
 }
 
 impl fmt::Debug for Task {

@@ -27,6 +27,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::VirtAddr;
 
+use super::flags;
 use super::list::{InQueue, List};
 use super::lot::{Choice, Lot};
 use super::scheduling::NEVER;
@@ -37,8 +38,9 @@ use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
+use crate::hotplug;
 use crate::stacks;
-use crate::sync::{AnyLock, Section, VitalGuard, VitalLock};
+use crate::sync::{AnyLock, Section, VitalGuard, VitalLock, rcu};
 
 /// Timer interrupts a second.
 pub(crate) const TICKS_PER_SECOND: u64 = 100;
@@ -425,6 +427,7 @@ fn leave_cpu(section: Option<Section>, decide: impl FnOnce(Node) -> bool) {
     let _interrupts = InterruptsOff::new();
     let mut queue = QUEUE.lock();
     drop(section);
+    rcu::note_switch();
     // SAFETY: the pointer is the current task's, which lives while it is current.
     let task = unsafe { current_pointer().as_ref() };
     // SAFETY: the lock is held.
@@ -435,7 +438,7 @@ fn leave_cpu(section: Option<Section>, decide: impl FnOnce(Node) -> bool) {
     if queue.timers.is_behind(ticks()) {
         catch_up(&mut queue);
     }
-    let Some(next) = next_task(&mut queue, node.state.get()) else { return };
+    let Some(next) = next_task(&mut queue, task, node.state.get()) else { return };
     leave_behind(&mut queue, task, node);
     switch_to(next, queue);
 }
@@ -446,12 +449,14 @@ fn catch_up(queue: &mut RunQueue) {
     crate::interrupts::poke(queue.take_idle(woken));
 }
 
-/// Who runs next on this CPU, if the current task's state is `state`; `None` if the task itself goes on.
-fn next_task(queue: &mut RunQueue, state: State) -> Option<NonNull<Task>> {
-    if let Some(next) = queue.ready.pop() {
+/// Who runs next on this CPU, if the state of `task`, the current one, is `state`; `None` if the task itself goes on.
+fn next_task(queue: &mut RunQueue, task: &Task, state: State) -> Option<NonNull<Task>> {
+    // A CPU that goes offline has nothing to run but its idle task.
+    let leaving = hotplug::is_leaving();
+    if !leaving && let Some(next) = queue.ready.pop() {
         return Some(Task::of(next));
     }
-    if state == State::Running {
+    if state == State::Running && (task.is_idle() || !leaving) {
         return None;
     }
     let idle = IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed);
@@ -484,6 +489,7 @@ fn switch_to(next: NonNull<Task>, queue: VitalGuard<'_, RunQueue>) {
     let block = percpu::this_cpu();
     PREVIOUS[block.cpu().index()].store(current_pointer().expose_provenance().get(), Ordering::Relaxed);
     block.set_current(next.addr().get());
+    flags::switched(previous, next_task);
     enter_user_state(next_task);
     mem::forget(queue);
     let (save, load) = (previous.context.get(), next_task.context.get().cast_const());
@@ -494,7 +500,7 @@ fn switch_to(next: NonNull<Task>, queue: VitalGuard<'_, RunQueue>) {
 }
 
 /// The first thing that a task does when it runs again, and what a new task does first of all: releases the run queue,
-/// gives the dead task's stack back, and lets go of its struct.
+/// gives the dead task's stack back at once, and lets go of its struct, which waits for a grace period.
 fn after_switch() {
     let previous = PREVIOUS[percpu::cpu_number().index()].load(Ordering::Relaxed);
     let Some(previous) = NonNull::new(VirtAddr::new(previous).as_mut_ptr::<Task>()) else { return };
@@ -510,9 +516,10 @@ fn after_switch() {
     if is_dead {
         stacks::reap();
         control::reap();
-        // SAFETY: the count is the one that `start` was given, and nobody else lets go of it.
-        drop(unsafe { TaskRef::from_raw(previous) });
+        // SAFETY: the count is the one that `start` was given; `give_up` gives it up, and nobody else does.
+        unsafe { rcu::call(&task.rcu, super::give_up) };
     }
+    rcu::poll(true);
 }
 
 /// What a new task runs first: it was switched to with the queue locked and interrupts off.
@@ -553,12 +560,15 @@ pub(crate) fn idle() -> ! {
         yield_now();
         // What it frees for the dead is not its own.
         current().heap().reset();
+        hotplug::heed();
         crash::while_idle();
         cpu::disable_interrupts();
+        rcu::idle();
         if goes_idle() {
             // SAFETY: nothing is held here.
             unsafe { cpu::wait_for_interrupt() };
         }
+        rcu::awake();
         // SAFETY: nothing is held here.
         unsafe { cpu::enable_interrupts() };
     }
@@ -567,9 +577,19 @@ pub(crate) fn idle() -> ! {
 /// Whether nothing is ready. From then on this CPU is poked when something is. Interrupts are off.
 fn goes_idle() -> bool {
     let mut queue = QUEUE.lock();
-    let idle = queue.ready.is_empty();
+    let idle = queue.ready.is_empty() && !hotplug::is_leaving();
     queue.idle |= u64::from(idle) << percpu::cpu_number().index();
     idle
+}
+
+/// This CPU goes offline: nobody pokes it when there is something to do. Its idle task runs, with interrupts off.
+pub(crate) fn cpu_goes_down() {
+    let mut queue = QUEUE.lock();
+    queue.idle &= !(1 << percpu::cpu_number().index());
+    // What it ran is ready, and nobody was told.
+    let idle = queue.take_idle(1);
+    drop(queue);
+    crate::interrupts::poke(idle);
 }
 
 /// Tasks that are not dead, idle ones apart.
@@ -580,4 +600,5 @@ pub(crate) fn tasks_alive() -> usize {
 /// Lets some ticks go by, so that every CPU has switched and reaped what died on it.
 pub(crate) fn settle() {
     sleep_until(ticks() + 4 * SLICE);
+    rcu::settle();
 }

@@ -7,7 +7,7 @@
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::sched;
+use super::{Wait, Woken, sched};
 
 /// Something that happens from time to time.
 #[derive(Debug)]
@@ -35,6 +35,29 @@ impl Event {
             }
             sched::park(self.key(), || self.happened.load(Ordering::SeqCst) == seen);
         }
+    }
+
+    /// As [`wait_for`](Self::wait_for), in the way that `wait` says.
+    ///
+    /// # Errors
+    ///
+    /// The time was over, or a signal came.
+    pub(crate) fn wait_in<T>(&self, wait: &Wait, mut ready: impl FnMut() -> Option<T>) -> Result<T, Woken> {
+        loop {
+            let seen = self.happened.load(Ordering::SeqCst);
+            if let Some(value) = ready() {
+                return Ok(value);
+            }
+            match sched::park_for(self.key(), wait, || self.happened.load(Ordering::SeqCst) == seen) {
+                Woken::Called => {}
+                woken => return Err(woken),
+            }
+        }
+    }
+
+    /// How often it happened.
+    pub(crate) fn times(&self) -> usize {
+        self.happened.load(Ordering::SeqCst)
     }
 
     /// Makes everybody who waits ask again.

@@ -154,6 +154,26 @@ pub(super) static CRASHES: &[Crash] = &[
         }],
     },
     Crash {
+        name: "OVERFLOW_IN_RCU_READER",
+        does: "a task overflows inside an RCU reader section, beside readers and a writer",
+        outcome: Outcome::TaskKilled,
+        hosted: Err("the port has no grace periods"),
+        unit: "overflows",
+        parts: &[Part { seconds: 60, ..shared(with(special::reader, killed(3, OVERFLOW))) }],
+    },
+    Crash {
+        name: "OVERFLOW_DURING_HOTPLUG",
+        does: "tasks start, end and overflow while CPUs go offline and come back",
+        outcome: Outcome::TaskKilled,
+        hosted: Err("the port's CPUs are threads"),
+        unit: "overflows",
+        parts: &[Part {
+            seconds: 240,
+            boot: Boot::OwnOfFourCpus,
+            ..shared(Survival { reports: Reports::DiedIn("hotplug.overflows"), ..others_killed(special::hotplug) })
+        }],
+    },
+    Crash {
         name: "ATTACK_THREAD_INFO",
         does: "a program overwrites thread_info to read kernel memory; works in the control",
         outcome: Outcome::TaskKilled,

@@ -209,6 +209,33 @@ fn whoever_is_reported_is_somebody_and_nobody_who_lives() {
 }
 
 #[test]
+fn grace_periods_go_on_and_cpus_come_back() {
+    for name in ["OVERFLOW_IN_RCU_READER", "OVERFLOW_DURING_HOTPLUG"] {
+        assert_each_falls(
+            name,
+            &[
+                ("rcu.periods 5 9", "rcu.periods 5 7", "2 grace periods were over after it"),
+                ("rcu.periods 5 9", "rcu.periods 9 5", "0 grace periods were over after it"),
+                ("rcu.pending 0", "rcu.pending 1", "1 callbacks still wait"),
+                ("rcu.readers 900 0 7", "rcu.readers 900 1 7", "1 of 900 readers lost"),
+                ("rcu.readers 900 0 7", "rcu.readers 900 0 0", "nothing is shown"),
+                ("fact rcu.pending 0\n", "", "no fact `rcu.pending`"),
+            ],
+        );
+    }
+    assert_each_falls(
+        "OVERFLOW_DURING_HOTPLUG",
+        &[
+            (" 1\nfact hotplug.tasks", " 0\nfact hotplug.tasks", "CPU 0 went offline"),
+            ("hotplug 100 100 100", "hotplug 100 99 100", "CPUs went offline 99 times"),
+            ("hotplug 100 100 100", "hotplug 100 100 99", "came back 99 times"),
+            ("hotplug.tasks ended 40 40", "hotplug.tasks ended 40 39", "and 39 ended"),
+            ("hotplug.overflows overflowed 8 8", "hotplug.overflows overflowed 9 8", "9 tasks were started"),
+        ],
+    );
+}
+
+#[test]
 fn what_frames_owned_is_given_back_by_name() {
     assert_each_falls(
         "OVERFLOW_OWNING",

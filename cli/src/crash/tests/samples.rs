@@ -5,6 +5,7 @@ use core::fmt::Write;
 use crate::crash::catalogue::{Expect, Reports, Stop, Survival, Victims};
 use crate::crash::facts::{Finding, Kind, Verdict};
 use crate::crash::plan::{Act, Plan};
+use crate::crash::special::HOTPLUGS;
 
 /// The stack that overflows: its lowest address, and the first one above it.
 const LOW: u64 = 0xffff_c900_0010_4000;
@@ -97,7 +98,7 @@ fn survived(name: &str, survival: &Survival, cpus: u32, before: u64) -> String {
         }),
         _ => (0..count(name, survival, cpus)).for_each(|_| log.report(|_| ())),
     }
-    log.text.push_str(&own_facts(name));
+    log.text.push_str(&own_facts(name, cpus));
     for task in [90, 91, 92, 93] {
         log.say(&format!("fact survivor {task} 5 9 0"));
     }
@@ -222,8 +223,11 @@ fn each_source(log: &mut Log<'_>) {
     }
 }
 
+/// Grace periods that went on.
+const GRACES: &str = "fact rcu.periods 5 9\nfact rcu.pending 0\nfact rcu.readers 900 0 7\n";
+
 /// The facts that only this crash has.
-fn own_facts(name: &str) -> String {
+fn own_facts(name: &str, cpus: u32) -> String {
     match name {
         "OVERFLOW_TAKING_VITAL_LOCK" => {
             "fact taking frame-allocator 9 1\nfact taking run-queue 9 1\nfact taking page-tables 9 1\n".into()
@@ -240,6 +244,14 @@ fn own_facts(name: &str) -> String {
         "OVERFLOW_ON_IRQ_STACK:line" => "fact handler.line 1 0 1\n".into(),
         "OVERFLOW_WITH_CONSOLE_BUSY" => "fact console.busy 1 1\n".into(),
         "OVERFLOW_IN_IDLE" => "fact idle 0 1\nfact idle 1 1\n".into(),
+        "OVERFLOW_IN_RCU_READER" => GRACES.into(),
+        "OVERFLOW_DURING_HOTPLUG" => {
+            let times = HOTPLUGS * u64::from(cpus - 1);
+            format!(
+                "{GRACES}fact hotplug {times} {times} {times} 1\nfact hotplug.tasks ended 40 40\n\
+                 fact hotplug.overflows overflowed 8 8\n"
+            )
+        }
         "ATTACK_THREAD_INFO" => "fact attack.secret 0badcafe\nfact attack.end 3 11\nfact victim 3 0\n".into(),
         "OVERFLOW_AT_EVERY_OFFSET" => sweep(),
         _ => String::new(),

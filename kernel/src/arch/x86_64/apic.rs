@@ -313,6 +313,12 @@ pub(crate) fn calibrate_timer() -> Result<u64, ApicError> {
     Ok(hertz)
 }
 
+/// Makes this CPU's timer interrupt no more.
+pub(crate) fn stop_timer() {
+    write(LVT_TIMER, MASKED | u32::from(VECTOR_TIMER));
+    write(TIMER_INITIAL, 0);
+}
+
 /// Makes this CPU's timer interrupt `hertz` times a second, at `VECTOR_TIMER`.
 ///
 /// # Errors

@@ -69,6 +69,12 @@ pub(crate) fn halt_forever() -> ! {
     }
 }
 
+/// Waits for an NMI, with interrupts off.
+pub(crate) fn halt() {
+    // SAFETY: the CPU sleeps; interrupts are off already, or nothing relies on their being on.
+    unsafe { asm!("cli", "hlt", options(nostack)) };
+}
+
 /// Turns interrupts on, waits for one, and comes back after it with interrupts off.
 ///
 /// `sti` takes effect after the next instruction, so nothing can arrive between the two and leave the CPU asleep.

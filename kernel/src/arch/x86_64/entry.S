@@ -90,15 +90,23 @@ interrupt_done:                         // from above, or from a handler that wa
 trap_done:                              // %rbp: the link
     cli                                 // a handler may have turned interrupts on
     movq %rbp, %rsp                     // stack: link, TrapFrame
+    testb $3, LINK_BYTES+FRAME_CS(%rsp) // to user mode?
+    jz 2f                               // no
+    cmpl $0, %gs:CPU_FLAGS              // yes: has the task anything to do before?
+    je 1f                               // no
     leaq LINK_BYTES(%rbp), %rdi         // first argument: the frame
     callq {before_return}               // may switch tasks; comes back with interrupts off
-    addq $LINK_BYTES, %rsp              // stack: TrapFrame
+1:  addq $LINK_BYTES, %rsp              // stack: TrapFrame
+    jmp return_to_user                  // with interrupts off since the flags were looked at
+2:  testl $NEED_RESCHED, %gs:CPU_FLAGS  // back into the kernel: is another task due?
+    jz 3f                               // no
+    leaq LINK_BYTES(%rbp), %rdi         // first argument: the frame
+    callq {before_preemption}           // switches tasks, if it may; comes back with interrupts off
+3:  addq $LINK_BYTES, %rsp              // stack: TrapFrame
 
 .type restore_frame, @function
-restore_frame:                          // %rsp: a TrapFrame
-    testb $3, FRAME_CS(%rsp)            // to user mode?
-    jnz return_to_user                  // yes
-    POP_REGISTERS                       // no: stack: vector, error, rip, cs, rflags, rsp, ss
+restore_frame:                          // %rsp: a TrapFrame of the kernel
+    POP_REGISTERS                       // stack: vector, error, rip, cs, rflags, rsp, ss
     addq $16, %rsp                      // stack: rip, cs, rflags, rsp, ss
     iretq                               // back into the kernel
 

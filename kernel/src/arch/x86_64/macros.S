@@ -19,6 +19,8 @@
 .set CPU_IRQ_LINK,     {irq_link}
 .set CPU_IRQ_DEPTH,    {irq_depth}
 .set CPU_DF_HEADER,    {df_header}
+.set CPU_FLAGS,        {flags}
+.set NEED_RESCHED,     {need_resched}  // in the flags
 
 .set IST_BUSY,      {ist_busy}          // in the header of an IST stack, from where the TSS points
 .set IST_GS_BASE,   {ist_gs_base}
@@ -39,6 +41,8 @@
 
 .set RFLAGS_TF,     0x100               // single step
 .set RFLAGS_RF,     0x10000             // resume: SYSRET loses it
+.set RFLAGS_IF,     0x200               // interrupts on
+.set RFLAGS_STRANGE, {rflags_strange}   // what user mode may not have, or SYSRET loses or acts upon too early
 
 // ---- registers ------------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,8 @@ pub(crate) struct PerCpu {
     preempt_count: AtomicU32,
     /// Sections in which nobody is killed that have begun and not ended.
     vital: AtomicU32,
-    need_resched: AtomicU32,
+    /// What is to be done before the next return to user mode: `task::flags`. Other CPUs set bits of it.
+    flags: AtomicU32,
     /// Where the header of each IST stack lies, so that Rust can read its flags.
     ist_headers: [AtomicUsize; Ist::COUNT],
     /// CR2 and the preemption count of what an NMI interrupted.
@@ -68,6 +69,10 @@ pub(crate) const IRQ_LINK: usize = offset_of!(PerCpu, irq_link);
 pub(crate) const IRQ_DEPTH: usize = offset_of!(PerCpu, irq_depth);
 /// Offset of the address of the #DF stack's header, in bytes.
 pub(crate) const DF_HEADER: usize = offset_of!(PerCpu, ist_headers) + Ist::DoubleFault.index() * size_of::<usize>();
+/// Offset of the flags that are tested before a return to user mode, in bytes.
+pub(crate) const FLAGS: usize = offset_of!(PerCpu, flags);
+/// The bit of the flags that asks for a switch of tasks: the only one that means something on the way back into the kernel.
+pub(crate) const NEED_RESCHED: u32 = 1;
 const PREEMPT_COUNT: usize = offset_of!(PerCpu, preempt_count);
 const VITAL: usize = offset_of!(PerCpu, vital);
 const CURRENT: usize = offset_of!(PerCpu, current);
@@ -91,7 +96,7 @@ impl PerCpu {
             irq_depth: AtomicU32::new(0),
             preempt_count: AtomicU32::new(0),
             vital: AtomicU32::new(0),
-            need_resched: AtomicU32::new(0),
+            flags: AtomicU32::new(0),
             ist_headers: [const { AtomicUsize::new(0) }; Ist::COUNT],
             nmi_cr2: AtomicUsize::new(0),
             nmi_preempt_count: AtomicU32::new(0),
@@ -144,14 +149,23 @@ impl PerCpu {
         self.preempt_count.store(count, Relaxed);
     }
 
+    /// The word that the entries test before they return to user mode: not zero, and they call `hooks::before_return`.
+    pub(crate) fn flags(&self) -> &AtomicU32 {
+        &self.flags
+    }
+
     /// Whether a switch of tasks is wanted on this CPU.
     pub(crate) fn need_resched(&self) -> bool {
-        self.need_resched.load(Relaxed) != 0
+        self.flags.load(Relaxed) & NEED_RESCHED != 0
     }
 
     /// Asks for a switch of tasks, or takes the request back. Any CPU may ask; an IPI makes it heard.
     pub(crate) fn set_need_resched(&self, wanted: bool) {
-        self.need_resched.store(u32::from(wanted), Relaxed);
+        if wanted {
+            self.flags.fetch_or(NEED_RESCHED, Relaxed);
+        } else {
+            self.flags.fetch_and(!NEED_RESCHED, Relaxed);
+        }
     }
 
     /// Sets the word that stands for this CPU's current task.

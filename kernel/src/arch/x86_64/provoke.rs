@@ -195,6 +195,11 @@ pub(crate) unsafe fn move_next_entry(top: VirtAddr) {
     ENTRY_TASK.store(percpu::current_task(), Relaxed);
 }
 
+/// Whether a system call is to enter elsewhere, is being served there, or has just been asked for.
+pub(crate) fn moves_entry() -> bool {
+    ENTRY_TASK.load(Relaxed) == percpu::current_task()
+}
+
 fn is_state(state: u32) -> bool {
     ENTRY_TASK.load(Relaxed) == percpu::current_task() && ENTRY_STATE.load(Relaxed) == state
 }
@@ -207,7 +212,7 @@ pub(super) fn entered() {
     }
 }
 
-/// The current task is about to return to user mode: the last thing that is done, with interrupts off.
+/// The current task is about to return to user mode, with a flag up: the last thing that is done, with interrupts off.
 pub(super) fn before_user() {
     if ENTRY_TASK.load(Relaxed) == 0 {
         return;

@@ -116,10 +116,16 @@ fn write_in_bursts(port: Port, bytes: &[u8], burst: usize) {
     }
 }
 
+/// Whether `port` has received a byte that nobody has read.
+#[must_use]
+pub(crate) fn has_byte(port: Port) -> bool {
+    let status = port.read(LINE_STATUS);
+    // All ones: there is no such port.
+    status != 0xff && status & RECEIVED != 0
+}
+
 /// The next byte that `port` received, if there is one.
 #[must_use]
 pub(crate) fn read_byte(port: Port) -> Option<u8> {
-    let status = port.read(LINE_STATUS);
-    // All ones: there is no such port.
-    (status != 0xff && status & RECEIVED != 0).then(|| port.read(DATA))
+    has_byte(port).then(|| port.read(DATA))
 }

@@ -28,6 +28,10 @@ pub(crate) const LINK_BYTES: usize = 2 * size_of::<u64>();
 /// What user mode may have in rflags: the arithmetic flags, TF, DF, RF, AC, ID. No IOPL, no NT, no virtual interrupts.
 const USER_RFLAGS: u64 = 0x25_0dd5 | RFLAGS_RF;
 const RFLAGS_RF: u64 = 1 << 16;
+const RFLAGS_TF: u64 = 1 << 8;
+/// With one of these a system call does not go back by SYSRET: user mode may not have it, or SYSRET loses it (RF), or acts upon it
+/// before user mode (TF). As the immediate operand of a test, which is sign-extended: so the upper half counts too.
+const RFLAGS_STRANGE: i32 = (!(USER_RFLAGS | RFLAGS_IF | RFLAGS_FIXED) | RFLAGS_RF | RFLAGS_TF) as i32;
 
 global_asm!(
     include_str!("macros.S"),
@@ -49,6 +53,9 @@ global_asm!(
     irq_link = const percpu::IRQ_LINK,
     irq_depth = const percpu::IRQ_DEPTH,
     df_header = const percpu::DF_HEADER,
+    flags = const percpu::FLAGS,
+    need_resched = const percpu::NEED_RESCHED,
+    rflags_strange = const RFLAGS_STRANGE,
     ist_busy = const gdt::IST_BUSY,
     ist_gs_base = const gdt::IST_GS_BASE,
     ist_nested = const gdt::IST_NESTED,
@@ -69,6 +76,8 @@ global_asm!(
     debug = sym debug,
     system_call = sym system_call,
     before_return = sym before_return,
+    before_preemption = sym before_preemption,
+    returnable = sym make_returnable,
     last_resort = sym last_resort,
     options(att_syntax)
 );
@@ -160,23 +169,27 @@ extern "C" fn nmi(frame: &mut TrapFrame) {
     }
 }
 
-/// The last stop on a task's stack: to user mode always, to the kernel when a switch of tasks is wanted and allowed.
+/// The last stop on a task's stack before user mode, if a flag of this CPU is up.
 extern "C" fn before_return(frame: &mut TrapFrame) {
-    if frame.is_user() {
-        hooks::before_return(frame);
-        make_returnable(frame);
-        provoke::before_user();
-        return;
-    }
+    hooks::before_return(frame);
+    make_returnable(frame);
+    provoke::before_user();
+}
+
+/// The last stop on a task's stack before the kernel goes on, if a switch of tasks is wanted.
+extern "C" fn before_preemption(frame: &mut TrapFrame) {
     let block = percpu::this_cpu();
     let may_switch = frame.interrupts_on() && block.irq_depth() == 0 && block.preempt_count() == 0;
-    if may_switch && block.need_resched() && hooks::may_be_preempted() {
-        hooks::before_return(frame);
+    if may_switch && hooks::may_be_preempted() {
+        hooks::preempt();
     }
 }
 
 /// Lets no frame through that IRET could fault on in the kernel, or that would give user mode the kernel's privileges.
-fn make_returnable(frame: &mut TrapFrame) {
+///
+/// The entries call it where a frame may have been changed: after `hooks::before_return`, and for a system call that does not go back
+/// by SYSRET. Frames of exceptions and interrupts are the hardware's own; a hook that changes one raises a flag.
+extern "C" fn make_returnable(frame: &mut TrapFrame) {
     frame.rflags = frame.rflags & USER_RFLAGS | RFLAGS_IF | RFLAGS_FIXED;
     if is_returnable(frame) {
         return;

@@ -1,0 +1,109 @@
+//! What the files under `/proc` need of processes: which there are, and what is known of them.
+//!
+//! A process is meant by its number, and looked up for each question; it may be gone by the next one, and then its files are.
+
+use core::fmt::Write;
+
+use super::entry::Subject;
+use super::node::Node;
+use super::open::{Held, Object};
+use crate::process::{self, Process};
+use crate::syscall::Errno;
+use crate::text::Text;
+
+/// Runs `ask` on process `id`.
+///
+/// # Errors
+///
+/// There is none of that number.
+pub(crate) fn with<T>(id: usize, ask: impl FnOnce(&Process) -> Result<T, Errno>) -> Result<T, Errno> {
+    let process = process::current().filter(|process| process.id() == id).ok_or(Errno::NOENT)?;
+    ask(&process)
+}
+
+/// The lowest number from `from` on that a process has.
+pub(super) fn next(_: Subject, from: usize) -> Option<usize> {
+    process::current().map(|process| process.id()).filter(|&id| id >= from)
+}
+
+/// The lowest number from `from` on that a thread of the subject's process has.
+pub(super) fn next_thread(subject: Subject, from: usize) -> Option<usize> {
+    (subject.process >= from).then_some(subject.process)
+}
+
+/// The lowest descriptor from `from` on that is open in the subject's process.
+pub(super) fn next_open(subject: Subject, from: usize) -> Option<usize> {
+    with(subject.process, |process| Ok(process.files().next_open(from))).ok().flatten()
+}
+
+/// What is open at the descriptor that is the subject's number.
+pub(super) fn open_file(subject: Subject) -> Result<Held, Errno> {
+    with(subject.process, |process| process.files().get(subject.number)).map_err(|_| Errno::NOENT)
+}
+
+/// Where the link of an open file leads.
+pub(super) fn opened(subject: Subject) -> Result<Node, Errno> {
+    Ok(open_file(subject)?.node().unwrap_or(Node::Open(subject)))
+}
+
+/// Writes what an open file without a path is called.
+pub(super) fn describe_open(subject: Subject, text: &mut Text) -> Result<(), Errno> {
+    let file = open_file(subject)?;
+    let written = match file.object() {
+        Object::Pipe(end) => write!(text, "pipe:[{}]", end.number()),
+        _ => write!(text, "anon_inode:[{}]", subject.number),
+    };
+    written.map_err(|_| Errno::NOMEM)
+}
+
+/// The program's file.
+pub(super) fn program(subject: Subject) -> Result<Node, Errno> {
+    with(subject.process, |process| process.place().program().ok_or(Errno::NOENT))
+}
+
+/// The working folder.
+pub(super) fn folder(subject: Subject) -> Result<Node, Errno> {
+    with(subject.process, |process| Ok(process.place().folder()))
+}
+
+/// The number of the current process, and of its current thread.
+pub(super) fn current() -> Result<(usize, usize), Errno> {
+    let process = process::current().ok_or(Errno::NOENT)?.id();
+    Ok((process, crate::task::sched::current().id()))
+}
+
+/// What is known of a process, for its `stat` and `status`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) id: usize,
+    /// `R`, `S` or `Z`, as on Linux.
+    pub(super) state: char,
+    pub(super) parent: usize,
+    pub(super) group: usize,
+    pub(super) session: usize,
+    pub(super) threads: usize,
+    /// Pages of memory that it has mapped.
+    pub(super) pages: usize,
+    /// Ticks that it ran.
+    pub(super) ticks: u64,
+    /// The tick at which it was made.
+    pub(super) started: u64,
+}
+
+/// What is known of the thread that the subject means.
+pub(super) fn facts(subject: Subject) -> Result<Facts, Errno> {
+    with(subject.process, |process| {
+        let state = if process.end().is_some() { 'Z' } else { 'R' };
+        Ok(Facts {
+            id: subject.number,
+            state,
+            parent: process.parent_id(),
+            group: process.id(),
+            session: process.id(),
+            threads: 1,
+            pages: 0,
+            ticks: 0,
+            started: 0,
+        })
+    })
+}

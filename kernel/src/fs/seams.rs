@@ -1,0 +1,24 @@
+//! What files ask of other parts of the kernel.
+
+use crate::mm::inject;
+use crate::syscall::Errno;
+use crate::text::Text;
+
+/// Writes the calls that the kernel stack of task `id` holds.
+pub(super) fn write_stack(_id: usize, _text: &mut Text) -> Result<(), Errno> {
+    Ok(())
+}
+
+/// How many allocations of the current task are left before one is made to fail.
+pub(super) fn failures_left() -> u32 {
+    inject::left()
+}
+
+/// Makes allocation `number` of the current task, from now on, fail.
+pub(super) fn fail_nth(number: usize) -> Result<(), Errno> {
+    inject::set(u32::try_from(number).map_err(|_| Errno::INVAL)?);
+    Ok(())
+}
+
+/// The signal for who writes to a pipe that nobody reads.
+pub(crate) fn broken_pipe() {}

@@ -1,0 +1,321 @@
+//! Tables of open files, by descriptor: of a process, or of several that share one.
+//!
+//! ```text
+//!   chunks: 0 ──> 64 words      a word: a counted pointer to an open file, and bit 0: closed by execve
+//!           1 ──> 64 words, made when they are needed
+//!           ...
+//! ```
+//!
+//! A descriptor is one word, so there is no instruction at which the table is half changed: a task that is killed with the table's
+//! lock leaves it whole. Between a word and the count that it stands for nobody is killed ([`Section`]). What a table has is given
+//! back by [`FileTable::close_all`], which may be done again by a task that was killed in the middle of it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::ops::Deref;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
+
+use super::open::{Held, OpenFile};
+use crate::mm::heap::{self, OutOfHeap};
+use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
+use crate::syscall::Errno;
+use crate::task::kept::{self, Kept};
+
+/// How many files a process can have open.
+pub(crate) const MAX_FILES: usize = CHUNKS * CHUNK;
+const CHUNKS: usize = 16;
+const CHUNK: usize = 64;
+/// In a descriptor's word: `execve` closes it.
+const CLOSE_ON_EXEC: usize = 1;
+
+const _: () = assert!(align_of::<OpenFile>() > CLOSE_ON_EXEC);
+
+/// Descriptors that follow each other.
+#[derive(Debug)]
+struct Chunk([AtomicPtr<OpenFile>; CHUNK]);
+
+/// A table of open files.
+#[derive(Debug)]
+pub(crate) struct FileTable {
+    /// Processes that have not left it.
+    users: AtomicUsize,
+    lock: SpinLock<()>,
+    chunks: [AtomicPtr<Chunk>; CHUNKS],
+}
+
+/// The right to change a table. In the section nobody is killed.
+struct Locked<'a> {
+    table: &'a FileTable,
+    /// Released before the section ends.
+    _guard: SpinGuard<'a, ()>,
+    section: Section,
+}
+
+/// Counts one more user of the file that a descriptor's word stands for.
+fn counted(word: *mut OpenFile) -> Option<Arc<OpenFile>> {
+    let file = pointer(word)?;
+    // SAFETY: the word is a pointer from `Arc::into_raw` with a count of its own, which is there while the table is locked.
+    unsafe { Arc::increment_strong_count(file) };
+    // SAFETY: as above; the count is this one's.
+    Some(unsafe { Arc::from_raw(file) })
+}
+
+/// The count that a descriptor's word stood for, which was taken out of the table.
+fn taken(word: *mut OpenFile) -> Option<Arc<OpenFile>> {
+    // SAFETY: the word's count is the caller's now.
+    pointer(word).map(|file| unsafe { Arc::from_raw(file) })
+}
+
+fn pointer(word: *mut OpenFile) -> Option<*const OpenFile> {
+    let file = word.map_addr(|addr| addr & !CLOSE_ON_EXEC).cast_const();
+    (!file.is_null()).then_some(file)
+}
+
+fn word(file: Arc<OpenFile>, close_on_exec: bool) -> *mut OpenFile {
+    Arc::into_raw(file).cast_mut().map_addr(|addr| addr | usize::from(close_on_exec))
+}
+
+impl FileTable {
+    /// An empty table.
+    pub(crate) fn new() -> Result<Arc<Self>, OutOfHeap> {
+        let chunks = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
+        heap::try_arc(Self { users: AtomicUsize::new(0), lock: SpinLock::new("process-files", ()), chunks })
+    }
+
+    /// The table's lock.
+    pub(crate) const fn any_lock(&self) -> &dyn AnyLock {
+        &self.lock
+    }
+
+    fn lock(&self) -> Locked<'_> {
+        let section = Section::enter();
+        // Also after a task was killed with it: see the top of the file.
+        Locked { table: self, _guard: self.lock.lock_anyway(), section }
+    }
+
+    /// The word of `descriptor`, if there is a chunk for it.
+    fn slot(&self, descriptor: usize) -> Option<&AtomicPtr<OpenFile>> {
+        let chunk = self.chunks.get(descriptor / CHUNK)?.load(Relaxed);
+        // SAFETY: null, or a chunk that is the table's until the table is dropped.
+        unsafe { chunk.as_ref() }.map(|chunk| &chunk.0[descriptor % CHUNK])
+    }
+
+    /// Makes sure that there is a chunk for `descriptor`.
+    fn make_room(&self, descriptor: usize) -> Result<(), Errno> {
+        let place = self.chunks.get(descriptor / CHUNK).ok_or(Errno::MFILE)?;
+        if !place.load(Relaxed).is_null() {
+            return Ok(());
+        }
+        // A chunk is the heap's or the table's: nobody is killed in between.
+        let _section = Section::enter();
+        let chunk = heap::try_box(Chunk([const { AtomicPtr::new(ptr::null_mut()) }; CHUNK]))?;
+        let chunk = Box::into_raw(chunk);
+        if place.compare_exchange(ptr::null_mut(), chunk, Relaxed, Relaxed).is_err() {
+            // SAFETY: it was made above, and nobody has seen it.
+            drop(unsafe { Box::from_raw(chunk) });
+        }
+        Ok(())
+    }
+
+    /// The file at `descriptor`.
+    pub(crate) fn get(&self, descriptor: usize) -> Result<Held, Errno> {
+        let locked = self.lock();
+        let file = self.slot(descriptor).and_then(|slot| counted(slot.load(Relaxed))).ok_or(Errno::BADF)?;
+        Ok(Held::new(file, &locked.section))
+    }
+
+    /// The lowest descriptor from `from` on that is open.
+    pub(crate) fn next_open(&self, from: usize) -> Option<usize> {
+        (from..MAX_FILES).find(|&descriptor| self.slot(descriptor).is_some_and(|slot| !slot.load(Relaxed).is_null()))
+    }
+
+    /// Puts `file` at the lowest free descriptor from `from` on.
+    pub(crate) fn install(&self, file: Arc<OpenFile>, from: usize, close_on_exec: bool) -> Result<usize, Errno> {
+        loop {
+            let locked = self.lock();
+            let free = locked.free(from)?;
+            if let Some(slot) = self.slot(free) {
+                slot.store(word(file, close_on_exec), Relaxed);
+                return Ok(free);
+            }
+            drop(locked);
+            self.make_room(free)?;
+        }
+    }
+
+    /// Puts `file` at `descriptor`, and closes what was there.
+    pub(crate) fn install_at(&self, file: Arc<OpenFile>, descriptor: usize, close_on_exec: bool) -> Result<(), Errno> {
+        if descriptor >= MAX_FILES {
+            return Err(Errno::BADF);
+        }
+        self.make_room(descriptor)?;
+        let locked = self.lock();
+        let slot = self.slot(descriptor).ok_or(Errno::NOMEM)?;
+        let before = taken(slot.swap(word(file, close_on_exec), Relaxed));
+        locked.drop_file(before);
+        Ok(())
+    }
+
+    /// Copies the descriptor `from` to `to`, and closes what was there; or to the lowest one from `at_least` on.
+    pub(crate) fn copy(&self, from: usize, to: Target, close_on_exec: bool) -> Result<usize, Errno> {
+        let copy = {
+            let _locked = self.lock();
+            self.slot(from).and_then(|slot| counted(slot.load(Relaxed))).ok_or(Errno::BADF)?
+        };
+        match to {
+            Target::AtLeast(least) if least >= MAX_FILES => Err(Errno::INVAL),
+            Target::AtLeast(least) => self.install(copy, least, close_on_exec),
+            Target::Exactly(descriptor) => self.install_at(copy, descriptor, close_on_exec).map(|()| descriptor),
+        }
+    }
+
+    /// Closes `descriptor`.
+    pub(crate) fn close(&self, descriptor: usize) -> Result<(), Errno> {
+        let locked = self.lock();
+        let file = self.slot(descriptor).and_then(|slot| taken(slot.swap(ptr::null_mut(), Relaxed)));
+        let was_open = file.is_some();
+        locked.drop_file(file);
+        was_open.then_some(()).ok_or(Errno::BADF)
+    }
+
+    /// Whether `execve` closes `descriptor`.
+    pub(crate) fn closes_on_exec(&self, descriptor: usize) -> Result<bool, Errno> {
+        let word = self.slot(descriptor).map(|slot| slot.load(Relaxed)).filter(|word| !word.is_null());
+        word.map(|word| word.addr() & CLOSE_ON_EXEC != 0).ok_or(Errno::BADF)
+    }
+
+    /// Says whether `execve` closes `descriptor`.
+    pub(crate) fn set_closes_on_exec(&self, descriptor: usize, closes: bool) -> Result<(), Errno> {
+        let _locked = self.lock();
+        let slot = self.slot(descriptor).ok_or(Errno::BADF)?;
+        let word = slot.load(Relaxed);
+        if word.is_null() {
+            return Err(Errno::BADF);
+        }
+        slot.store(word.map_addr(|addr| addr & !CLOSE_ON_EXEC | usize::from(closes)), Relaxed);
+        Ok(())
+    }
+
+    /// Closes what `execve` closes.
+    pub(crate) fn close_on_exec(&self) {
+        self.close_where(|word| word.addr() & CLOSE_ON_EXEC != 0);
+    }
+
+    /// Closes everything. May be done again by a task that was killed in the middle of it.
+    pub(crate) fn close_all(&self) {
+        self.close_where(|_| true);
+    }
+
+    fn close_where(&self, closes: impl Fn(*mut OpenFile) -> bool) {
+        let mut next = 0;
+        while let Some(descriptor) = self.next_open(next) {
+            let locked = self.lock();
+            let slot = self.slot(descriptor).filter(|slot| closes(slot.load(Relaxed)));
+            locked.drop_file(slot.and_then(|slot| taken(slot.swap(ptr::null_mut(), Relaxed))));
+            next = descriptor + 1;
+        }
+    }
+
+    /// A copy with the same open files, for a child: kept, so that nothing of it is lost if the task is killed while it copies.
+    pub(crate) fn duplicate(&self) -> Result<Kept<Arc<Self>>, Errno> {
+        // A table is the heap's or kept: nobody is killed in between.
+        let section = Section::enter();
+        let copy = kept::keep(&"file table", Self::new()?);
+        drop(section);
+        copy.copy_from(self)?;
+        Ok(copy)
+    }
+
+    /// Copies all descriptors of `from` into this table, which is empty and nobody else's yet.
+    fn copy_from(&self, from: &Self) -> Result<(), Errno> {
+        let mut next = 0;
+        while let Some(descriptor) = from.next_open(next) {
+            self.make_room(descriptor)?;
+            let _locked = from.lock();
+            let word = from.slot(descriptor).map_or(ptr::null_mut(), |slot| slot.load(Relaxed));
+            if let (Some(slot), Some(file)) = (self.slot(descriptor), counted(word)) {
+                slot.store(self::word(file, word.addr() & CLOSE_ON_EXEC != 0), Relaxed);
+            }
+            next = descriptor + 1;
+        }
+        Ok(())
+    }
+}
+
+/// Where a copy of a descriptor goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    /// The lowest free one from here on.
+    AtLeast(usize),
+    /// This one.
+    Exactly(usize),
+}
+
+impl Locked<'_> {
+    /// The lowest free descriptor from `from` on.
+    fn free(&self, from: usize) -> Result<usize, Errno> {
+        let is_free = |descriptor: &usize| self.table.slot(*descriptor).is_none_or(|slot| slot.load(Relaxed).is_null());
+        (from..MAX_FILES).find(is_free).ok_or(Errno::MFILE)
+    }
+
+    /// Lets go of the table, and then of `file`, before anybody can be killed.
+    fn drop_file(self, file: Option<Arc<OpenFile>>) {
+        let Self { _guard: guard, section, .. } = self;
+        drop(guard);
+        drop(file);
+        drop(section);
+    }
+}
+
+/// A process's files: a table, which other processes may have too.
+#[derive(Debug)]
+pub(crate) struct Files {
+    table: Arc<FileTable>,
+    left: AtomicBool,
+}
+
+impl Files {
+    pub(crate) fn new(table: Arc<FileTable>) -> Self {
+        table.users.fetch_add(1, Relaxed);
+        Self { table, left: AtomicBool::new(false) }
+    }
+
+    /// The table, for a process that shares it.
+    pub(crate) fn share(&self) -> Arc<FileTable> {
+        Arc::clone(&self.table)
+    }
+
+    /// Leaves the table: the last one closes what is in it. May be done again by a task that was killed in the middle of it.
+    pub(crate) fn leave(&self) {
+        let section = Section::enter();
+        if !self.left.swap(true, Relaxed) {
+            self.table.users.fetch_sub(1, Relaxed);
+        }
+        drop(section);
+        if self.table.users.load(Relaxed) == 0 {
+            self.table.close_all();
+        }
+    }
+}
+
+impl Deref for Files {
+    type Target = FileTable;
+
+    fn deref(&self) -> &FileTable {
+        &self.table
+    }
+}
+
+impl Drop for FileTable {
+    fn drop(&mut self) {
+        self.close_all();
+        for chunk in &self.chunks {
+            let chunk = chunk.swap(ptr::null_mut(), Relaxed);
+            if !chunk.is_null() {
+                // SAFETY: it came from `Box::into_raw`, and the table, which goes, had it.
+                drop(unsafe { Box::from_raw(chunk) });
+            }
+        }
+    }
+}
