@@ -32,9 +32,11 @@ pub(crate) mod kept;
 mod list;
 mod lot;
 pub(crate) mod names;
+mod queue;
 pub(crate) mod reference;
 pub(crate) mod sched;
 mod scheduling;
+mod switch;
 mod timers;
 pub(crate) mod wait;
 
