@@ -44,6 +44,7 @@ impl Table {
     }
 
     /// The slot at `index`, which counts modulo [`ENTRIES`](Self::ENTRIES).
+    #[inline]
     #[must_use]
     pub const fn slot(&self, index: usize) -> &Slot {
         &self.slots[index % Self::ENTRIES]
@@ -70,6 +71,7 @@ impl Slot {
     }
 
     /// The 64 bits as they are now.
+    #[inline]
     #[must_use]
     pub fn raw(&self) -> u64 {
         self.0.load(Ordering::Acquire)

@@ -31,9 +31,11 @@ pub(crate) mod kept;
 mod list;
 mod lot;
 pub(crate) mod names;
+mod queue;
 pub(crate) mod reference;
 pub(crate) mod sched;
 mod scheduling;
+mod switch;
 mod timers;
 pub(crate) mod wait;
 
@@ -195,6 +197,7 @@ pub(crate) struct NewTask {
 
 impl Task {
     /// A task that has not run yet, whose vector registers are at `fpu`.
+    #[inline(always)]
     fn new(new: NewTask, mut fpu: FpuState) -> Self {
         let top = new.stack.top().wrapping_sub(new.below);
         // SAFETY: the stack is new and owned here, `below` is a multiple of 16 and leaves room for the context.
@@ -210,6 +213,8 @@ impl Task {
         Self::with_context(new, fpu, Context::empty(), true)
     }
 
+    /// Inlined, as what calls it is: so the fields are written where the struct is to lie, and not copied there.
+    #[inline(always)]
     fn with_context(new: NewTask, fpu: FpuState, context: Context, idle: bool) -> Self {
         let NewTask { id, thread, memory, stack, .. } = new;
         let state = if idle { State::Running } else { State::New };
