@@ -19,7 +19,7 @@
 //! that is up has acknowledged it. Nobody waits with interrupts off.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vmstack::{
     AreaConfig, Cpu, InitError, KernelStack, MAX_STACK_SIZE, NotMapped, Pages, PhysAddr, Platform, StackArea,
@@ -156,6 +156,14 @@ pub(crate) fn cpus_up() -> usize {
     CPUS_UP.load(Ordering::Acquire).count_ones() as usize
 }
 
+/// Whether dirty bits are not asked.
+static SCRUB_WHOLE: AtomicBool = AtomicBool::new(false);
+
+/// Has every stack cleared from end to end before it is handed out: the control for what dirty bits save.
+pub(crate) fn scrub_whole() {
+    SCRUB_WHOLE.store(true, Ordering::Relaxed);
+}
+
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 /// The CPUs that are up, by bit.
 static CPUS_UP: AtomicU64 = AtomicU64::new(0);
@@ -259,7 +267,7 @@ unsafe impl Platform for Kernel {
     }
 
     fn dirty(&self, pages: Pages) -> u128 {
-        tables::kernel().dirty(pages)
+        if SCRUB_WHOLE.load(Ordering::Relaxed) { u128::MAX } else { tables::kernel().dirty(pages) }
     }
 
     unsafe fn zero(&self, page: VirtAddr) {

@@ -31,6 +31,7 @@ use super::flags;
 use super::list::{InQueue, List};
 use super::lot::{Choice, Lot};
 use super::scheduling::NEVER;
+use super::table;
 use super::timers::Timers;
 use super::{Key, Node, State, Task, TaskRef, TaskStack, Wait, Woken};
 use crate::arch::cpu::{self, InterruptsOff};
@@ -217,9 +218,11 @@ pub(crate) fn start(task: TaskRef) {
     queue.tasks += 1;
     // SAFETY: (1) the count keeps the struct until the task is dead; (2) the lock is held.
     let node = unsafe { task.node() };
-    let _counted = task.into_raw();
+    let counted = task.into_raw();
     node.state.set(State::Queued);
     queue.ready.push(node);
+    // SAFETY: the lock is held; `leave_behind` takes it out when it is dead.
+    unsafe { table::insert(counted) };
     let idle = queue.take_idle(1);
     drop(queue);
     crate::interrupts::poke(idle);
@@ -470,7 +473,11 @@ fn leave_behind(queue: &mut RunQueue, task: &Task, node: Node) {
         return;
     }
     match node.state.get() {
-        State::Dead => queue.tasks -= 1,
+        State::Dead => {
+            queue.tasks -= 1;
+            // SAFETY: the lock is held; `start` put it in.
+            unsafe { table::remove(task) };
+        }
         State::Running => node.state.set(State::Queued),
         _ => {}
     }

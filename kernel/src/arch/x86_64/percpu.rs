@@ -154,10 +154,6 @@ impl PerCpu {
         &self.flags
     }
 
-    /// Whether a switch of tasks is wanted on this CPU.
-    pub(crate) fn need_resched(&self) -> bool {
-        self.flags.load(Relaxed) & NEED_RESCHED != 0
-    }
 
     /// Asks for a switch of tasks, or takes the request back. Any CPU may ask; an IPI makes it heard.
     pub(crate) fn set_need_resched(&self, wanted: bool) {
