@@ -11,6 +11,9 @@
 /// A regular file that everybody may read and execute.
 const MODE: u32 = 0o100_755;
 
+/// A folder that everybody may look into.
+const FOLDER: u32 = 0o040_755;
+
 const TRAILER: &[u8] = b"TRAILER!!!";
 
 /// An archive under construction.
@@ -34,6 +37,11 @@ impl Archive {
     /// When `data` is 4 GiB or longer, which the format cannot say; the callers' files are far below.
     pub fn add(&mut self, name: &[u8], data: &[u8]) {
         self.entry(name.strip_prefix(b"/").unwrap_or(name), MODE, data);
+    }
+
+    /// Adds a folder; a kernel that makes those of files by itself needs none.
+    pub fn add_folder(&mut self, name: &[u8]) {
+        self.entry(name, FOLDER, &[]);
     }
 
     /// The finished archive.

@@ -14,8 +14,9 @@ Environment:
   VMSTACK_NO_INSTALL=1     never install or download anything
   VMSTACK_QEMU=FILE        the emulator to start instead of qemu-system-x86_64
   VMSTACK_GUEST=DIR        a guest that is already built: DIR/kernel and DIR/bin/*; nothing is compiled
+  VMSTACK_LINUX=FILE       the kernel image that `bench --against linux` boots instead of Debian's
   VMSTACK_TIME_LIMIT=SECS  how long one boot may take (120; a program under --program: no limit;
-                           crashes: as long as those of the boot need on a slow machine)
+                           crashes, figures: as long as those of the boot need on a slow machine)
   NO_COLOR=1               no colour
 
 Exit status: 0 all as it should be, 1 something fell short, 2 the command could not be carried out.
@@ -76,7 +77,7 @@ pub enum Stacks {
 /// What to compare a benchmark with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Rival {
-    /// Linux on the same emulator
+    /// Debian's Linux in the same emulator, with the same counting
     Linux,
 }
 
@@ -138,8 +139,10 @@ pub struct HostedBoot {
 
 /// `vmstack bench`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = ENVIRONMENT)]
 pub struct Bench {
-    /// Suites to run
+    /// Suites to run, by the names that --list shows [default: all]
+    #[arg(value_name = "SUITE")]
     pub suites: Vec<String>,
     /// Lists them
     #[arg(long)]
@@ -150,9 +153,12 @@ pub struct Bench {
     /// Compares with another kernel
     #[arg(long)]
     pub against: Option<Rival>,
-    /// Writes the findings there as one JSON array; `-` is standard output
+    /// Writes the findings there as one JSON array; `-` is standard output, where then nothing else is printed
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Samples of each figure [default: as many as give a steady 99th percentile]
+    #[arg(long, value_name = "N")]
+    pub samples: Option<NonZeroU32>,
     /// Writes plots into this folder
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,

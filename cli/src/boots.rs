@@ -50,6 +50,30 @@ pub struct Reading<'a> {
     pub limit: Duration,
 }
 
+/// What shows that a boot came to its end.
+#[derive(Clone, Copy, Debug)]
+pub enum Proof<'a> {
+    /// A marker on the console.
+    Marker(&'a str),
+    /// The report of the program's end on the second port: `mode=program`.
+    ProgramEnded,
+}
+
+/// One boot of one CPU, whose clock is the number of instructions.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'a> {
+    /// The kernel, if it is not the guest's own.
+    pub kernel: Option<&'a Path>,
+    /// Its initial file system.
+    pub archive: &'a Path,
+    /// Its command line.
+    pub words: &'a str,
+    /// What shows that it came to its end.
+    pub proof: Proof<'a>,
+    /// How long it may take when the user does not say.
+    pub limit: Duration,
+}
+
 /// A guest that is built, and what executes it.
 #[derive(Debug)]
 pub struct Boots<'a> {
@@ -106,7 +130,7 @@ impl<'a> Boots<'a> {
             limit: self.request.limit.or(Some(LIMIT)),
             ..self.boot(words.line()?, accelerator)
         };
-        let (outcome, transcript) = self.hear(&boot, &scene.marker())?;
+        let (outcome, transcript) = self.hear(&boot, Proof::Marker(&scene.marker()))?;
         show(scene, outcome, &transcript, screen);
         Ok(scene.judge(outcome, &transcript))
     }
@@ -120,6 +144,12 @@ impl<'a> Boots<'a> {
         let archive = folder.join("initrd");
         write(&archive, &self.guest.archive_with_programs()?.finish())?;
         Ok(archive)
+    }
+
+    /// The guest that is booted.
+    #[must_use]
+    pub fn guest(&self) -> &Guest {
+        &self.guest
     }
 
     /// The kernel that is booted.
@@ -141,11 +171,27 @@ impl<'a> Boots<'a> {
             limit: self.request.limit.or(Some(reading.limit)),
             ..self.boot(reading.words, self.kvm.accelerator())
         };
-        self.hear(&boot, reading.marker)
+        self.hear(&boot, Proof::Marker(reading.marker))
     }
 
-    /// Boots, and keeps what is printed.
-    fn hear(&self, boot: &Boot<'_>, marker: &str) -> Result<(Outcome, Transcript), Failure> {
+    /// Boots as `counted` says: how it ended, and what it printed.
+    ///
+    /// # Errors
+    ///
+    /// When the boot could not be started, or on a signal.
+    pub fn count(&self, counted: Counted<'_>) -> Result<(Outcome, Transcript), Failure> {
+        let boot = self.boot(counted.words, Accelerator::Counting);
+        let boot = Boot {
+            kernel: counted.kernel.unwrap_or(boot.kernel),
+            archive: Some(counted.archive),
+            limit: self.request.limit.or(Some(counted.limit)),
+            ..boot
+        };
+        self.hear(&boot, counted.proof)
+    }
+
+    /// Boots, and keeps what is printed; of a program that did not come to its end, the kernel's words too.
+    fn hear(&self, boot: &Boot<'_>, proof: Proof<'_>) -> Result<(Outcome, Transcript), Failure> {
         let progress = Progress::start("booting");
         let mut transcript = Transcript::default();
         let ended = boot.run(self.request.interrupts, &mut |at, bytes| {
@@ -155,8 +201,17 @@ impl<'a> Boots<'a> {
         })?;
         drop(progress);
         transcript.finish(Duration::ZERO);
-        refused(&ended, transcript.is_empty())?;
-        Ok((Outcome::of(ended.end, transcript.has_marker(marker)), transcript))
+        refused(&ended, transcript.is_empty() && ended.side_channel.is_empty())?;
+        let proven = match proof {
+            Proof::Marker(marker) => transcript.has_marker(marker),
+            Proof::ProgramEnded => Exit::reported(&ended.side_channel).is_some(),
+        };
+        let outcome = Outcome::of(ended.end, proven);
+        if outcome != Outcome::Orderly {
+            program::kernel_words(&ended.side_channel)
+                .for_each(|line| transcript.hear(Duration::ZERO, format!("{line}\n").as_bytes()));
+        }
+        Ok((outcome, transcript))
     }
 
     /// Boots one program: how it ended, or what the machine died of.
@@ -238,7 +293,12 @@ pub fn show_end(outcome: Outcome, transcript: &Transcript, screen: &mut Screen) 
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+/// Writes a file of a boot.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     std::fs::write(path, bytes).map_err(|error| {
         Failure::cannot(format!("{} cannot be written: {error}; make room there or set TMPDIR", path.display()))
     })

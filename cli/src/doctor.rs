@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::apt::Privilege;
-use crate::busybox;
+use crate::borrowed::{self, Borrowed};
 use crate::checkout::Checkout;
 use crate::failure::Failure;
 use crate::guest::Guest;
@@ -41,8 +41,10 @@ pub fn doctor(interrupts: &Interrupts) -> Result<ExitCode, Failure> {
     let core = core(&machine);
     row(&mut screen, "bare metal", core.is_some(), core_line(core));
     row(&mut screen, "host compiler", true, toolchain::rustc(&["--version"]).unwrap_or_else(|| "none".into()));
-    let busybox = busybox_line(&checkout);
-    row(&mut screen, "busybox", busybox.0, busybox.1);
+    for program in &borrowed::ALL {
+        let (there, line) = borrowed_line(program, &checkout);
+        row(&mut screen, program.path.rsplit('/').next().unwrap_or_default(), there, line);
+    }
     row(&mut screen, "installing", machine.may_install(), installing_line(&machine));
     let fine = plan.obstacle.is_none();
     row(&mut screen, "a run", fine, plan_line(&machine, plan));
@@ -102,15 +104,16 @@ fn core_line(toolchain: Option<Toolchain>) -> String {
     }
 }
 
-fn busybox_line(checkout: &Checkout) -> (bool, String) {
-    if Path::new("/bin/busybox").exists() {
-        return (true, "/bin/busybox".into());
+fn borrowed_line(program: &Borrowed, checkout: &Checkout) -> (bool, String) {
+    let Borrowed { path, package } = program;
+    if Path::new(path).exists() {
+        return (true, (*path).into());
     }
-    let cached = busybox::cached(checkout);
+    let cached = program.cached(checkout);
     if cached.exists() {
         return (true, format!("{}, fetched by an earlier run", cached.display()));
     }
-    (false, "missing; `run --program /bin/busybox` would fetch Debian's busybox-static, without installing it".into())
+    (false, format!("missing; `run --program {path}` would fetch Debian's {package}, without installing it"))
 }
 
 fn installing_line(machine: &dyn Machine) -> &'static str {

@@ -108,11 +108,32 @@ impl Guest {
     /// When one of the files cannot be read.
     pub fn archive_with_programs(&self) -> Result<Archive, Failure> {
         let mut archive = self.archive()?;
+        self.add_programs(&mut archive)?;
+        Ok(archive)
+    }
+
+    /// Adds the programs to an archive, under `/bin`.
+    ///
+    /// # Errors
+    ///
+    /// When one of the files cannot be read.
+    pub fn add_programs(&self, archive: &mut Archive) -> Result<(), Failure> {
         for program in &self.programs {
             let name = program.file_name().unwrap_or_default();
             archive.add(&[b"bin/", name.as_encoded_bytes()].concat(), &read(program)?);
         }
-        Ok(archive)
+        Ok(())
+    }
+
+    /// The file of the program `name`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program, or its file cannot be read.
+    pub fn program(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        let program = self.programs.iter().find(|path| path.file_name().is_some_and(|own| own == name));
+        let missing = || Failure::cannot(format!("the guest has no program `{name}`; build it again"));
+        program.ok_or_else(missing).and_then(|path| read(path))
     }
 }
 

@@ -13,6 +13,7 @@
 //!                ├─► story ─► checks ─► report                facts become findings, findings a table and JSON
 //!                └─► program ─► elf                           one program instead of the story
 //!   args ─► crash ─► boots ─► judge                           crashes, each judged from its facts
+//!   args ─► bench ─► boots ─► life                            figures, here and on Linux
 //! ```
 //!
 //! Everything between "start a child process" and "print" is pure and tested without either.
@@ -23,8 +24,9 @@ use std::process::ExitCode;
 pub mod apt;
 pub mod archive;
 pub mod args;
+pub mod bench;
 pub mod boots;
-pub mod busybox;
+pub mod borrowed;
 pub mod checkout;
 pub mod checks;
 pub mod console;
@@ -40,8 +42,10 @@ pub mod interrupt;
 pub mod json;
 pub mod kvm;
 pub mod leash;
+pub mod linux;
 pub mod machine;
 pub mod outcome;
+pub mod package;
 pub mod program;
 pub mod progress;
 pub mod provision;
@@ -82,12 +86,12 @@ fn dispatch(command: Command, interrupts: &Interrupts) -> Result<ExitCode, Failu
         Command::Doctor => doctor::doctor(interrupts),
         Command::Crash(crash) => crash::crash(&crash, interrupts),
         Command::HostedBoot(boot) => crash::hosted::guest(&boot),
-        Command::Bench(_) => Err(not_yet("bench")),
+        Command::Bench(bench) => bench::bench(&bench, interrupts),
         Command::Decode(_) => Err(not_yet("decode")),
     }
 }
 
 /// The line for a command whose place is kept on the command line.
 fn not_yet(name: &str) -> Failure {
-    Failure::cannot(format!("`vmstack {name}` is not there yet; `vmstack run`, `crash` and `doctor` are"))
+    Failure::cannot(format!("`vmstack {name}` is not there yet; `vmstack run`, `crash`, `bench` and `doctor` are"))
 }

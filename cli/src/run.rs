@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use crate::args::{self, Target};
 use crate::boots::{Boots, Request};
-use crate::busybox;
+use crate::borrowed::Borrowed;
 use crate::checkout::Checkout;
 use crate::checks::{Check, all_hold};
 use crate::emulator::time_limit;
@@ -138,7 +138,7 @@ fn run_program(run: &args::Run, request: Request<'_>, sink: Sink) -> Result<Exit
     }
     let checkout = Checkout::find()?;
     let first = run.program.first().map(Path::new).unwrap_or(Path::new(""));
-    let file = busybox::is_wanted(first).then(|| busybox::fetch(&checkout, interrupts)).transpose()?;
+    let file = Borrowed::wanted(first).map(|program| program.fetch(&checkout, interrupts)).transpose()?;
     let program = Program::of(&run.program, file.as_deref())?;
     let words = program.words(run.stacks);
     words.line()?;

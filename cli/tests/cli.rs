@@ -110,7 +110,15 @@ fn bad_usage_is_one_line_and_status_2() {
         (&["crash", "UNDERFLOW", "--on", "hosted", "--cpus", "2"], "--cpus"),
         (&["crash", "UNDERFLOW", "--cpus", "9"], "9"),
         (&["hosted-boot", "DOUBLE_FAULT"], "DOUBLE_FAULT"),
-        (&["bench"], "not there yet"),
+        (&["bench", "storms"], "there is no suite `storms`"),
+        (&["bench", "stacks"], "not there yet"),
+        (&["bench", "life", "--on", "aarch64"], "not there yet"),
+        (&["bench", "life", "--on", "hosted"], "hosted"),
+        (&["bench", "--list", "--json", "-"], "--json"),
+        (&["bench", "--list", "--against", "linux"], "--against"),
+        (&["bench", "life", "--plots", "/tmp"], "--plots"),
+        (&["bench", "life", "--samples", "0"], "0"),
+        (&["bench", "life", "--against", "plan9"], "plan9"),
         (&["decode", "log"], "not there yet"),
     ] {
         assert_refused(&place.run("orderly", words), named);
@@ -442,4 +450,69 @@ fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
         assert!(start.elapsed() < Duration::from_secs(10), "nothing was seen");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A guest with the programs that are measured; their bytes do not matter to the fake emulator.
+fn place_with_programs() -> Place {
+    let place = Place::new();
+    std::fs::create_dir(place.file("bin")).expect("made");
+    for program in ["life", "nothing", "linux_init"] {
+        std::fs::write(place.file("bin").join(program), "program").expect("written");
+    }
+    place
+}
+
+#[test]
+fn suites_are_listed_without_a_boot() {
+    let place = Place::new();
+    let output = place.run("hang", &["bench", "--list"]);
+    let shown = text(&output.stdout);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{shown}");
+    assert!(shown.contains("life\n") && shown.contains("stacks  (not there yet)\n"), "{shown}");
+}
+
+#[test]
+fn the_figures_of_a_life_are_judged_here_and_shown_beside_linuxs() {
+    let place = place_with_programs();
+    let path = place.file("out.json");
+    let mut command = place.vmstack("orderly", &["bench", "life", "--against", "linux", "--json"]);
+    let output = command.arg(&path).env("VMSTACK_LINUX", place.file("kernel")).output().expect("it runs");
+    let shown = text(&output.stdout);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{shown}{}", text(&output.stderr));
+    assert!(shown.contains("mapped / Linux 6.1                 0.23        0.17        0.05  at most 1/4"), "{shown}");
+    assert!(shown.contains("Linux, here, is 6.1\n"), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80) && !shown.contains('\u{1b}'), "{shown}");
+    let json = std::fs::read(path).expect("written");
+    assert_eq!(checks(&json).len(), 5 * 7 * 3);
+    assert_eq!(check(&json, "life.clone.p50")["figure"], 1900);
+    assert_eq!(check(&json, "life.linux.fork_exec.p99")["figure"], 99000);
+    place.assert_no_trace();
+}
+
+#[test]
+fn a_benchmark_on_a_machine_that_resets_itself_falls_short_in_every_figure() {
+    let place = place_with_programs();
+    let output = place.run("reset", &["bench", "life", "--json", "-"]);
+    assert_eq!(output.status.code(), Some(1));
+    let checks = checks(&output.stdout);
+    assert!(checks.len() == 4 * 7 * 3 && checks.iter().all(|(_, outcome)| outcome == "fail"), "{checks:?}");
+    place.assert_no_trace();
+}
+
+#[test]
+fn a_benchmark_that_hangs_is_stopped_and_one_that_lacks_something_says_what() {
+    let place = place_with_programs();
+    let mut command = place.vmstack("hang", &["bench", "life"]);
+    let output = command.env("VMSTACK_TIME_LIMIT", "0.2").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("had not ended after 0.2 s"), "{}", text(&output.stdout));
+    let mut command = place.vmstack("orderly", &["bench", "life", "--against", "linux"]);
+    assert_refused(&command.env("VMSTACK_LINUX", "/no/kernel").output().expect("it runs"), "/no/kernel");
+    let mut command = place.vmstack("orderly", &["bench", "life"]);
+    let output = command.env_remove("VMSTACK_QEMU").env("PATH", "/nowhere").output().expect("it runs");
+    assert_refused(&output, "qemu-system-x86");
+    std::fs::remove_file(place.file("bin").join("linux_init")).expect("removed");
+    let mut command = place.vmstack("orderly", &["bench", "life", "--against", "linux"]);
+    assert_refused(&command.env("VMSTACK_LINUX", place.file("kernel")).output().expect("it runs"), "linux_init");
+    place.assert_no_trace();
 }

@@ -15,6 +15,7 @@ use crate::control::DirectStack;
 use crate::fact;
 use crate::mm::frames;
 use crate::stacks::{TASK_STACK, TASKS};
+use crate::thread_info;
 
 const ROUNDS: usize = 501;
 const WARM_UP: usize = 32;
@@ -39,6 +40,7 @@ pub(crate) fn count() {
     fact!("cost.virtual.cold.p50", "{}", apart(cold()));
     fact!("cost.direct.p50", "{}", apart(median(direct_used)));
     fact!("cost.direct.clear", "{}", page * (TASK_STACK / PAGE_SIZE) as u64);
+    thread_info::count(empty);
 }
 
 /// The loop of known length: two instructions a turn.
@@ -87,7 +89,7 @@ fn write_top(top: VirtAddr) {
 }
 
 /// The median of what `work` takes, by the time-stamp counter, reading it included.
-fn median(mut work: impl FnMut()) -> u64 {
+pub(crate) fn median(mut work: impl FnMut()) -> u64 {
     let mut samples = [0_u64; ROUNDS];
     (0..WARM_UP).for_each(|_| work());
     for sample in &mut samples {

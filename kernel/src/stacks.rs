@@ -116,6 +116,11 @@ pub(crate) fn make_edges() -> Result<(), InitError<StackError>> {
     unsafe { EDGES.init(&config) }.map(|_| ())
 }
 
+/// A range that is nobody's, for experiments: below the same top-level entry, and aligned as widely as any slot.
+pub(crate) fn spare_range() -> VirtRange {
+    VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 5) * GIB), GIB).unwrap_or(VirtRange::EMPTY)
+}
+
 /// Gives back the stacks of tasks that died on this CPU.
 pub(crate) fn reap() {
     TASKS.reap();

@@ -5,6 +5,12 @@
 use std::fs;
 use std::io;
 
+pub mod children;
+pub mod clock;
+pub mod mapping;
+pub mod samples;
+pub mod threads;
+
 /// Where a kernel crash is provoked by name: LKDTM's file on Linux, the same on the reference kernel.
 pub const PROVOKE: &str = "/sys/kernel/debug/provoke-crash/DIRECT";
 /// Where the reference kernel shows its task stacks.
@@ -84,4 +90,9 @@ pub fn is_alive(pid: Pid) -> bool {
 /// The system's, if the kernel has no such file or crash. If the crash works, nothing is returned.
 pub fn provoke(name: &str) -> io::Result<()> {
     fs::write(PROVOKE, name)
+}
+
+/// What a system call answered: a word, or an error from -1 down.
+fn succeeded(result: isize) -> io::Result<isize> {
+    if result < 0 { Err(io::Error::from_raw_os_error(i32::try_from(-result).unwrap_or(i32::MAX))) } else { Ok(result) }
 }

@@ -39,6 +39,11 @@ impl Archive {
         Self(bytes)
     }
 
+    /// Its size in bytes.
+    pub(crate) const fn bytes(self) -> usize {
+        self.0.len()
+    }
+
     /// The entry at the absolute or relative `path`, by its name in the archive.
     pub(crate) fn find(self, path: &[u8]) -> Option<Entry> {
         let wanted = path.strip_prefix(b"/").unwrap_or(path);

@@ -106,6 +106,11 @@ impl Entry {
         matches!(self.what, What::Folder(..))
     }
 
+    /// Folders in this folder, numbered ones apart.
+    pub(crate) fn folders(&self) -> u32 {
+        self.members().0.iter().filter(|entry| entry.is_folder()).count() as u32
+    }
+
     /// Whether a number follows the name: it is in no table by itself.
     pub(crate) fn is_numbered(&'static self) -> bool {
         let (parent, _) = self.parent_in(&super::root::ROOT, Subject::default()).unwrap_or((self, Subject::default()));

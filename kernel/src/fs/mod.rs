@@ -26,6 +26,7 @@ pub(crate) mod archive;
 pub(crate) mod console;
 mod device;
 pub(crate) mod entry;
+pub(crate) mod epoll;
 mod listing;
 pub(crate) mod mode;
 pub(crate) mod node;
@@ -48,6 +49,7 @@ pub(crate) use listing::{Member, member, node as member_node};
 pub(crate) use node::Node;
 pub(crate) use open::{Held, OpenFile};
 pub(crate) use place::Place;
+pub(crate) use proc::frames_total_and_free;
 pub(crate) use table::{FileTable, Files, MAX_FILES};
 
 use alloc::sync::Arc;

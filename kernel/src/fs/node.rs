@@ -181,7 +181,8 @@ impl Node {
 
 fn archive_status(number: u32) -> Result<Status, Errno> {
     let node = tree::node(number).ok_or(Errno::NOENT)?;
-    let links = if mode::is_folder(node.mode) { 2 + node.folders } else { 1 };
+    let made = if number == tree::ROOT { root::ROOT.folders() } else { 0 };
+    let links = if mode::is_folder(node.mode) { 2 + node.folders + made } else { 1 };
     Ok(Status {
         device: ARCHIVE_DEVICE,
         number: u64::from(number) + 1,
@@ -208,7 +209,7 @@ fn made_status(entry: &'static Entry, subject: Subject) -> Status {
         device: MADE_DEVICE,
         number: made_number(entry, subject),
         mode: kind | entry.permissions,
-        links: if entry.is_folder() { 2 } else { 1 },
+        links: if entry.is_folder() { 2 + entry.folders() } else { 1 },
         made_of: device.and_then(Device::number).unwrap_or_default(),
         ..Status::default()
     }

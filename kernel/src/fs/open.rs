@@ -11,13 +11,15 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::device::Device;
 use super::entry::{Entry, What};
-use super::node::{Node, Status};
+use super::epoll::Epoll;
+use super::node::{Node, PIPE_DEVICE, Status};
 use super::pipe::PipeEnd;
 use super::ready::Ready;
 use super::span::Span;
 use super::text::TextFile;
 use super::{mode, tree};
 use crate::mm::heap;
+use crate::process;
 use crate::sync::Section;
 use crate::syscall::Errno;
 use crate::task::kept::{self, Kept};
@@ -52,6 +54,8 @@ pub(crate) enum Object {
     Device(Node, &'static dyn Device),
     /// An end of a pipe.
     Pipe(PipeEnd),
+    /// A list of files to wait for.
+    Epoll(Epoll),
 }
 
 /// An open file.
@@ -105,6 +109,7 @@ impl OpenFile {
             }
             Object::Node(node) | Object::Device(node, _) => Self::of_node(*node, flags),
             Object::Text(text) => Self::of_node(text.node(), flags),
+            Object::Epoll(_) => Err(Errno::NOENT),
         }
     }
 
@@ -155,7 +160,7 @@ impl OpenFile {
         match &self.object {
             Object::Node(node) | Object::Device(node, _) => Some(*node),
             Object::Text(text) => Some(text.node()),
-            Object::Pipe(_) => None,
+            Object::Pipe(_) | Object::Epoll(_) => None,
         }
     }
 
@@ -176,6 +181,7 @@ impl OpenFile {
             }
             Object::Device(_, device) => device.read(to, self.waits() && !more),
             Object::Pipe(end) => end.read(to, self.waits() && !more),
+            Object::Epoll(_) => Err(Errno::INVAL),
         }
     }
 
@@ -186,7 +192,7 @@ impl OpenFile {
             Object::Node(node) => to.put(file_data(*node)?.get(at..).unwrap_or(&[])),
             Object::Text(text) => to.put(text.bytes(at == 0)?.get(at..).unwrap_or(&[])),
             Object::Device(_, device) if !device.is_stream() => device.read(to, self.waits()),
-            Object::Device(..) | Object::Pipe(_) => Err(Errno::SPIPE),
+            Object::Device(..) | Object::Pipe(_) | Object::Epoll(_) => Err(Errno::SPIPE),
         }
     }
 
@@ -199,6 +205,7 @@ impl OpenFile {
             Object::Text(text) => write_control(text.node(), from),
             Object::Device(_, device) => device.write(from),
             Object::Pipe(end) => end.write(from, self.waits() && !more),
+            Object::Epoll(_) => Err(Errno::INVAL),
         }
     }
 
@@ -206,7 +213,7 @@ impl OpenFile {
     pub(crate) fn write_at(&self, from: Span) -> Result<usize, Errno> {
         match &self.object {
             Object::Device(_, device) if device.is_stream() => Err(Errno::SPIPE),
-            Object::Pipe(_) => Err(Errno::SPIPE),
+            Object::Pipe(_) | Object::Epoll(_) => Err(Errno::SPIPE),
             _ => self.write(from, false),
         }
     }
@@ -235,7 +242,7 @@ impl OpenFile {
     /// Moves the position, and says where it is then.
     pub(crate) fn seek(&self, from: Seek, by: isize) -> Result<usize, Errno> {
         let end = match &self.object {
-            Object::Pipe(_) => return Err(Errno::SPIPE),
+            Object::Pipe(_) | Object::Epoll(_) => return Err(Errno::SPIPE),
             Object::Device(_, device) if device.is_stream() => return Err(Errno::SPIPE),
             Object::Device(..) => return Ok(0),
             Object::Node(node) => node.status()?.size as usize,
@@ -258,7 +265,18 @@ impl OpenFile {
             Object::Node(_) | Object::Text(_) => Ready::READ.and(Ready::WRITE),
             Object::Device(_, device) => device.ready(),
             Object::Pipe(end) => end.ready(),
+            Object::Epoll(epoll) => epoll.ready(user_file),
         }
+    }
+
+    /// Whether it lies in memory, and so is always ready.
+    pub(crate) const fn is_memory(&self) -> bool {
+        matches!(self.object, Object::Node(_) | Object::Text(_))
+    }
+
+    /// A number that another one follows when it may have become ready.
+    pub(crate) fn news(&self) -> usize {
+        if let Object::Pipe(end) = &self.object { end.news() } else { 0 }
     }
 
     /// Whether nobody announces that it is ready, so that whoever waits has to look from time to time.
@@ -270,6 +288,7 @@ impl OpenFile {
     pub(crate) fn status(&self) -> Result<Status, Errno> {
         match &self.object {
             Object::Pipe(end) => Ok(end.status()),
+            Object::Epoll(_) => Ok(Status { device: PIPE_DEVICE, mode: 0o600, links: 1, ..Status::default() }),
             Object::Node(node) | Object::Device(node, _) => node.status(),
             Object::Text(text) => text.node().status(),
         }
@@ -281,9 +300,14 @@ impl OpenFile {
             Object::Pipe(end) => Ok(end.available()),
             Object::Node(node) => Ok(file_data(*node)?.len().saturating_sub(self.position())),
             Object::Text(_) => Ok(0),
-            Object::Device(..) => Err(Errno::NOTTY),
+            Object::Device(..) | Object::Epoll(_) => Err(Errno::NOTTY),
         }
     }
+}
+
+/// What the current process has open at `descriptor`.
+fn user_file(descriptor: usize) -> Result<Held, Errno> {
+    process::current().ok_or(Errno::BADF)?.files().get(descriptor)
 }
 
 /// The bytes of a file of the archive.

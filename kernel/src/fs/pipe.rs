@@ -261,6 +261,11 @@ impl PipeEnd {
         }
     }
 
+    /// A number that another one follows with each read, write or end.
+    pub(crate) fn news(&self) -> usize {
+        self.pipe.changed.times()
+    }
+
     /// How many bytes can be read.
     pub(crate) fn available(&self) -> usize {
         self.pipe.ring.len()

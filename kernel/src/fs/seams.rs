@@ -1,6 +1,6 @@
 //! What files ask of other parts of the kernel.
 
-use crate::hotplug;
+use crate::mm::inject;
 use crate::syscall::Errno;
 use crate::task::look::Look;
 use crate::text::Text;
@@ -12,23 +12,14 @@ pub(super) fn write_stack(id: usize, text: &mut Text) -> Result<(), Errno> {
 }
 
 /// How many allocations of the current task are left before one is made to fail.
-pub(super) fn failures_left() -> usize {
-    0
+pub(super) fn failures_left() -> u32 {
+    inject::left()
 }
 
 /// Makes allocation `number` of the current task, from now on, fail.
-pub(super) fn fail_nth(_number: usize) -> Result<(), Errno> {
-    Err(Errno::NOSYS)
-}
-
-/// Whether `cpu` runs tasks.
-pub(super) fn is_online(cpu: usize) -> bool {
-    hotplug::is_online(cpu)
-}
-
-/// Makes `cpu` run tasks, or no more.
-pub(super) fn set_online(cpu: usize, online: bool) -> Result<(), Errno> {
-    hotplug::set_online(cpu, online)
+pub(super) fn fail_nth(number: usize) -> Result<(), Errno> {
+    inject::set(u32::try_from(number).map_err(|_| Errno::INVAL)?);
+    Ok(())
 }
 
 /// The signal for who writes to a pipe that nobody reads.

@@ -1,10 +1,10 @@
 //! `/sys`: the CPUs, and what the kernel shows of its stacks.
 
 use super::entry::{Entry, Numbered, Subject, line, written_number};
-use super::{root, seams};
+use super::root;
 use crate::syscall::Errno;
 use crate::text::Text;
-use crate::{boot, oops, story};
+use crate::{boot, hotplug, oops, story};
 
 pub(super) static FILES: [Entry; 2] = [
     Entry::folder("devices", &[Entry::folder("system", &[Entry::numbered("cpu", &CPU_FILES, &CPUS)])]),
@@ -24,7 +24,7 @@ static VMSTACK: [Entry; 2] = [
 ];
 
 static CPU_FILES: [Entry; 3] = [
-    Entry::text("online", |_, text| ranges(text, seams::is_online)),
+    Entry::text("online", |_, text| ranges(text, hotplug::is_online)),
     Entry::text("possible", |_, text| ranges(text, |_| true)),
     Entry::text("present", |_, text| ranges(text, |_| true)),
 ];
@@ -39,9 +39,9 @@ static CPUS: Numbered = Numbered {
 
 static CPU: [Entry; 1] = [Entry::control(
     "online",
-    |subject, text| line!(text, "{}", u8::from(seams::is_online(subject.number))),
+    |subject, text| line!(text, "{}", u8::from(hotplug::is_online(subject.number))),
     |subject, text| match written_number(text)? {
-        wanted @ (0 | 1) => seams::set_online(subject.number, wanted == 1),
+        wanted @ (0 | 1) => hotplug::set_online(subject.number, wanted == 1),
         _ => Err(Errno::INVAL),
     },
 )];

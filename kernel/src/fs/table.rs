@@ -20,6 +20,7 @@ use super::open::{Held, OpenFile};
 use crate::mm::heap::{self, OutOfHeap};
 use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
 use crate::syscall::Errno;
+use crate::task::kept::{self, Kept};
 
 /// How many files a process can have open.
 pub(crate) const MAX_FILES: usize = CHUNKS * CHUNK;
@@ -157,7 +158,7 @@ impl FileTable {
     }
 
     /// Copies the descriptor `from` to `to`, and closes what was there; or to the lowest one from `at_least` on.
-    pub(crate) fn duplicate(&self, from: usize, to: Target, close_on_exec: bool) -> Result<usize, Errno> {
+    pub(crate) fn copy(&self, from: usize, to: Target, close_on_exec: bool) -> Result<usize, Errno> {
         let copy = {
             let _locked = self.lock();
             self.slot(from).and_then(|slot| counted(slot.load(Relaxed))).ok_or(Errno::BADF)?
@@ -216,8 +217,18 @@ impl FileTable {
         }
     }
 
+    /// A copy with the same open files, for a child: kept, so that nothing of it is lost if the task is killed while it copies.
+    pub(crate) fn duplicate(&self) -> Result<Kept<Arc<Self>>, Errno> {
+        // A table is the heap's or kept: nobody is killed in between.
+        let section = Section::enter();
+        let copy = kept::keep(&"file table", Self::new()?);
+        drop(section);
+        copy.copy_from(self)?;
+        Ok(copy)
+    }
+
     /// Copies all descriptors of `from` into this table, which is empty and nobody else's yet.
-    pub(crate) fn copy_from(&self, from: &Self) -> Result<(), Errno> {
+    fn copy_from(&self, from: &Self) -> Result<(), Errno> {
         let mut next = 0;
         while let Some(descriptor) = from.next_open(next) {
             self.make_room(descriptor)?;

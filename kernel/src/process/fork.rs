@@ -9,7 +9,7 @@ use super::{Process, Thread};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
 use crate::arch::trap;
-use crate::fs::{self, FileTable, node};
+use crate::fs::{self, node};
 use crate::mm::memory::Memory;
 use crate::sync::Section;
 use crate::syscall::Errno;
@@ -39,15 +39,17 @@ pub(crate) fn fork(frame: &TrapFrame) -> Result<usize, Errno> {
     let parent = super::current().ok_or(Errno::NOSYS)?;
     let me = sched::current();
     let id = task::next_id();
-    let child = Process::new(id, Arc::downgrade(&parent), FileTable::new()?).ok_or(Errno::AGAIN)?;
+    let files = parent.files().duplicate()?;
+    let section = Section::enter();
+    let files = files.take(&section);
+    drop(section);
+    let child = Process::new(id, Arc::downgrade(&parent), files).ok_or(Errno::AGAIN)?;
     let returning = TrapFrame { rax: 0, ..*frame };
     // First a child without memory: if the parent is killed from here on, what the child has is found with it.
     let child = parent.adopt(child);
     names::copy(me.id(), id);
     child.place().copy_from(parent.place());
-    let copied = child.files().copy_from(parent.files());
-    let spawned = copied
-        .and_then(|()| copy_memory(&me))
+    let spawned = copy_memory(&me)
         .and_then(|memory| spawn(child, |section| memory.take(section), Registers::Current, &returning));
     if let Err(error) = spawned {
         child.abandon(&parent);

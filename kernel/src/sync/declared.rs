@@ -42,7 +42,7 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 22] = [
+pub(crate) static ALL: [Declared; 23] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("task-structs", Kind::Vital, reference::lock),
@@ -62,6 +62,7 @@ pub(crate) static ALL: [Declared; 22] = [
     of_process("process-place", Kind::Spin, 2),
     at("file-text", Kind::Spin, fs::text::lock),
     at("pipe", Kind::Mutex, fs::pipe::lock),
+    at("epoll", Kind::Mutex, fs::epoll::lock),
     at("specimen-spin", Kind::Spin, || &SPECIMEN_SPIN),
     at("specimen-mutex", Kind::Mutex, || &SPECIMEN_MUTEX),
     at("specimen-rwlock", Kind::ReadWrite, || &SPECIMEN_RWLOCK),

@@ -153,7 +153,7 @@ pub(super) fn pipe(descriptors: usize, wanted: usize) -> Result<usize, Errno> {
 }
 
 pub(super) fn dup(descriptor: usize) -> Result<usize, Errno> {
-    with_files(|files| files.duplicate(descriptor_of(descriptor), Target::AtLeast(0), false))
+    with_files(|files| files.copy(descriptor_of(descriptor), Target::AtLeast(0), false))
 }
 
 pub(super) fn dup2(from: usize, to: usize) -> Result<usize, Errno> {
@@ -161,7 +161,7 @@ pub(super) fn dup2(from: usize, to: usize) -> Result<usize, Errno> {
     if from == to {
         return with_files(|files| files.get(from)).map(|_| to);
     }
-    with_files(|files| files.duplicate(from, Target::Exactly(to), false))
+    with_files(|files| files.copy(from, Target::Exactly(to), false))
 }
 
 pub(super) fn dup3(from: usize, to: usize, wanted: usize) -> Result<usize, Errno> {
@@ -169,7 +169,7 @@ pub(super) fn dup3(from: usize, to: usize, wanted: usize) -> Result<usize, Errno
     if from == to || wanted & !flags::CLOSE_ON_EXEC != 0 {
         return Err(Errno::INVAL);
     }
-    with_files(|files| files.duplicate(from, Target::Exactly(to), wanted != 0))
+    with_files(|files| files.copy(from, Target::Exactly(to), wanted != 0))
 }
 
 pub(super) fn fcntl(descriptor: usize, command: usize, argument: usize) -> Result<usize, Errno> {
@@ -187,7 +187,7 @@ pub(super) fn fcntl(descriptor: usize, command: usize, argument: usize) -> Resul
     let number = descriptor_of(descriptor);
     match command {
         DUP | DUP_CLOSE_ON_EXEC => with_files(|files| {
-            files.duplicate(number, Target::AtLeast(argument.min(MAX_FILES)), command == DUP_CLOSE_ON_EXEC)
+            files.copy(number, Target::AtLeast(argument.min(MAX_FILES)), command == DUP_CLOSE_ON_EXEC)
         }),
         GET_DESCRIPTOR_FLAGS => with_files(|files| files.closes_on_exec(number).map(usize::from)),
         SET_DESCRIPTOR_FLAGS => with_files(|files| files.set_closes_on_exec(number, argument & 1 != 0).map(|()| 0)),

@@ -4,10 +4,12 @@ use vmstack::{VirtAddr, VirtRange};
 use vmstack_paging::Access;
 
 use super::{Errno, user};
-use crate::arch::cpu;
 use crate::arch::layout::PAGE_SIZE;
+use crate::arch::{clock, cpu};
+use crate::fs;
 use crate::mm::memory::Inner;
 use crate::mm::space::pages_around;
+use crate::task::sched;
 
 const PROT_WRITE: usize = 2;
 const PROT_EXEC: usize = 4;
@@ -102,4 +104,16 @@ pub(super) fn getrandom(buffer: usize, count: usize) -> Result<usize, Errno> {
         user::write(buffer.checked_add(index).ok_or(Errno::FAULT)?, &[word as u8])?;
     }
     Ok(count)
+}
+
+/// `sysinfo`: the uptime in seconds, and memory in bytes.
+pub(super) fn sysinfo(buffer: usize) -> Result<usize, Errno> {
+    let (total, free) = fs::frames_total_and_free();
+    let bytes = |frames: usize| (frames * PAGE_SIZE) as u64;
+    let (uptime, tasks) = (clock::now() / clock::SECOND, sched::tasks_alive() as u64);
+    // After the processes, a `u16`, come words that are all zero, and the unit of memory: a byte.
+    let words = [uptime, 0, 0, 0, bytes(total), bytes(free), 0, 0, 0, 0, tasks & 0xffff, 0, 0, 1];
+    let mut sysinfo = [0; 112];
+    sysinfo.chunks_exact_mut(8).zip(words).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
+    user::write(buffer, &sysinfo).map(|()| 0)
 }

@@ -21,6 +21,7 @@ use crate::process::elf::ElfError;
 use crate::task::sched;
 use path::HERE;
 
+mod epoll;
 mod file;
 mod memory;
 mod path;
@@ -176,6 +177,7 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         86 | 88 => path::make(HERE, b),
         89 => path::readlink(HERE, a, b, c),
         95 => path::umask(a),
+        99 => memory::sysinfo(a),
         102 | 104 | 107 | 108 => Ok(0),
         110 => process::getppid(),
         137 => path::statfs(a, b),
@@ -188,6 +190,8 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         218 => process::set_tid_address(),
         228 => time::clock_gettime(a, b),
         230 => time::nanosleep(c, b & 1 != 0),
+        232 => epoll::wait(a, b, c, d),
+        233 => epoll::control(a, b, c, d),
         234 => process::kill(b, c),
         257 => path::open(a, b, c),
         258 | 259 => path::make(a, b),
@@ -199,6 +203,8 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         269 => path::access(a, b, c, 0),
         270 => poll::pselect(arguments.0),
         271 => poll::ppoll(a, b, c),
+        281 => epoll::wait(a, b, c, d),
+        291 => epoll::create(a),
         292 => file::dup3(a, b, c),
         293 => file::pipe(a, b),
         302 => process::prlimit(d),

@@ -4,11 +4,11 @@ use alloc::vec::Vec;
 
 use super::{Errno, file, user};
 use crate::arch::layout::PAGE_SIZE;
+use crate::boot;
 use crate::fs::node::{Node, Status};
 use crate::fs::open::flags;
 use crate::fs::path::{self, MAX_PATH};
 use crate::fs::{self, OpenFile, mode};
-use crate::mm::frames;
 use crate::process;
 use crate::text::Text;
 
@@ -172,7 +172,7 @@ fn write_statfs(buffer: usize, node: Option<Node>) -> Result<usize, Errno> {
     const READ_ONLY: u64 = 1;
     const LONGEST_NAME: u64 = 255;
     let (kind, flags, blocks) = match node {
-        Some(Node::Archive(_)) => (RAM, READ_ONLY, frames::free() as u64),
+        Some(Node::Archive(_)) => (RAM, READ_ONLY, boot::archive().bytes().div_ceil(PAGE_SIZE) as u64),
         Some(_) => (PROC, 0, 0),
         None => (PIPES, 0, 0),
     };

@@ -27,7 +27,7 @@ fn look(descriptor: usize, wanted: u16) -> (Ready, bool) {
 }
 
 /// Waits until `look` finds something, which it says with whether one of the files is silent: then at every tick again.
-fn wait(until: Option<u64>, mut look: impl FnMut() -> (usize, bool)) -> Result<usize, Errno> {
+pub(super) fn wait(until: Option<u64>, mut look: impl FnMut() -> (usize, bool)) -> Result<usize, Errno> {
     loop {
         let mut silent = false;
         let next = clock::now() + TICK;

@@ -196,6 +196,9 @@ pub(crate) struct NewTask {
 }
 
 impl Task {
+    /// Offset of its flags, in bytes: where Linux's entry code would look.
+    pub(crate) const FLAGS: usize = offset_of!(Self, flags);
+
     /// A task that has not run yet, whose vector registers are at `fpu`.
     fn new(new: NewTask, mut fpu: FpuState) -> Self {
         let top = new.stack.top().wrapping_sub(new.below);

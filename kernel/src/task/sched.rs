@@ -584,7 +584,7 @@ pub(crate) fn idle() -> ! {
 /// Whether nothing is ready. From then on this CPU is poked when something is. Interrupts are off.
 fn goes_idle() -> bool {
     let mut queue = QUEUE.lock();
-    let idle = queue.ready.is_empty();
+    let idle = queue.ready.is_empty() && !hotplug::is_leaving();
     queue.idle |= u64::from(idle) << percpu::cpu_number().index();
     idle
 }

@@ -55,6 +55,11 @@ impl Event {
         }
     }
 
+    /// How often it happened.
+    pub(crate) fn times(&self) -> usize {
+        self.happened.load(Ordering::SeqCst)
+    }
+
     /// Makes everybody who waits ask again.
     pub(crate) fn announce(&self) {
         self.happened.fetch_add(1, Ordering::SeqCst);

@@ -75,7 +75,8 @@ pub(crate) const FLAGS: usize = offset_of!(PerCpu, flags);
 pub(crate) const NEED_RESCHED: u32 = 1;
 const PREEMPT_COUNT: usize = offset_of!(PerCpu, preempt_count);
 const VITAL: usize = offset_of!(PerCpu, vital);
-const CURRENT: usize = offset_of!(PerCpu, current);
+/// Offset of the word that stands for the current task, in bytes.
+pub(crate) const CURRENT: usize = offset_of!(PerCpu, current);
 const CPU: usize = offset_of!(PerCpu, cpu);
 
 const _: () = assert!(offset_of!(PerCpu, this) == 0, "`mov %gs:0` must give the block's address");
@@ -153,7 +154,6 @@ impl PerCpu {
     pub(crate) fn flags(&self) -> &AtomicU32 {
         &self.flags
     }
-
 
     /// Asks for a switch of tasks, or takes the request back. Any CPU may ask; an IPI makes it heard.
     pub(crate) fn set_need_resched(&self, wanted: bool) {

@@ -38,10 +38,15 @@ pub(super) fn nothing(_: Subject, _: &mut Text) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Frames that there were for programs, and those that are left.
+pub(crate) fn frames_total_and_free() -> (usize, usize) {
+    (FRAMES.load(Ordering::Relaxed), frames::free())
+}
+
 /// `meminfo`, in KiB. `KernelStack` is what the stack area has handed out and not got back.
 pub(super) fn memory(_: Subject, text: &mut Text) -> Result<(), Errno> {
     let kib = |frames: usize| frames * (PAGE_SIZE / 1024);
-    let (total, free) = (FRAMES.load(Ordering::Relaxed), frames::free());
+    let (total, free) = frames_total_and_free();
     let stacks = TASKS.counters();
     let stacks = stacks.allocated.saturating_sub(stacks.released) as usize * (TASK_STACK / 1024);
     let areas: usize = AREAS.iter().filter_map(|area| area.geometry()).map(|area| area.whole_range().bytes()).sum();
@@ -121,7 +126,7 @@ pub(super) fn version(_: Subject, text: &mut Text) -> Result<(), Errno> {
 
 /// `filesystems`
 pub(super) fn file_systems(_: Subject, text: &mut Text) -> Result<(), Errno> {
-    line!(text, "nodev\tproc\nnodev\trootfs\nnodev\tpipefs")
+    line!(text, "nodev\tproc\nnodev\tramfs\nnodev\tsysfs\nnodev\tdevtmpfs\nnodev\tpipefs")
 }
 
 /// `cmdline`: what the boot was asked to do is not kept.

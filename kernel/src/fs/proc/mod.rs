@@ -11,6 +11,7 @@ use super::process as people;
 mod machine;
 mod process;
 
+pub(crate) use machine::frames_total_and_free;
 pub(super) use machine::note_memory;
 
 /// The folder of each process.

@@ -113,13 +113,13 @@ fn limits(subject: Subject, text: &mut Text) -> Result<(), Errno> {
 fn mounts(_: Subject, text: &mut Text) -> Result<(), Errno> {
     line!(
         text,
-        "rootfs / rootfs ro 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\ndevtmpfs /dev devtmpfs rw 0 0"
+        "archive / ramfs ro 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\ndevtmpfs /dev devtmpfs rw 0 0"
     )
 }
 
 /// `mountinfo`
 fn mount_facts(_: Subject, text: &mut Text) -> Result<(), Errno> {
-    line!(text, "1 1 0:1 / / ro - rootfs rootfs ro\n2 1 0:2 / /proc rw - proc proc rw")
+    line!(text, "1 1 0:1 / / ro - ramfs archive ro\n2 1 0:2 / /proc rw - proc proc rw")
 }
 
 /// `stack`: the calls that the task's kernel stack holds.

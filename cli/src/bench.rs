@@ -1,0 +1,153 @@
+//! `vmstack bench`: what things cost, in suites.
+//!
+//! A suite boots what it measures, prints a table for people, and gives findings: a figure each, which passes when it is at most what was
+//! aimed at, and a row that could not be measured falls short. Figures of a guest are instructions: one CPU, software
+//! emulation, a clock that is the number of instructions (`emulator::Accelerator::Counting`), so that they are the same on every machine
+//! with the same emulator and guest.
+//!
+//! What can be refused at once is refused before anything is fetched, installed, built or booted.
+
+use std::process::ExitCode;
+
+use crate::args::{self, Target};
+use crate::boots::{Boots, Request};
+use crate::checkout::Checkout;
+use crate::checks::{Check, all_hold};
+use crate::emulator::time_limit;
+use crate::failure::Failure;
+use crate::guest::Guest;
+use crate::interrupt::Interrupts;
+use crate::json::Sink;
+use crate::linux::Linux;
+use crate::machine::ThisMachine;
+use crate::provision::provision;
+use crate::report;
+use crate::run::check_target;
+use crate::screen::{Screen, Tone};
+
+mod life;
+
+/// The memory of the machine, in MiB: Linux allows as many threads as an eighth of it holds stacks.
+const MEMORY: u32 = 1024;
+
+/// What suites are given: a guest, and what to compare it with.
+#[derive(Debug)]
+struct Setting<'a> {
+    boots: Boots<'a>,
+    linux: Option<Linux>,
+    samples: Option<u32>,
+}
+
+/// Runs a suite and shows it; gives its findings.
+type Runner = fn(&Setting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>;
+
+/// One suite.
+struct Suite {
+    name: &'static str,
+    does: &'static str,
+    /// Runs it; none while its place is only kept.
+    run: Option<Runner>,
+}
+
+/// All suites, in the order in which they run.
+const SUITES: [Suite; 3] = [
+    Suite {
+        name: "life",
+        does: "the life of a task: clone, storms of threads, vfork, fork, execve; mapped and direct stacks, and Linux",
+        run: Some(life::run),
+    },
+    Suite { name: "stacks", does: "what a stack costs to make, use and give back", run: None },
+    Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", run: None },
+];
+
+/// Carries out `vmstack bench`.
+///
+/// # Errors
+///
+/// When it could not be carried out.
+pub fn bench(bench: &args::Bench, interrupts: &Interrupts) -> Result<ExitCode, Failure> {
+    check_flags(bench)?;
+    let suites = chosen(bench)?;
+    let limit = time_limit()?;
+    let sink = Sink::open(bench.json.as_deref())?;
+    let mut screen = Screen::standard(sink.takes_standard_output());
+    if bench.list {
+        list(&suites, &mut screen);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let setting = set_up(bench, Request { cpus: 1, memory: MEMORY, limit, interrupts })?;
+    let mut checks = Vec::new();
+    for run in suites.iter().filter_map(|suite| suite.run) {
+        checks.extend(run(&setting, &mut screen)?);
+    }
+    report::sum(&mut screen, &checks);
+    sink.write(&checks)?;
+    Ok(ExitCode::from(u8::from(!all_hold(&checks))))
+}
+
+/// Refuses what can be seen to be impossible from the flags alone.
+fn check_flags(bench: &args::Bench) -> Result<(), Failure> {
+    check_target(bench.on)?;
+    let refuse = |line: &str| Err(Failure::cannot(line));
+    match () {
+        () if bench.list && bench.json.is_some() => {
+            refuse("--list is for people and gives no findings; leave --json away")
+        }
+        () if bench.list && bench.against.is_some() => refuse("--list boots nothing; leave --against away"),
+        () if bench.on == Some(Target::Hosted) => {
+            refuse("no suite measures the hosted port yet; leave --on away for the kernel")
+        }
+        () if bench.plots.is_some() => refuse("no suite draws plots yet; leave --plots away, --json has every figure"),
+        () => Ok(()),
+    }
+}
+
+/// The suites that were asked for, each once; all that are there when none was.
+fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
+    let mut suites: Vec<&'static Suite> = Vec::new();
+    for name in &bench.suites {
+        let suite = find(name)?;
+        if suite.run.is_none() && !bench.list {
+            let line = format!("the suite `{name}` is not there yet; {} is", there().join(", "));
+            return Err(Failure::cannot(line));
+        }
+        if !suites.iter().any(|chosen| chosen.name == suite.name) {
+            suites.push(suite);
+        }
+    }
+    if suites.is_empty() {
+        suites = SUITES.iter().filter(|suite| suite.run.is_some() || bench.list).collect();
+    }
+    Ok(suites)
+}
+
+fn there() -> Vec<&'static str> {
+    SUITES.iter().filter(|suite| suite.run.is_some()).map(|suite| suite.name).collect()
+}
+
+fn find(name: &str) -> Result<&'static Suite, Failure> {
+    SUITES.iter().find(|suite| suite.name == name).ok_or_else(|| {
+        let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
+        Failure::cannot(format!("there is no suite `{name}`; there are {}", names.join(", ")))
+    })
+}
+
+fn list(suites: &[&Suite], screen: &mut Screen) {
+    for suite in suites {
+        let note = if suite.run.is_some() { "" } else { "  (not there yet)" };
+        screen.line(&format!("{}{note}", suite.name));
+        let does = screen.paint(Tone::Faint, suite.does);
+        screen.line(&format!("    {does}"));
+    }
+}
+
+/// Gets an emulator, a guest, and another kernel where one was asked for.
+fn set_up<'a>(bench: &args::Bench, request: Request<'a>) -> Result<Setting<'a>, Failure> {
+    let checkout = Checkout::find()?;
+    let build = Guest::folder_given().is_none();
+    let ready = provision(&mut ThisMachine::new(request.interrupts), build)
+        .map_err(|refusal| Failure::cannot(refusal.to_string()))?;
+    let linux = bench.against.map(|args::Rival::Linux| Linux::find(&checkout, request.interrupts)).transpose()?;
+    let samples = bench.samples.map(core::num::NonZeroU32::get);
+    Ok(Setting { boots: Boots::set_up(ready, request)?, linux, samples })
+}
