@@ -87,6 +87,10 @@ pub(crate) fn before_return(_frame: &mut TrapFrame) {
     if flags::of_current(Flag::Provoked) && !provoke::moves_entry() {
         flags::lower(Flag::Provoked);
     }
+    if flags::of_current(Flag::Signal) {
+        flags::lower(Flag::Signal);
+        process::obey();
+    }
 }
 
 /// The last stop before the kernel goes on where it was interrupted: another task is due.

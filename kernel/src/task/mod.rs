@@ -175,6 +175,11 @@ pub(crate) fn next_id() -> usize {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Hands out numbers from `number` on again.
+pub(crate) fn numbers_from(number: usize) {
+    NEXT_ID.store(number, Ordering::Relaxed);
+}
+
 /// The last number that was given to a task.
 pub(crate) fn last_id() -> usize {
     NEXT_ID.load(Ordering::Relaxed) - 1

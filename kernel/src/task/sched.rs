@@ -384,6 +384,9 @@ pub(crate) fn yield_now() {
 
 /// The timer's tick: time goes on, sleepers wake, and whoever ran for its slice is preempted on the way back.
 pub(crate) fn tick() {
+    if let Some(process) = current_if_any().as_deref().and_then(Task::process) {
+        process.count_tick();
+    }
     if percpu::cpu_number().index() != 0 {
         percpu::this_cpu().set_need_resched(true);
         return;

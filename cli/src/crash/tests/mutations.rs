@@ -64,7 +64,7 @@ fn locks_are_left_as_a_dead_holder_leaves_them_and_were_held() {
             ("lock process-files rwlock gone", "lock process-files rwlock free", "is left free, not gone"),
             ("specimen-rwlock shared free", "specimen-rwlock shared poisoned", "is left poisoned, not free"),
             ("fact lock specimen-rwlock shared free\n", "", "1 reports are of no lock"),
-            ("fact lock files mutex poisoned\n", "", "does not say that `process-children (poisoned)`"),
+            ("fact lock files mutex poisoned\n", "", "does not say that `process-memory (poisoned)`"),
             ("fact lock files mutex", "fact lock files mutex poisoned\nfact lock more mutex", "while the lock `more`"),
             ("was held: files (poisoned)", "was held: files", "does not say that `files (poisoned)`"),
             ("1 lock was held: files (poisoned)", "nobody knows", "does not say that `files (poisoned)`"),
