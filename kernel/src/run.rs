@@ -8,7 +8,7 @@ use crate::process::{self, End, start};
 use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
 use crate::task::{self, sched};
-use crate::{control, count, crash, oops, println, story, syscall};
+use crate::{control, count, crash, oops, println, stacks, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new("run-options", None);
 
@@ -32,6 +32,12 @@ extern "C" fn main(_: usize) -> ! {
     let Some(options) = OPTIONS.lock_or_reset(|_| None).take() else { sched::exit() };
     if options.direct {
         task::use_direct_stacks();
+    }
+    if options.late {
+        task::free_stacks_late();
+    }
+    if options.scrub_whole {
+        stacks::scrub_whole();
     }
     if options.thread_info_at_bottom {
         control::put_thread_info_at_bottom();

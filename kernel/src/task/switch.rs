@@ -11,7 +11,7 @@ use vmstack::VirtAddr;
 
 use super::queue::RunQueue;
 use super::sched::{QUEUE, current, current_pointer, ticks, yield_now};
-use super::{Node, State, Task, TaskRef, TaskStack, flags};
+use super::{Node, State, Task, TaskRef, TaskStack, flags, table};
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{features, gdt};
@@ -109,7 +109,11 @@ fn leave_behind(queue: &mut RunQueue, task: &Task, node: Node) {
         return;
     }
     match node.state.get() {
-        State::Dead => queue.tasks -= 1,
+        State::Dead => {
+            queue.tasks -= 1;
+            // SAFETY: the lock is held; `start` put it in.
+            unsafe { table::remove(task) };
+        }
         State::Running => node.state.set(State::Queued),
         _ => {}
     }
