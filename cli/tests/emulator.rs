@@ -38,6 +38,9 @@ const NAMES: [&str; 16] = [
     "cost.page_table_bytes_per_stack",
     "cost.alloc_free_virtual",
     "cost.alloc_free_direct",
+    "cost.current_percpu",
+    "cost.current_struct",
+    "cost.current_slot",
 ];
 
 /// Machines on which the story is told: CPUs.

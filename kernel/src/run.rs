@@ -4,11 +4,11 @@ use crate::arch::cpu;
 use crate::console;
 use crate::mm::heap;
 use crate::options::{Mode, Options};
-use crate::process::{End, fork};
+use crate::process::{self, End, start};
 use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
 use crate::task::{self, sched};
-use crate::{control, count, crash, oops, println, story, syscall};
+use crate::{control, count, crash, oops, println, stacks, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new("run-options", None);
 
@@ -33,6 +33,12 @@ extern "C" fn main(_: usize) -> ! {
     if options.direct {
         task::use_direct_stacks();
     }
+    if options.late {
+        task::free_stacks_late();
+    }
+    if options.scrub_whole {
+        stacks::scrub_whole();
+    }
     if options.thread_info_at_bottom {
         control::put_thread_info_at_bottom();
     }
@@ -55,11 +61,12 @@ extern "C" fn main(_: usize) -> ! {
 fn run_program(options: &Options) {
     let started = options.strings().map_err(Errno::from).and_then(|strings| {
         let path = strings.arguments.iter().next().unwrap_or(&[]);
-        fork::start(path, &strings)
+        start::start_reaper(path, &strings)
     });
     match started {
         Ok(process) => {
-            let end = process.wait_for_end(&process);
+            let end = process.wait_for_end();
+            process::end_all();
             for (number, count) in syscall::unknown_calls() {
                 println!("system call {number} is not there: asked for {count} times");
             }

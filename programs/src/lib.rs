@@ -2,6 +2,9 @@
 //!
 //! Everything here is ordinary Linux: each program can be started on any Linux machine too.
 
+pub mod cases;
+pub mod raw;
+
 use std::fs;
 use std::io;
 

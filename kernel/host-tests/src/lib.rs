@@ -11,4 +11,5 @@ mod memory;
 #[cfg(loom)]
 mod models;
 mod start_info;
+mod task;
 mod x86_64;

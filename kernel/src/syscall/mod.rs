@@ -3,10 +3,14 @@
 //! | call | program that needs it |
 //! | --- | --- |
 //! | write, exit_group, brk, mmap, munmap, mprotect, arch_prctl, set_tid_address, prlimit64, readlink, getrandom | any static glibc program |
+//! | clone3, exit, gettid | programs/threads, any with threads of the C library |
+//! | clone, vfork, waitid, setpgid, getpgid, getpgrp, setsid, getsid, sched_setaffinity, getcpu, prctl, personality, getrlimit, setrlimit, getrusage, times | programs/threads |
 //! | kill, tkill, tgkill to oneself | abort |
 //! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
-//! | fork, vfork, clone (as fork), wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
+//! | fork, wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
 //! | execve | programs/story, sh |
+//! | mremap, madvise | glibc's and musl's malloc |
+//! | msync, mincore, mlock, munlock | programs/memory |
 //! | rt_sigaction, rt_sigprocmask, sigaltstack, poll, sched_getaffinity | Rust's standard library at start |
 //!
 //! Everything else is `ENOSYS`, and counted. A call gets its arguments as words, checks all of them, and answers with a word or
@@ -17,16 +21,17 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::arch::frame::TrapFrame;
 use crate::mm::heap::OutOfHeap;
 use crate::mm::space::SpaceError;
-use crate::process::elf::ElfError;
 use crate::task::sched;
 use path::HERE;
 
+mod clone;
 mod epoll;
 mod file;
 mod memory;
 mod path;
 mod poll;
 mod process;
+mod resource;
 mod time;
 pub(crate) mod user;
 
@@ -38,7 +43,6 @@ impl Errno {
     pub(crate) const PERM: Self = Self(1);
     pub(crate) const NOENT: Self = Self(2);
     pub(crate) const BUSY: Self = Self(16);
-    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const SRCH: Self = Self(3);
     pub(crate) const INTR: Self = Self(4);
     pub(crate) const TOOBIG: Self = Self(7);
@@ -50,6 +54,7 @@ impl Errno {
     pub(crate) const ACCES: Self = Self(13);
     pub(crate) const FAULT: Self = Self(14);
     pub(crate) const EXIST: Self = Self(17);
+    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const NOTDIR: Self = Self(20);
     pub(crate) const ISDIR: Self = Self(21);
     pub(crate) const INVAL: Self = Self(22);
@@ -78,6 +83,8 @@ impl From<SpaceError> for Errno {
             SpaceError::OutOfMemory => Self::NOMEM,
             SpaceError::BadRange => Self::INVAL,
             SpaceError::Fault(_) => Self::FAULT,
+            SpaceError::Forbidden => Self::ACCES,
+            SpaceError::Occupied => Self::EXIST,
         }
     }
 }
@@ -85,15 +92,6 @@ impl From<SpaceError> for Errno {
 impl From<OutOfHeap> for Errno {
     fn from(_: OutOfHeap) -> Self {
         Self::NOMEM
-    }
-}
-
-impl From<ElfError> for Errno {
-    fn from(error: ElfError) -> Self {
-        match error {
-            ElfError::NotExecutable | ElfError::Dynamic => Self::NOEXEC,
-            ElfError::Memory(error) => error.into(),
-        }
     }
 }
 
@@ -143,6 +141,10 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         10 => memory::mprotect(a, b, c),
         11 => memory::munmap(a, b),
         12 => memory::brk(a),
+        25 => memory::mremap(a, b, c, d, e),
+        26 => memory::msync(a, b),
+        27 => memory::mincore(a, b, c),
+        28 => memory::madvise(a, b, c),
         13 | 14 | 131 => Ok(0),
         16 => file::ioctl(a, b, c),
         17 => file::pread(a, b, c, d),
@@ -156,12 +158,14 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         32 => file::dup(a),
         33 => file::dup2(a, b),
         35 => time::nanosleep(a, false),
-        39 | 186 => process::getpid(),
+        39 => process::getpid(),
         40 => file::sendfile(a, b),
-        56..=58 => process::fork(number, a, frame),
+        56 => clone::clone(arguments.0, frame),
+        57 => clone::fork(frame),
+        58 => clone::vfork(frame),
         59 => process::execve(a, b, c, frame),
-        60 | 231 => process::exit(a),
-        61 => process::wait4(a, b, c),
+        60 => process::exit(a),
+        61 => process::wait4(a, b, c, d),
         62 => process::kill(a, b),
         63 => process::uname(a),
         72 => file::fcntl(a, b, c),
@@ -177,22 +181,38 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         86 | 88 => path::make(HERE, b),
         89 => path::readlink(HERE, a, b, c),
         95 => path::umask(a),
+        97 => resource::getrlimit(a, b),
+        98 => resource::getrusage(a, b),
         99 => memory::sysinfo(a),
+        100 => resource::times(a),
         102 | 104 | 107 | 108 => Ok(0),
+        109 => process::setpgid(a, b),
         110 => process::getppid(),
+        111 => process::getpgid(0),
+        112 => process::setsid(),
+        121 => process::getpgid(a),
+        124 => process::getsid(a),
+        135 => process::personality(a),
         137 => path::statfs(a, b),
         138 => path::fstatfs(a, b),
-        157 => Err(Errno::INVAL),
+        149 | 325 => memory::mlock(a, b),
+        150..=152 => Ok(0),
+        157 => process::prctl(a, b),
         158 => process::arch_prctl(a, b),
+        160 => resource::prlimit(0, a, b, 0),
+        186 => process::gettid(),
         200 => process::kill(a, b),
-        204 => process::sched_getaffinity(b, c),
+        203 => process::sched_setaffinity(a, b, c),
+        204 => process::sched_getaffinity(a, b, c),
         217 => path::getdents(a, b, c),
-        218 => process::set_tid_address(),
+        218 => process::set_tid_address(a),
         228 => time::clock_gettime(a, b),
         230 => time::nanosleep(c, b & 1 != 0),
+        231 => process::exit_group(a),
         232 => epoll::wait(a, b, c, d),
         233 => epoll::control(a, b, c, d),
         234 => process::kill(b, c),
+        247 => process::waitid(arguments.0),
         257 => path::open(a, b, c),
         258 | 259 => path::make(a, b),
         260 | 261 | 263 | 264 | 268 | 280 | 316 => path::change(a, b),
@@ -207,9 +227,11 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         291 => epoll::create(a),
         292 => file::dup3(a, b, c),
         293 => file::pipe(a, b),
-        302 => process::prlimit(d),
+        302 => resource::prlimit(a, b, c, d),
+        309 => process::getcpu(a, b),
         318 => memory::getrandom(a, b),
         332 => path::statx(a, b, c, e),
+        435 => clone::clone3(a, b, frame),
         436 => file::close_range(a, b, c),
         439 => path::access(a, b, c, d),
         _ => {
