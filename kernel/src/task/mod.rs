@@ -45,8 +45,8 @@ use flags::TaskWords;
 pub(crate) use fpu::{FpuState, Registers};
 use kept::{Kept, KeptList};
 pub(crate) use reference::TaskRef;
-pub(crate) use scheduling::{Key, Wait, Woken};
-use scheduling::{Node, Scheduling, State};
+pub(crate) use scheduling::{Key, State, Wait, Woken};
+use scheduling::{Node, Scheduling};
 
 /// What a task stands on.
 #[derive(Debug)]
