@@ -63,6 +63,12 @@ impl Default for Table {
 }
 
 impl Slot {
+    /// Whether the entry is absent.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// The 64 bits as they are now.
     #[must_use]
     pub fn raw(&self) -> u64 {

@@ -39,6 +39,7 @@ use crate::arch::{clock, features, gdt};
 use crate::control;
 use crate::crash;
 use crate::hotplug;
+use crate::mm::memory;
 use crate::stacks;
 use crate::sync::{AnyLock, Section, VitalGuard, VitalLock, rcu};
 
@@ -543,11 +544,8 @@ fn leave_user_state(task: &Task) {
 }
 
 fn enter_user_state(task: &Task) {
-    let root = task.page_tables();
-    if cpu::read_cr3() != root {
-        // SAFETY: every address space has the kernel's half (INV-MAPPED).
-        unsafe { cpu::write_cr3(root) };
-    }
+    // SAFETY: the scheduler, which switches to the task.
+    memory::active::load(unsafe { task.memory_to_load() });
     // SAFETY: interrupts are off; it is the stack of the task that is about to run.
     unsafe { gdt::set_kernel_stack(task.stack_bounds().1) };
     if task.process().is_some() {
