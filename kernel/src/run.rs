@@ -7,6 +7,7 @@ use crate::options::{Mode, Options};
 use crate::process::{self, End, start};
 use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
+use crate::task::flags::Flag;
 use crate::task::{self, sched};
 use crate::{control, count, crash, oops, println, stacks, story, syscall};
 
@@ -59,6 +60,10 @@ extern "C" fn main(_: usize) -> ! {
 
 /// Runs the program that the command line names, and says on the side channel how it ended.
 fn run_program(options: &Options) {
+    if options.traced {
+        // What is started from here inherits it.
+        sched::current().raise(Flag::Trace);
+    }
     let started = options.strings().map_err(Errno::from).and_then(|strings| {
         let path = strings.arguments.iter().next().unwrap_or(&[]);
         start::start_reaper(path, &strings)

@@ -40,7 +40,7 @@ pub(crate) mod table;
 mod timers;
 pub(crate) mod wait;
 
-use flags::TaskWords;
+use flags::{Flag, TaskWords};
 pub(crate) use fpu::{FpuState, Registers};
 use kept::KeptList;
 pub(crate) use reference::TaskRef;
@@ -139,6 +139,8 @@ pub(crate) struct Task {
     idle: bool,
     /// What it has to do before it returns to user mode.
     flags: TaskWords,
+    /// System calls that were noted because it is traced.
+    calls: AtomicUsize,
     /// Its struct waits with it for a grace period.
     rcu: rcu::Head,
     /// Its place in the table of all tasks.
@@ -223,6 +225,8 @@ impl Task {
     fn with_context(new: NewTask, fpu: FpuState, context: Context, idle: bool) -> Self {
         let NewTask { id, thread, memory, stack, .. } = new;
         let root = memory.as_ref().map_or_else(tables::kernel_root, |memory| memory.root());
+        // Who is traced has children that are.
+        let inherited = sched::current_if_any().map_or(0, |parent| parent.flags.raised() & Flag::Trace as u32);
         let state = if idle { State::Running } else { State::New };
         let stack_id = if let TaskStack::Mapped(stack) = &stack { Some(stack.id()) } else { None };
         Self {
@@ -238,7 +242,8 @@ impl Task {
             gs_base: AtomicUsize::new(0),
             scheduling: Scheduling::new(state),
             idle,
-            flags: TaskWords::new(),
+            flags: TaskWords::new(inherited),
+            calls: AtomicUsize::new(0),
             rcu: rcu::Head::new(),
             place: table::Place::new(),
             stack_id,
@@ -297,6 +302,11 @@ impl Task {
     /// What the task's frames use and it owns.
     pub(crate) const fn kept(&self) -> &KeptList {
         &self.kept
+    }
+
+    /// Counts a system call that is noted, and says the how-manieth it is.
+    pub(crate) fn count_call(&self) -> usize {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The words of its flags; [`Task::raise`] is what to call.
