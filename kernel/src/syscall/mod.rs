@@ -38,6 +38,7 @@ mod poll;
 mod process;
 mod resource;
 mod time;
+pub(crate) mod trace;
 pub(crate) mod user;
 
 /// An error, by Linux's number.
@@ -117,7 +118,7 @@ static UNKNOWN: [AtomicU32; COUNTED] = [const { AtomicU32::new(0) }; COUNTED];
 /// Carries out the system call in `frame` and puts the answer there.
 pub(crate) fn handle(frame: &mut TrapFrame) {
     sched::current().heap().reset();
-    let number = frame.rax as usize;
+    let number = frame.begin_call();
     let answer = dispatch(number, Arguments::of(frame), frame);
     frame.rax = match answer {
         Ok(word) => word as u64,
