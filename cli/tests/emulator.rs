@@ -158,7 +158,8 @@ fn the_busybox_of_this_machine() -> Result<PathBuf, Failed> {
 fn a_shell_prints_what_it_prints_on_linux() -> Result<(), Failed> {
     let there = Command::new(the_busybox_of_this_machine()?).args(["sh", "-c", EVERYDAY]).output()?;
     let here = run(&["run", "--cpus", "2", "--program", "/bin/busybox", "sh", "-c", EVERYDAY])?;
-    let first = |output: &Output| String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
+    let first =
+        |output: &Output| String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
     let differs = first(&here).into_iter().zip(first(&there)).find(|(here, there)| here != there);
     if let Some((here, there)) = differs {
         return Err(format!("{here:?} here, {there:?} on Linux").into());
@@ -175,7 +176,8 @@ fn the_root_is_read_only_and_proc_says_what_there_is() -> Result<(), Failed> {
     let stacks: u64 = stacks.and_then(|stacks| stacks.trim().parse().ok()).ok_or("no KernelStack")?;
     // The shell, its child and a few tasks of the kernel, 16 KiB each.
     expect((32..1024).contains(&stacks) && stacks.is_multiple_of(16), &output)?;
-    let wanted = ["bin\nboot\ndev\nproc\nsys\n", "/proc/self/exe -> /bin/busybox", "/dev/null", "{ps}", "\n1\n1\n1\n0-1\n"];
+    let wanted =
+        ["bin\nboot\ndev\nproc\nsys\n", "/proc/self/exe -> /bin/busybox", "/dev/null", "{ps}", "\n1\n1\n1\n0-1\n"];
     let missing: Vec<_> = wanted.into_iter().filter(|wanted| !text.contains(wanted)).collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} not in\n{text}").into()) }
 }
