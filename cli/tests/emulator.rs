@@ -39,6 +39,9 @@ const NAMES: [&str; 16] = [
     "cost.page_table_bytes_per_stack",
     "cost.alloc_free_virtual",
     "cost.alloc_free_direct",
+    "cost.current_percpu",
+    "cost.current_struct",
+    "cost.current_slot",
 ];
 
 /// Machines on which the story is told: CPUs.
@@ -131,6 +134,40 @@ fn a_shell_forks_executes_and_waits() -> Result<(), Failed> {
     let script = "for i in 1 2 3; do busybox echo $i; done; busybox false; exit $((4 + $?))";
     let output = run(&["run", "--program", "/bin/busybox", "sh", "-c", script])?;
     expect(output.status.code() == Some(5) && output.stdout == b"1\n2\n3\n", &output)
+}
+
+/// What `script` prints and how it ends, in the guest's shell.
+fn expect_of_shell(script: &str, printed: &str, status: i32) -> Result<(), Failed> {
+    let mut command = vmstack(&["run", "--program", "/bin/busybox", "sh", "-c", script]);
+    let output = command.env("VMSTACK_TIME_LIMIT", "60").output()?;
+    expect(output.status.code() == Some(status) && output.stdout == printed.as_bytes(), &output)
+}
+
+fn a_shell_has_pipes_substitutions_and_jobs() -> Result<(), Failed> {
+    expect_of_shell("seq 100 | grep 7 | wc -l", "19\n", 0)?;
+    expect_of_shell("x=$(echo one; echo two); echo \"$x\" | tail -n 1", "two\n", 0)?;
+    expect_of_shell("(sleep 0.1; exit 3) & wait $!; echo $?", "3\n", 0)?;
+    expect_of_shell("for i in 3 1 2; do echo $i & done | sort; exit 4", "1\n2\n3\n", 4)?;
+    expect_of_shell("kill -TERM $$", "", 128 + 15)
+}
+
+/// A Go program: its runtime starts threads, collects garbage in several at once, and preempts them by signals.
+fn a_threaded_program_that_nobody_here_wrote_runs() -> Result<(), Failed> {
+    for cpus in ["1", "4"] {
+        let sum = "[range(100000)|.*2|tostring]|map(length)|add";
+        let mut command = vmstack(&["run", "--cpus", cpus, "--program", "/usr/bin/gojq", "-n", sum]);
+        let output = command.env("VMSTACK_TIME_LIMIT", "120").output()?;
+        expect(output.status.code() == Some(0) && output.stdout == b"544445\n", &output)?;
+    }
+    Ok(())
+}
+
+/// Few samples: what is tested is that each row is there, not how steady it is.
+fn the_life_of_a_task_is_measured_with_every_kind_of_stack() -> Result<(), Failed> {
+    let output = run(&["bench", "life", "--samples", "64", "--json", "-"])?;
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).map_err(|_| words_of(&output))?;
+    let missing: Vec<_> = findings.iter().filter(|finding| finding["figure"].is_null()).collect();
+    if findings.is_empty() || !missing.is_empty() { Err(format!("{missing:?}").into()) } else { Ok(()) }
 }
 
 /// A script that prints the same on Linux, where the same busybox runs it.
@@ -322,6 +359,9 @@ fn program_trials() -> Vec<Trial> {
         a_programs_output_and_status_are_the_commands,
         a_program_reads_what_the_command_is_given,
         a_shell_forks_executes_and_waits,
+        a_shell_has_pipes_substitutions_and_jobs,
+        a_threaded_program_that_nobody_here_wrote_runs,
+        the_life_of_a_task_is_measured_with_every_kind_of_stack,
         a_shell_prints_what_it_prints_on_linux,
         the_root_is_read_only_and_proc_says_what_there_is,
         an_overflow_kills_the_program_and_the_report_is_shown,

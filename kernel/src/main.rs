@@ -10,7 +10,7 @@
 //! | `fs` | files: what paths lead to, what is open, pipes, `/proc` |
 //! | `hotplug` | CPUs that go and come |
 //! | `hooks`, `interrupts`, `oops`, `trace`, `symbols` | faults, from the trap to the report |
-//! | `crash`, `control`, `story`, `count` | what is provoked, shown and counted |
+//! | `crash`, `control`, `story`, `count`, `thread_info` | what is provoked, shown and counted |
 //! | `balance` | everything, counted again |
 //!
 //! The kernel holds nothing that the library should. It prints facts; the host judges them (`docs/console.md`).
@@ -43,6 +43,7 @@ mod sync;
 mod syscall;
 mod task;
 mod text;
+mod thread_info;
 mod trace;
 
 use core::fmt::Write;

@@ -15,4 +15,5 @@ mod mm;
 #[cfg(loom)]
 mod models;
 mod start_info;
+mod task;
 mod x86_64;
