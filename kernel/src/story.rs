@@ -15,7 +15,7 @@ use crate::control::DirectStack;
 use crate::mm::heap::OutOfHeap;
 use crate::mm::{frames, tables};
 use crate::process::exec::Strings;
-use crate::process::fork;
+use crate::process::start;
 use crate::stacks::{AREAS, TASK_STACK, TASKS};
 use crate::syscall::Errno;
 use crate::task::{names, sched};
@@ -34,9 +34,9 @@ pub(crate) fn tell() {
     let before = Balance::take();
     let mut strings = Strings::default();
     let named = strings.arguments.push(PROGRAM);
-    match named.map_err(Errno::from).and_then(|()| fork::start(PROGRAM, &strings)) {
+    match named.map_err(Errno::from).and_then(|()| start::start(PROGRAM, &strings)) {
         Ok(process) => {
-            process.wait_for_end(&process);
+            process.wait_for_end();
         }
         Err(error) => println!("the story's program cannot be started: {error:?}"),
     }

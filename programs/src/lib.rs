@@ -2,12 +2,18 @@
 //!
 //! Everything here is ordinary Linux: each program can be started on any Linux machine too.
 
+pub mod cases;
+pub mod in_thread;
+pub mod raw;
+
 use std::fs;
 use std::io;
 
 pub mod children;
 pub mod clock;
 pub mod mapping;
+pub mod memory_info;
+pub mod release;
 pub mod samples;
 pub mod threads;
 

@@ -5,20 +5,12 @@ use super::reports::{self, Item, Report};
 use super::special::{Seen, each_is_there};
 
 /// The locks that may stop the machine: each has a boot of its own.
-const VITAL: [&str; 3] = ["frame-allocator", "page-tables", "run-queue"];
+const VITAL: [&str; 5] = ["frame-allocator", "page-tables", "run-queue", "task-structs", "process-tree"];
 /// The locks that a task waits for while their holder dies.
 const SPECIMENS: [&str; 3] = ["specimen-spin", "specimen-mutex", "specimen-rwlock"];
 /// The locks that must be among those that are held.
-const KNOWN: [&str; 8] = [
-    "heap",
-    "console",
-    "process-children",
-    "process-memory",
-    "process-files",
-    "specimen-spin",
-    "specimen-mutex",
-    "specimen-rwlock",
-];
+const KNOWN: [&str; 7] =
+    ["heap", "console", "process-memory", "process-files", "specimen-spin", "specimen-mutex", "specimen-rwlock"];
 /// The ways to ask for a lock.
 const WAYS: [&str; 4] = ["spin", "mutex", "read", "write"];
 /// The locks whose next holder repairs what they protect: nobody finds them poisoned.

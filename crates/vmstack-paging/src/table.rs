@@ -44,6 +44,7 @@ impl Table {
     }
 
     /// The slot at `index`, which counts modulo [`ENTRIES`](Self::ENTRIES).
+    #[inline]
     #[must_use]
     #[inline]
     pub const fn slot(&self, index: usize) -> &Slot {
@@ -82,6 +83,7 @@ impl Slot {
     }
 
     /// The 64 bits as they are now.
+    #[inline]
     #[must_use]
     #[inline]
     pub fn raw(&self) -> u64 {

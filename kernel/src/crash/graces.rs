@@ -13,7 +13,8 @@ use super::Provocation;
 use super::script::{Script, Victim, perform_provocation};
 use super::stack::exhaust_stack;
 use crate::sync::rcu::{self, Head, Publish, Published};
-use crate::task::sched;
+use crate::task::look::Look;
+use crate::task::{self, sched};
 use crate::{boot, fact, hotplug};
 
 pub(super) static PROVOCATIONS: [Provocation; 1] =
@@ -83,6 +84,29 @@ fn replace_on() {
     PUBLISHED.retire();
 }
 
+/// Looks at the stacks of all tasks, as they come and go.
+fn look_on() {
+    while GOING.load(Ordering::Relaxed) {
+        let newest = task::last_id();
+        (newest.saturating_sub(LOOKED_AT)..=newest).for_each(look_once);
+        sched::yield_now();
+    }
+}
+
+/// How many of the newest tasks are looked at.
+const LOOKED_AT: usize = 32;
+
+fn look_once(id: usize) {
+    if let Some(look) = Look::at(id) {
+        LOOKS.fetch_add(1, Ordering::Relaxed);
+        CALLS.fetch_add(hint::black_box(look.trace()).frames(), Ordering::Relaxed);
+    }
+}
+
+/// Stacks of others that were looked at, and the calls that were found on them.
+static LOOKS: AtomicUsize = AtomicUsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
 /// Two sections, one in the other, that have no end.
 fn overflow_in_reader() {
     let outer = rcu::read();
@@ -94,13 +118,14 @@ fn overflow_in_reader() {
 
 /// Readers on every CPU, and one who replaces what they read.
 fn start_company() -> Vec<Victim> {
-    for counter in [&READS, &STALE, &REPLACED] {
+    for counter in [&READS, &STALE, &REPLACED, &LOOKS, &CALLS] {
         counter.store(0, Ordering::Relaxed);
     }
     GOING.store(true, Ordering::Relaxed);
     let readers = (0..boot::cpus()).filter_map(|_| Victim::start(read_on));
     let mut company: Vec<_> = readers.collect();
     company.extend(Victim::start(replace_on));
+    company.extend(Victim::start(look_on));
     company
 }
 
@@ -117,9 +142,13 @@ fn stop_company(company: &[Victim], before: u64) {
     fact!("rcu.pending", "{}", rcu::pending());
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     fact!("rcu.readers", "{} {} {}", count(&READS), count(&STALE), count(&REPLACED));
+    fact!("stack.looks", "{} {}", count(&LOOKS), count(&CALLS));
 }
 
 fn in_reader(_: &str) {
+    let leaked = task::leaked_stacks();
+    task::give_up_alive();
+    fact!("stack.leaked", "{leaked} {}", task::leaked_stacks());
     let company = start_company();
     let before = rcu::periods();
     perform_provocation("OVERFLOW_IN_RCU_READER");

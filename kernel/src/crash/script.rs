@@ -15,13 +15,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, attack, crowd, delivery, emergency, find, graces, handler, locks, places, sweep};
+use super::{Provocation, attack, crowd, delivery, emergency, find, graces, handler, locks, places, sweep, threads};
 use vmstack::VirtAddr;
 
 use crate::balance::Balance;
 use crate::options::Options;
 use crate::process::exec::Strings;
-use crate::process::{Process, fork, signal};
+use crate::process::{Process, signal, start};
 use crate::syscall::Errno;
 use crate::task::{self, TaskRef, TaskStack, sched};
 use crate::{fact, oops, println};
@@ -53,6 +53,7 @@ static SCRIPTS: &[&[Script]] = &[
     &locks::SCRIPTS,
     &places::SCRIPTS,
     &sweep::SCRIPTS,
+    &threads::SCRIPTS,
     &delivery::SCRIPTS,
     &emergency::SCRIPTS,
     &graces::SCRIPTS,
@@ -150,12 +151,12 @@ pub(super) fn start_program(arguments: &[&[u8]]) -> Result<Arc<Process>, Errno> 
     for argument in arguments {
         strings.arguments.push(argument)?;
     }
-    fork::start(arguments.first().copied().unwrap_or(&[]), &strings)
+    start::start(arguments.first().copied().unwrap_or(&[]), &strings)
 }
 
 /// Waits for a victim to end, and says how.
 pub(super) fn wait_for_process(process: &Arc<Process>) {
-    let end = process.wait_for_end(process);
+    let end = process.wait_for_end();
     fact!("victim", "{} {}", process.id(), end.wait_status());
 }
 
@@ -305,7 +306,7 @@ impl Survivors {
             fact!("survivor", "{} {before} {} {status}", task.id(), WORK[index].load(Ordering::Relaxed));
         }
         for (process, before) in &self.processes {
-            let status = process.wait_for_end(process).wait_status();
+            let status = process.wait_for_end().wait_status();
             fact!("survivor", "{} {before} {} {status}", process.id(), process.work.load(Ordering::Relaxed));
         }
     }

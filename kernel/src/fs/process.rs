@@ -7,8 +7,9 @@ use core::fmt::Write;
 use super::entry::Subject;
 use super::node::Node;
 use super::open::{Held, Object};
-use crate::process::{self, Process};
+use crate::process::{Process, Thread, tree};
 use crate::syscall::Errno;
+use crate::task::{State, Task, sched};
 use crate::text::Text;
 
 /// Runs `ask` on process `id`.
@@ -17,18 +18,20 @@ use crate::text::Text;
 ///
 /// There is none of that number.
 pub(crate) fn with<T>(id: usize, ask: impl FnOnce(&Process) -> Result<T, Errno>) -> Result<T, Errno> {
-    let process = process::current().filter(|process| process.id() == id).ok_or(Errno::NOENT)?;
+    let process = tree::find(id).ok_or(Errno::NOENT)?;
     ask(&process)
 }
 
 /// The lowest number from `from` on that a process has.
 pub(super) fn next(_: Subject, from: usize) -> Option<usize> {
-    process::current().map(|process| process.id()).filter(|&id| id >= from)
+    tree::lock().processes().map(Process::id).filter(|&id| id >= from).min()
 }
 
 /// The lowest number from `from` on that a thread of the subject's process has.
 pub(super) fn next_thread(subject: Subject, from: usize) -> Option<usize> {
-    (subject.process >= from).then_some(subject.process)
+    let tree = tree::lock();
+    let process = tree.process(subject.process)?;
+    tree.threads(process).filter_map(Task::thread).map(Thread::id).filter(|&id| id >= from).min()
 }
 
 /// The lowest descriptor from `from` on that is open in the subject's process.
@@ -68,8 +71,9 @@ pub(super) fn folder(subject: Subject) -> Result<Node, Errno> {
 
 /// The number of the current process, and of its current thread.
 pub(super) fn current() -> Result<(usize, usize), Errno> {
-    let process = process::current().ok_or(Errno::NOENT)?.id();
-    Ok((process, crate::task::sched::current().id()))
+    let task = sched::current();
+    let thread = task.thread().ok_or(Errno::NOENT)?;
+    Ok((thread.process().id(), thread.id()))
 }
 
 /// What is known of a process, for its `stat` and `status`.
@@ -90,19 +94,30 @@ pub(super) struct Facts {
     pub(super) started: u64,
 }
 
+/// How thread `id` of `process` is.
+fn state(process: &Process, id: usize) -> char {
+    let tree = tree::lock();
+    let thread = tree.threads(process).find(|task| task.thread().is_some_and(|thread| thread.id() == id));
+    match thread.map(sched::state_of) {
+        None | Some(State::Dead) => 'Z',
+        Some(State::Running | State::Queued | State::New) => 'R',
+        Some(_) => 'S',
+    }
+}
+
 /// What is known of the thread that the subject means.
 pub(super) fn facts(subject: Subject) -> Result<Facts, Errno> {
     with(subject.process, |process| {
-        let state = if process.end().is_some() { 'Z' } else { 'R' };
+        let state = state(process, subject.number);
         Ok(Facts {
             id: subject.number,
             state,
             parent: process.parent_id(),
-            group: process.id(),
-            session: process.id(),
-            threads: 1,
+            group: process.group(),
+            session: process.session(),
+            threads: process.thread_count(),
             pages: 0,
-            ticks: 0,
+            ticks: process.ticks().0,
             started: 0,
         })
     })

@@ -1,26 +1,56 @@
-//! Processes: an address space, files, a parent, and an end that the parent is told of.
+//! Processes and their threads, with Linux's rules for their lives.
 //!
-//! A process has one thread for now. What it owns belongs to the process struct and never to its stack: when the task is killed
-//! in the middle of a call, all of it is found here and given back (INV-ALONE).
+//! A process is a group of threads with one memory, one table of files, one number and one end, which its parent is told of. What
+//! it owns belongs to the process struct, and what a thread owns to its task's, never to a stack: when a task is killed in the
+//! middle of a call, all of it is found here and given back (INV-ALONE).
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `thread` | what a task has that runs a program |
+//! | `links`, `tree` | who is there, and whose |
+//! | `start`, `clone` | new ones: the first of a tree, and copies of others |
+//! | `exec` and `elf` | another program in the same process |
+//! | `exit` | the end of a thread, and of a process |
+//! | `wait` | waiting for the end of a child |
+//! | `group` | process groups and sessions |
+//! | `limits` | what a process may use at most |
+//!
+//! What may not enter: how a task is switched to (`task`), what a file or a mapping is (`fs`, `mm`).
 
-use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::fs::{FileTable, Files, Place};
-use crate::mm::heap;
-use crate::sync::{AnyLock, SpinGuard, SpinLock};
+use crate::sync::AnyLock;
 use crate::task::sched::CurrentTask;
 use crate::task::wait::Event;
-use crate::task::{names, sched};
+use crate::task::{Task, names, sched};
 
+pub(crate) mod clone;
 pub(crate) mod elf;
+mod end;
 pub(crate) mod exec;
-pub(crate) mod fork;
+mod exit;
+pub(crate) mod group;
+pub(crate) mod limits;
+mod links;
+pub(crate) mod start;
 mod thread;
+pub(crate) mod tree;
+pub(crate) mod wait;
 
+pub(crate) use end::End;
+pub(crate) use exit::{
+    become_only_thread, change_program, end_all, end_process, exit_current, exit_thread, leave_current, obey,
+};
 pub(crate) use thread::Thread;
+
+use end::AtomicEnd;
+use limits::Limits;
+use links::{Link, List};
+use tree::{OfParent, OfProcess};
 
 /// A signal's number, as Linux has it.
 pub(crate) mod signal {
@@ -30,115 +60,111 @@ pub(crate) mod signal {
     pub(crate) const TRAP: u8 = 5;
     /// A page that its file does not have.
     pub(crate) const BUS: u8 = 7;
-    /// The end, whatever is done about it.
+    /// Arithmetic.
+    pub(crate) const FPE: u8 = 8;
+    /// Nobody survives it.
     pub(crate) const KILL: u8 = 9;
     /// Bad access.
     pub(crate) const SEGV: u8 = 11;
-    /// Arithmetic.
-    pub(crate) const FPE: u8 = 8;
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
-    /// It exited with this status.
-    Exited(u8),
-    /// This signal killed it.
-    Killed(u8),
-}
-
-impl End {
-    /// The word that `wait4` stores.
-    pub(crate) const fn wait_status(self) -> u32 {
-        match self {
-            Self::Exited(status) => (status as u32) << 8,
-            Self::Killed(signal) => signal as u32,
-        }
-    }
-}
-
-/// The end of a process, as one word: there is no instruction at which it is half told, and it is told once.
-#[derive(Debug)]
-struct AtomicEnd(AtomicU32);
-
-impl AtomicEnd {
-    const EXITED: u32 = 1 << 8;
-    const KILLED: u32 = 2 << 8;
-
-    /// Of a process that has not ended.
-    const fn none() -> Self {
-        Self(AtomicU32::new(0))
-    }
-
-    /// Sets the end, unless there is one.
-    fn set(&self, end: End) {
-        let word = match end {
-            End::Exited(status) => Self::EXITED | u32::from(status),
-            End::Killed(signal) => Self::KILLED | u32::from(signal),
-        };
-        // SeqCst: before the announcement, as `Event` wants it.
-        let _earlier = self.0.compare_exchange(0, word, Ordering::SeqCst, Ordering::SeqCst);
-    }
-
-    fn get(&self) -> Option<End> {
-        let word = self.0.load(Ordering::SeqCst);
-        match word & !0xff {
-            Self::EXITED => Some(End::Exited(word as u8)),
-            Self::KILLED => Some(End::Killed(word as u8)),
-            _ => None,
-        }
-    }
+    /// A child has ended.
+    pub(crate) const CHLD: u8 = 17;
 }
 
 /// A process.
 #[derive(Debug)]
 pub(crate) struct Process {
     id: usize,
-    parent: Weak<Process>,
-    children: SpinLock<Vec<Arc<Process>>>,
+    /// Under the tree's lock: its parent, its children, its neighbours among its parent's and in the table, its threads.
+    parent: AtomicPtr<Process>,
+    children: List<Process, OfParent>,
+    beside: Link<Process>,
+    by_number: Link<Process>,
+    threads: List<Task, OfProcess>,
+    thread_count: AtomicUsize,
+    /// The numbers of its group and its session. They change under the tree's lock.
+    group: AtomicUsize,
+    session: AtomicUsize,
+    /// The signal that its parent gets at its end; zero: none.
+    exit_signal: AtomicU8,
+    /// Whether it has executed a program since it was forked.
+    executed: AtomicBool,
+    /// The thread that executes another program, and that the others make room for; zero: none.
+    heir: AtomicUsize,
+    /// How it ends, once that is decided, and whether it has ended.
+    end: AtomicEnd,
+    ended: AtomicBool,
+    /// A child ended; or a thread, while another one waits for that; or the process, and the kernel waits for it.
+    news: Event,
     files: Files,
     place: Place,
-    end: AtomicEnd,
-    child_ended: Event,
+    limits: Limits,
+    /// `personality`, as it was set.
+    pub(crate) personality: AtomicU32,
+    /// Ticks that its threads had, and those of children that were waited for.
+    ticks: AtomicU64,
+    children_ticks: AtomicU64,
     /// What it says that it has done, for the crash tests.
     pub(crate) work: AtomicUsize,
 }
 
-/// The most processes that there can be: what the kernel's heap bears.
-const MAX_PROCESSES: usize = 512;
-
-/// Processes that have a struct.
-static PROCESSES: AtomicUsize = AtomicUsize::new(0);
-
 impl Process {
-    /// A process without memory, or `None` if there are too many.
-    pub(crate) fn new(id: usize, parent: Weak<Self>, files: Arc<FileTable>) -> Option<Arc<Self>> {
-        if PROCESSES.fetch_add(1, Ordering::Relaxed) >= MAX_PROCESSES {
-            PROCESSES.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Arc::new(Self {
+    /// A process without threads, in a group and a session of its own.
+    pub(crate) fn new(id: usize, files: Arc<FileTable>) -> Self {
+        Self {
             id,
-            parent,
-            children: SpinLock::new("process-children", Vec::new()),
+            parent: AtomicPtr::new(ptr::null_mut()),
+            children: List::new(),
+            beside: Link::new(),
+            by_number: Link::new(),
+            threads: List::new(),
+            thread_count: AtomicUsize::new(0),
+            group: AtomicUsize::new(id),
+            session: AtomicUsize::new(id),
+            exit_signal: AtomicU8::new(signal::CHLD),
+            executed: AtomicBool::new(true),
+            heir: AtomicUsize::new(0),
+            end: AtomicEnd::none(),
+            ended: AtomicBool::new(false),
+            news: Event::new(),
             files: Files::new(files),
             place: Place::new(),
-            end: AtomicEnd::none(),
-            child_ended: Event::new(),
+            limits: Limits::new(),
+            personality: AtomicU32::new(0),
+            ticks: AtomicU64::new(0),
+            children_ticks: AtomicU64::new(0),
             work: AtomicUsize::new(0),
-        }))
+        }
+    }
+
+    /// What a child has from `parent` at its beginning.
+    fn inherit(&self, parent: &Self, exit_signal: u8) {
+        self.limits.copy_from(&parent.limits);
+        self.personality.store(parent.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.group.store(parent.group(), Ordering::Relaxed);
+        self.session.store(parent.session(), Ordering::Relaxed);
+        self.exit_signal.store(exit_signal, Ordering::Relaxed);
+        self.executed.store(false, Ordering::Relaxed);
     }
 
     pub(crate) const fn id(&self) -> usize {
         self.id
     }
 
+    /// One more count of a process that an `Arc` holds.
+    pub(crate) fn counted(&self) -> Arc<Self> {
+        // SAFETY: every process that others know is in an `Arc`, and a borrow of it shows that one is alive.
+        unsafe { Arc::increment_strong_count(self) };
+        // SAFETY: as above; the count is this one's.
+        unsafe { Arc::from_raw(self) }
+    }
+
+    /// The number of its parent; zero if the kernel is.
     pub(crate) fn parent_id(&self) -> usize {
-        self.parent.upgrade().map_or(0, |parent| parent.id)
+        tree::lock().parent(self).map_or(0, Self::id)
     }
 
     /// The open files.
-    pub(crate) fn files(&self) -> &FileTable {
+    pub(crate) const fn files(&self) -> &Files {
         &self.files
     }
 
@@ -147,111 +173,69 @@ impl Process {
         &self.place
     }
 
-    /// The children. None are known if a task was killed while it changed the list: it may be cut in the middle of growing.
-    fn children(&self) -> SpinGuard<'_, Vec<Arc<Self>>> {
-        self.children.lock_or_reset(|cut| {
-            heap::count_left(cut.capacity() * size_of::<Arc<Self>>());
-            Vec::new()
-        })
+    /// The process's locks: files, place.
+    pub(crate) fn locks(&self) -> [&dyn AnyLock; 2] {
+        [self.files.any_lock(), self.place.any_lock()]
     }
 
-    /// The process's locks: children, files, place.
-    pub(crate) fn locks(&self) -> [&dyn AnyLock; 3] {
-        [&self.children, self.files.any_lock(), self.place.any_lock()]
+    /// What it may use at most.
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    /// Puts `child` on the list of children, and shows it there: the caller, who is this process's task, holds no count that it
-    /// could take to its grave. It stays while this task does not wait for it or abandon it.
-    pub(crate) fn adopt(&self, child: Arc<Self>) -> &Self {
-        let place = Arc::as_ptr(&child);
-        self.children().push(child);
-        // SAFETY: the list has a count of it. Only this process's task, which is the caller, takes children off the list, and
-        // where the list is left behind what was on it stays.
-        unsafe { &*place }
+    /// Threads that have not ended.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.thread_count.load(Ordering::Relaxed)
     }
 
-    /// One more count of a process that an `Arc` holds.
-    pub(crate) fn counted(&self) -> Arc<Self> {
-        // SAFETY: every process is made in an `Arc` (`new`), and a borrow of it shows that one is alive.
-        unsafe { Arc::increment_strong_count(self) };
-        // SAFETY: as above; the count is this one's.
-        unsafe { Arc::from_raw(self) }
+    /// Counts threads, under the tree's lock, and says how many there are now.
+    fn count_threads(&self, change: isize) -> usize {
+        let count = self.thread_count().saturating_add_signed(change);
+        self.thread_count.store(count, Ordering::Relaxed);
+        count
     }
 
-    /// Whether process `id` is this one or a child of it that has not ended.
-    pub(crate) fn sees_alive(&self, id: usize) -> bool {
-        id == self.id || self.children().iter().any(|child| child.id == id && child.end().is_none())
+    /// Whether its end is decided: each of its threads ends as soon as it looks.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.end.get().is_some()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        // Acquire: how it ended is seen too.
+        self.ended.load(Ordering::Acquire)
     }
 
     /// How the process ended, if it has.
     pub(crate) fn end(&self) -> Option<End> {
-        self.end.get()
+        if self.has_ended() { self.end.get() } else { None }
     }
 
-    /// Waits until this process has ended.
-    pub(crate) fn wait_for_end(&self, init: &Self) -> End {
-        init.child_ended.wait_for(|| self.end())
+    /// The thread that executes another program, for which the others make room; zero if there is none.
+    fn heir(&self) -> usize {
+        self.heir.load(Ordering::Relaxed)
     }
 
-    /// A child that has ended and that `wanted` accepts: taken off the list. `Err` if there is no such child, dead or alive.
-    fn take_ended(&self, wanted: impl Fn(usize) -> bool) -> Result<Option<(usize, End)>, NoChild> {
-        let mut children = self.children();
-        if !children.iter().any(|child| wanted(child.id)) {
-            return Err(NoChild);
-        }
-        let ended = children.iter().position(|child| wanted(child.id) && child.end().is_some());
-        let Some(index) = ended else { return Ok(None) };
-        let child = children.swap_remove(index);
-        drop(children);
-        Ok(child.end().map(|end| (child.id, end)))
+    /// Waits, in the kernel, until a process that the kernel started has ended.
+    pub(crate) fn wait_for_end(&self) -> End {
+        self.news.wait_for(|| self.end())
     }
 
-    /// Waits for a child that `wanted` accepts to end; or, with `hang` false, only looks.
-    pub(crate) fn wait(&self, wanted: impl Fn(usize) -> bool, hang: bool) -> Result<Option<(usize, End)>, NoChild> {
-        if !hang {
-            return self.take_ended(wanted);
-        }
-        self.child_ended.wait_for(|| match self.take_ended(&wanted) {
-            Ok(None) => None,
-            done => Some(done),
-        })
+    /// Whether its number, its group's or its session's is `number`.
+    fn has_number(&self, number: usize) -> bool {
+        [self.id, self.group(), self.session()].contains(&number)
     }
 
-    /// Undoes the making of this process, whose task could not be had.
-    pub(crate) fn abandon(&self, parent: &Self) {
-        parent.children().retain(|child| child.id != self.id);
+    /// Notes that one of its threads had a tick of a CPU. Any context.
+    pub(crate) fn count_tick(&self) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Ends the process: gives back all that it owns, and tells its parent. The current task is its task.
-    ///
-    /// A task that is killed in here does it again, on the empty stack: each step may be done twice, and the end that is told is
-    /// the first.
-    pub(crate) fn finish(&self, end: End) {
-        sched::current().give_up_memory();
-        self.files.leave();
-        drop(core::mem::take(&mut *self.children()));
-        self.announce(end);
-    }
-
-    /// Tells whoever waits that the process has ended.
-    fn announce(&self, end: End) {
-        self.end.set(end);
-        match self.parent.upgrade() {
-            Some(parent) => parent.child_ended.announce(),
-            None => self.child_ended.announce(),
-        }
+    /// Ticks that its threads had, and those of children that were waited for.
+    pub(crate) fn ticks(&self) -> (u64, u64) {
+        (self.ticks.load(Ordering::Relaxed), self.children_ticks.load(Ordering::Relaxed))
     }
 }
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        PROCESSES.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// There is no child to wait for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct NoChild;
 
 /// The process of the current task. Holds no count, so a task that is killed loses nothing with it.
 #[derive(Debug)]
@@ -274,23 +258,7 @@ pub(crate) fn current() -> Option<CurrentProcess> {
     task.process().is_some().then_some(CurrentProcess(task))
 }
 
-/// Ends the current process and its task.
-pub(crate) fn exit_current(end: End) -> ! {
-    if let Some(process) = current() {
-        process.finish(end);
-    }
-    sched::exit()
-}
-
-/// Ends the current process and its task, without giving back what it had: it cannot be relied on to do so.
-pub(crate) fn leave_current(end: End) -> ! {
-    if let Some(process) = current() {
-        process.announce(end);
-    }
-    sched::exit()
-}
-
-/// Gives the current process's task a name.
+/// Gives the current task a name.
 pub(crate) fn rename_current(name: &str) {
     names::set(sched::current().id(), name);
 }

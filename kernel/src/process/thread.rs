@@ -1,18 +1,60 @@
 //! A thread: what a task has that runs a program.
+//!
+//! It lies in the task's struct, so making one allocates nothing. What is here belongs to the thread itself; others look at it, and
+//! raise what says that it has to end.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use super::Process;
+use super::links::Link;
+use crate::task::Task;
+
+/// How far a thread is with its end. It goes on from here if it is killed on the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// On its process's list.
+    Listed,
+    /// Off it, and others are there.
+    Off,
+    /// Off it, and it was the last.
+    Last,
+}
 
 /// What a program's task has beside its stack and its registers.
 #[derive(Debug)]
 pub(crate) struct Thread {
     process: Arc<Process>,
+    /// What programs call it: its task's number, or its process's, if it took the first thread's place.
+    id: AtomicUsize,
+    /// Where a zero is written when it ends, and waited for; zero: nowhere.
+    clear_child_tid: AtomicUsize,
+    /// The child that runs on its memory, and that it waits for; zero: none.
+    pub(super) lent_to: AtomicUsize,
+    /// The thread whose memory it runs on, and that waits for it; zero: none.
+    pub(super) borrows_from: AtomicUsize,
+    stage: AtomicU8,
+    /// Whether it was told to end.
+    pub(super) told: AtomicBool,
+    /// Its neighbours among the process's threads, and in the table of tasks.
+    pub(super) beside: Link<Task>,
+    pub(super) by_number: Link<Task>,
 }
 
 impl Thread {
-    pub(crate) const fn new(process: Arc<Process>) -> Self {
-        Self { process }
+    /// A thread of `process`, for the task with number `id`.
+    pub(crate) const fn new(process: Arc<Process>, id: usize) -> Self {
+        Self {
+            process,
+            id: AtomicUsize::new(id),
+            clear_child_tid: AtomicUsize::new(0),
+            lent_to: AtomicUsize::new(0),
+            borrows_from: AtomicUsize::new(0),
+            stage: AtomicU8::new(Stage::Listed as u8),
+            told: AtomicBool::new(false),
+            beside: Link::new(),
+            by_number: Link::new(),
+        }
     }
 
     /// The process that it is a thread of.
@@ -20,9 +62,46 @@ impl Thread {
         &self.process
     }
 
-    /// Whether a signal waits for it that it has to act upon: what ends interruptible waits.
-    #[expect(clippy::unused_self, reason = "there are no signals yet")]
-    pub(crate) const fn is_interrupted(&self) -> bool {
-        false
+    /// Its number, as programs see it.
+    pub(crate) fn id(&self) -> usize {
+        self.id.load(Relaxed)
+    }
+
+    /// Takes over the number of its process, whose only thread it is.
+    pub(super) fn become_first(&self) {
+        self.id.store(self.process.id(), Relaxed);
+    }
+
+    /// Where a zero is written when it ends; zero: nowhere.
+    pub(crate) fn clear_child_tid(&self) -> usize {
+        self.clear_child_tid.load(Relaxed)
+    }
+
+    /// Sets where a zero is written when it ends.
+    pub(crate) fn set_clear_child_tid(&self, addr: usize) {
+        self.clear_child_tid.store(addr, Relaxed);
+    }
+
+    /// Whether it has to end: its process does, or another thread of it executes another program.
+    pub(crate) fn must_end(&self) -> bool {
+        let heir = self.process.heir();
+        self.process.is_ending() || (heir != 0 && heir != self.id())
+    }
+
+    /// Whether something waits for it that it has to act upon: what ends interruptible waits.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.must_end()
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        match self.stage.load(Relaxed) {
+            0 => Stage::Listed,
+            1 => Stage::Off,
+            _ => Stage::Last,
+        }
+    }
+
+    pub(super) fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Relaxed);
     }
 }

@@ -7,6 +7,7 @@ use super::raw::{Kind, State};
 use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
 use crate::fs;
 use crate::mm::{frames, heap};
+use crate::process::tree;
 use crate::task::{reference, sched};
 use crate::{boot, console, crash, hotplug, interrupts, run};
 
@@ -56,10 +57,10 @@ pub(crate) static ALL: [Declared; 23] = [
     at("hotplug", Kind::Mutex, hotplug::lock),
     at("crash-shared", Kind::Spin, crash::shared_lock),
     at("crash-device", Kind::Spin, crash::device_lock),
-    of_process("process-children", Kind::Spin, 0),
+    at("process-tree", Kind::Vital, tree::any_lock),
     of_memory("process-memory", Kind::Mutex),
-    of_process("process-files", Kind::Spin, 1),
-    of_process("process-place", Kind::Spin, 2),
+    of_process("process-files", Kind::Spin, 0),
+    of_process("process-place", Kind::Spin, 1),
     at("file-text", Kind::Spin, fs::text::lock),
     at("pipe", Kind::Mutex, fs::pipe::lock),
     at("epoll", Kind::Mutex, fs::epoll::lock),

@@ -3,9 +3,16 @@
 //! | call | program that needs it |
 //! | --- | --- |
 //! | write, exit_group, brk, mmap, munmap, mprotect, arch_prctl, set_tid_address, prlimit64, readlink, getrandom | any static glibc program |
+//! | clone3, exit, gettid | programs/threads, any with threads of the C library |
+//! | clone, vfork, waitid, setpgid, getpgid, getpgrp, setsid, getsid, sched_setaffinity, getcpu, prctl, personality, getrlimit, setrlimit, getrusage, times | programs/threads |
 //! | kill, tkill, tgkill to oneself | abort |
 //! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
-//! | fork, vfork, clone (as fork), wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
+//! | pipe, pipe2, dup, dup2, chdir, getcwd, umask, stat, lstat, access, faccessat, poll | sh |
+//! | readv, pread64, lseek, sendfile (`EINVAL`: it reads and writes instead), getdents64, fchdir, statfs, sysinfo, select, fsync | cat, head, ls, find, df, free, dd and other applets |
+//! | mkdir, rmdir, unlink, rename, link, symlink, chmod, chown, utimensat and their like (`EROFS`) | touch, rm, mv and other applets |
+//! | epoll_create1, epoll_ctl, epoll_pwait | Go's runtime, in gojq |
+//! | pwrite64, dup3, close_range, ppoll, pselect6, statx, faccessat2, flock | other C libraries, for what those above do |
+//! | fork, wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
 //! | execve | programs/story, sh |
 //! | mremap, madvise | glibc's and musl's malloc |
 //! | msync, mincore, mlock, munlock | programs/memory |
@@ -22,13 +29,16 @@ use crate::mm::space::SpaceError;
 use crate::task::sched;
 use path::HERE;
 
+mod clone;
 mod epoll;
 mod file;
 mod memory;
 mod path;
 mod poll;
 mod process;
+mod resource;
 mod time;
+pub(crate) mod trace;
 pub(crate) mod user;
 
 /// An error, by Linux's number.
@@ -108,7 +118,7 @@ static UNKNOWN: [AtomicU32; COUNTED] = [const { AtomicU32::new(0) }; COUNTED];
 /// Carries out the system call in `frame` and puts the answer there.
 pub(crate) fn handle(frame: &mut TrapFrame) {
     sched::current().heap().reset();
-    let number = frame.rax as usize;
+    let number = frame.begin_call();
     let answer = dispatch(number, Arguments::of(frame), frame);
     frame.rax = match answer {
         Ok(word) => word as u64,
@@ -154,12 +164,14 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         32 => file::dup(a),
         33 => file::dup2(a, b),
         35 => time::nanosleep(a, false),
-        39 | 186 => process::getpid(),
+        39 => process::getpid(),
         40 => file::sendfile(a, b),
-        56..=58 => process::fork(number, a, frame),
+        56 => clone::clone(arguments.0, frame),
+        57 => clone::fork(frame),
+        58 => clone::vfork(frame),
         59 => process::execve(a, b, c, frame),
-        60 | 231 => process::exit(a),
-        61 => process::wait4(a, b, c),
+        60 => process::exit(a),
+        61 => process::wait4(a, b, c, d),
         62 => process::kill(a, b),
         63 => process::uname(a),
         72 => file::fcntl(a, b, c),
@@ -175,24 +187,38 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         86 | 88 => path::make(HERE, b),
         89 => path::readlink(HERE, a, b, c),
         95 => path::umask(a),
+        97 => resource::getrlimit(a, b),
+        98 => resource::getrusage(a, b),
         99 => memory::sysinfo(a),
+        100 => resource::times(a),
         102 | 104 | 107 | 108 => Ok(0),
+        109 => process::setpgid(a, b),
         110 => process::getppid(),
+        111 => process::getpgid(0),
+        112 => process::setsid(),
+        121 => process::getpgid(a),
+        124 => process::getsid(a),
+        135 => process::personality(a),
         137 => path::statfs(a, b),
         138 => path::fstatfs(a, b),
         149 | 325 => memory::mlock(a, b),
         150..=152 => Ok(0),
-        157 => Err(Errno::INVAL),
+        157 => process::prctl(a, b),
         158 => process::arch_prctl(a, b),
+        160 => resource::prlimit(0, a, b, 0),
+        186 => process::gettid(),
         200 => process::kill(a, b),
-        204 => process::sched_getaffinity(b, c),
+        203 => process::sched_setaffinity(a, b, c),
+        204 => process::sched_getaffinity(a, b, c),
         217 => path::getdents(a, b, c),
-        218 => process::set_tid_address(),
+        218 => process::set_tid_address(a),
         228 => time::clock_gettime(a, b),
         230 => time::nanosleep(c, b & 1 != 0),
+        231 => process::exit_group(a),
         232 => epoll::wait(a, b, c, d),
         233 => epoll::control(a, b, c, d),
         234 => process::kill(b, c),
+        247 => process::waitid(arguments.0),
         257 => path::open(a, b, c),
         258 | 259 => path::make(a, b),
         260 | 261 | 263 | 264 | 268 | 280 | 316 => path::change(a, b),
@@ -207,9 +233,11 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         291 => epoll::create(a),
         292 => file::dup3(a, b, c),
         293 => file::pipe(a, b),
-        302 => process::prlimit(d),
+        302 => resource::prlimit(a, b, c, d),
+        309 => process::getcpu(a, b),
         318 => memory::getrandom(a, b),
         332 => path::statx(a, b, c, e),
+        435 => clone::clone3(a, b, frame),
         436 => file::close_range(a, b, c),
         439 => path::access(a, b, c, d),
         _ => {

@@ -1,13 +1,16 @@
 //! Calls about processes.
 
+use core::sync::atomic::Ordering;
+
 use vmstack::VirtAddr;
 
-use super::{Errno, user};
-use crate::arch::features;
+use super::{Errno, resource, user};
 use crate::arch::frame::TrapFrame;
+use crate::arch::{features, percpu};
 use crate::process::exec::{self, MAX_STRING, MAX_STRINGS, Program, Strings};
-use crate::process::{self, End, fork};
-use crate::task::sched;
+use crate::process::wait::{Ended, Query, Sort, Whom};
+use crate::process::{self, End, Process, group, signal, start, tree};
+use crate::task::{names, sched};
 use crate::{boot, fs};
 
 const MAX_PATH: usize = 4096;
@@ -20,14 +23,8 @@ pub(super) fn getppid() -> Result<usize, Errno> {
     Ok(process::current().ok_or(Errno::SRCH)?.parent_id())
 }
 
-/// `fork`, `vfork` (which may be a fork), and `clone` without anything shared.
-pub(super) fn fork(number: usize, flags: usize, frame: &TrapFrame) -> Result<usize, Errno> {
-    const CLONE: usize = 56;
-    const SHARED: usize = 0x0001_0f00;
-    if number == CLONE && flags & SHARED != 0 {
-        return Err(Errno::NOSYS);
-    }
-    fork::fork(frame)
+pub(super) fn gettid() -> Result<usize, Errno> {
+    Ok(sched::current().thread().ok_or(Errno::SRCH)?.id())
 }
 
 pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &mut TrapFrame) -> Result<usize, Errno> {
@@ -40,10 +37,11 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
     let folder = process.place().folder();
     let (file, data) = fs::program(folder, path.clone())?;
     let Program { memory, entry, stack } = exec::build(folder, &path, data, &strings)?;
+    process::become_only_thread()?;
     process.files().close_on_exec();
     process.place().set_program(file, strings.arguments.to_shared().ok());
-    sched::current().change_memory(memory);
-    process::rename_current(fork::base_name(&path));
+    process::change_program(memory);
+    process::rename_current(start::base_name(&path));
     let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
     debug_assert!(cleared, "zero is canonical");
     sched::current().reset_fpu();
@@ -52,34 +50,132 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
 }
 
 pub(super) fn exit(status: usize) -> ! {
+    process::exit_thread(End::Exited(status as u8))
+}
+
+pub(super) fn exit_group(status: usize) -> ! {
     process::exit_current(End::Exited(status as u8))
 }
 
-pub(super) fn wait4(id: usize, status: usize, options: usize) -> Result<usize, Errno> {
-    const NO_HANG: usize = 1;
-    let process = process::current().ok_or(Errno::CHILD)?;
-    let wanted = id as i32;
-    let found = process.wait(|child| wanted <= 0 || child == id, options & NO_HANG == 0).map_err(|_| Errno::CHILD)?;
-    let Some((child, end)) = found else { return Ok(0) };
-    if status != 0 {
-        user::write(status, &end.wait_status().to_le_bytes())?;
-    }
-    Ok(child)
+/// Options of `wait4` and `waitid`.
+mod option {
+    pub(super) const NO_HANG: usize = 1;
+    pub(super) const STOPPED: usize = 2;
+    pub(super) const EXITED: usize = 4;
+    pub(super) const CONTINUED: usize = 8;
+    pub(super) const NO_WAIT: usize = 0x100_0000;
+    pub(super) const NO_THREAD: usize = 0x2000_0000;
+    pub(super) const ALL: usize = 0x4000_0000;
+    pub(super) const CLONE: usize = 0x8000_0000;
 }
 
-/// Asks whether a process lives (signal 0), or does to oneself what a signal does by default.
+/// What is waited for, if only `allowed` options are given, and those that every wait has.
+fn query(whom: Whom, options: usize, allowed: usize) -> Result<Query, Errno> {
+    let options = options & 0xffff_ffff;
+    if options & !(allowed | option::NO_HANG | option::NO_THREAD | option::ALL | option::CLONE) != 0 {
+        return Err(Errno::INVAL);
+    }
+    let sort = match (options & option::ALL, options & option::CLONE) {
+        (0, 0) => Sort::Ordinary,
+        (0, _) => Sort::Clones,
+        _ => Sort::All,
+    };
+    Ok(Query { whom, sort, keep: options & option::NO_WAIT != 0 })
+}
+
+pub(super) fn wait4(id: usize, status: usize, options: usize, usage: usize) -> Result<usize, Errno> {
+    let process = process::current().ok_or(Errno::CHILD)?;
+    let whom = match id as i32 {
+        i32::MIN => return Err(Errno::SRCH),
+        -1 => Whom::Anybody,
+        0 => Whom::Group(process.group()),
+        id @ 1.. => Whom::Process(id as usize),
+        group => Whom::Group(group.unsigned_abs() as usize),
+    };
+    let query = query(whom, options, option::STOPPED | option::CONTINUED)?;
+    let Some(ended) = process.wait(&query, options & option::NO_HANG == 0)? else { return Ok(0) };
+    if usage != 0 {
+        resource::write_usage(usage, ended.ticks)?;
+    }
+    if status != 0 {
+        user::write(status, &ended.end.wait_status().to_le_bytes())?;
+    }
+    Ok(ended.id)
+}
+
+pub(super) fn waitid([kind, id, info, options, usage, _]: [usize; 6]) -> Result<usize, Errno> {
+    let process = process::current().ok_or(Errno::CHILD)?;
+    let whom = match (kind, id as i32) {
+        (0, _) => Whom::Anybody,
+        (1, id @ 1..) => Whom::Process(id as usize),
+        (2, 0) => Whom::Group(process.group()),
+        (2, id @ 1..) => Whom::Group(id as usize),
+        _ => return Err(Errno::INVAL),
+    };
+    let states = option::EXITED | option::STOPPED | option::CONTINUED;
+    let query = query(whom, options, states | option::NO_WAIT)?;
+    if options & states == 0 {
+        return Err(Errno::INVAL);
+    }
+    let ended = process.wait(&query, options & option::NO_HANG == 0)?;
+    if let Some(ended) = ended.filter(|_| usage != 0) {
+        resource::write_usage(usage, ended.ticks)?;
+    }
+    if info != 0 {
+        user::write(info, &ended.map_or([0; SIGINFO], |ended| child_information(&ended)))?;
+    }
+    Ok(0)
+}
+
+/// Bytes of `siginfo_t` that are about a child.
+const SIGINFO: usize = 48;
+
+/// What SIGCHLD says of a child: signal, error, code; from byte 16 on its number, its user, and its status.
+fn child_information(ended: &Ended) -> [u8; SIGINFO] {
+    const EXITED: u32 = 1;
+    const KILLED: u32 = 2;
+    let (code, status) = match ended.end {
+        End::Exited(status) => (EXITED, status),
+        End::Killed(signal) => (KILLED, signal),
+    };
+    let mut bytes = [0; SIGINFO];
+    let words = [(0, u32::from(signal::CHLD)), (8, code), (16, ended.id as u32), (24, u32::from(status))];
+    for (offset, word) in words {
+        bytes[offset..offset + 4].copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
+
+/// Asks whether a process lives (signal 0), or does what a signal does by default.
 pub(super) fn kill(id: usize, signal: usize) -> Result<usize, Errno> {
     /// SIGCHLD, SIGCONT, SIGURG, SIGWINCH: nothing happens.
     const IGNORED: [u8; 4] = [17, 18, 23, 28];
-    let process = process::current().ok_or(Errno::SRCH)?;
+    let process = tree::find(id).ok_or(Errno::SRCH)?;
     match u8::try_from(signal) {
         Ok(0) => {}
-        Ok(signal @ 1..=64) if id == process.id() && IGNORED.contains(&signal) => return Ok(0),
-        Ok(signal @ 1..=64) if id == process.id() => process::exit_current(End::Killed(signal)),
-        Ok(1..=64) => return Err(Errno::NOSYS),
+        Ok(signal @ 1..=64) if IGNORED.contains(&signal) => {}
+        Ok(signal @ 1..=64) => process::end_process(&process, End::Killed(signal)),
         _ => return Err(Errno::INVAL),
     }
-    if process.sees_alive(id) { Ok(0) } else { Err(Errno::SRCH) }
+    Ok(0)
+}
+
+pub(super) fn setpgid(id: usize, group: usize) -> Result<usize, Errno> {
+    let process = process::current().ok_or(Errno::SRCH)?;
+    let number = |word: usize| usize::try_from(word as i32).map_err(|_| Errno::INVAL);
+    process.set_group(number(id)?, number(group)?).map(|()| 0)
+}
+
+pub(super) fn getpgid(id: usize) -> Result<usize, Errno> {
+    group::of(id, Process::group)
+}
+
+pub(super) fn getsid(id: usize) -> Result<usize, Errno> {
+    group::of(id, Process::session)
+}
+
+pub(super) fn setsid() -> Result<usize, Errno> {
+    process::current().ok_or(Errno::SRCH)?.new_session()
 }
 
 pub(super) fn uname(buffer: usize) -> Result<usize, Errno> {
@@ -109,24 +205,80 @@ pub(super) fn arch_prctl(code: usize, addr: usize) -> Result<usize, Errno> {
     if set { Ok(0) } else { Err(Errno::INVAL) }
 }
 
-/// The word at the address is for other threads, and there are none: only the task's number is given.
-pub(super) fn set_tid_address() -> Result<usize, Errno> {
-    Ok(sched::current().id())
+/// Notes where a zero is written when the thread ends.
+pub(super) fn set_tid_address(addr: usize) -> Result<usize, Errno> {
+    let task = sched::current();
+    let thread = task.thread().ok_or(Errno::SRCH)?;
+    thread.set_clear_child_tid(addr);
+    Ok(thread.id())
 }
 
-pub(super) fn sched_getaffinity(size: usize, buffer: usize) -> Result<usize, Errno> {
-    if size < 8 {
+/// Whether there is a thread with this number, which may be zero for the current one.
+fn find_thread(id: usize) -> Result<(), Errno> {
+    (id == 0 || tree::lock().thread(id).is_some()).then_some(()).ok_or(Errno::SRCH)
+}
+
+/// The CPUs that there are, a bit each.
+fn all_cpus() -> u64 {
+    u64::MAX >> (64 - boot::cpus().clamp(1, 64))
+}
+
+pub(super) fn sched_getaffinity(id: usize, size: usize, buffer: usize) -> Result<usize, Errno> {
+    if size < 8 || !size.is_multiple_of(8) {
         return Err(Errno::INVAL);
     }
-    let mask = u64::MAX >> (64 - boot::cpus().clamp(1, 64));
-    user::write(buffer, &mask.to_le_bytes())?;
+    find_thread(id)?;
+    user::write(buffer, &all_cpus().to_le_bytes())?;
     Ok(8)
 }
 
-/// No limits: both words of the old limit are infinity.
-pub(super) fn prlimit(old: usize) -> Result<usize, Errno> {
-    if old != 0 {
-        user::write(old, &[0xff; 16])?;
+/// Every thread runs where there is room: what is asked for is checked, and that is all.
+pub(super) fn sched_setaffinity(id: usize, size: usize, buffer: usize) -> Result<usize, Errno> {
+    let mut mask = [0; 8];
+    user::read(buffer, &mut mask[..size.min(8)])?;
+    find_thread(id)?;
+    if u64::from_le_bytes(mask) & all_cpus() == 0 { Err(Errno::INVAL) } else { Ok(0) }
+}
+
+/// The CPU that runs this, and its node, of which there is one.
+pub(super) fn getcpu(cpu: usize, node: usize) -> Result<usize, Errno> {
+    let number = percpu::cpu_number().index() as u32;
+    if cpu != 0 {
+        user::write(cpu, &number.to_le_bytes())?;
+    }
+    if node != 0 {
+        user::write(node, &[0; 4])?;
     }
     Ok(0)
+}
+
+pub(super) fn personality(wanted: usize) -> Result<usize, Errno> {
+    const ASK: usize = 0xffff_ffff;
+    let process = process::current().ok_or(Errno::SRCH)?;
+    let before = process.personality.load(Ordering::Relaxed);
+    if wanted & ASK != ASK {
+        process.personality.store(wanted as u32, Ordering::Relaxed);
+    }
+    Ok(before as usize)
+}
+
+pub(super) fn prctl(what: usize, argument: usize) -> Result<usize, Errno> {
+    const SET_PARENT_DEATH_SIGNAL: usize = 1;
+    const GET_DUMPABLE: usize = 3;
+    const SET_DUMPABLE: usize = 4;
+    const SET_NAME: usize = 15;
+    const GET_NAME: usize = 16;
+    match what {
+        SET_PARENT_DEATH_SIGNAL if argument <= 64 => Ok(0),
+        GET_DUMPABLE => Ok(0),
+        SET_DUMPABLE if argument <= 1 => Ok(0),
+        SET_NAME => {
+            let name = user::name(argument)?;
+            let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+            process::rename_current(core::str::from_utf8(&name[..length]).map_err(|_| Errno::INVAL)?);
+            Ok(0)
+        }
+        GET_NAME => user::write(argument, &names::bytes(sched::current().id())).map(|()| 0),
+        _ => Err(Errno::INVAL),
+    }
 }

@@ -43,6 +43,20 @@ pub(crate) fn word(addr: usize) -> Result<usize, Errno> {
     Ok(usize::from_le_bytes(bytes))
 }
 
+/// A task's name: at most 15 bytes, and zeros.
+pub(super) fn name(addr: usize) -> Result<[u8; 16], Errno> {
+    let mut name = [0; 16];
+    for (index, byte) in name.iter_mut().take(15).enumerate() {
+        let mut found = [0];
+        read(addr.checked_add(index).ok_or(Errno::FAULT)?, &mut found)?;
+        if found == [0] {
+            break;
+        }
+        *byte = found[0];
+    }
+    Ok(name)
+}
+
 /// A string that ends with a zero, of at most `max` bytes, without the zero.
 pub(crate) fn string(addr: usize, max: usize) -> Result<Vec<u8>, Errno> {
     let mut string = Vec::new();

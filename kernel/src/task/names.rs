@@ -97,6 +97,12 @@ fn text(words: [u64; NAME_BYTES / 8]) -> impl Iterator<Item = char> {
     words.into_iter().flat_map(u64::to_le_bytes).take_while(|&byte| byte != 0).map(char::from)
 }
 
+/// The name of task `id`, as bytes, ended by a zero if it is shorter.
+pub(crate) fn bytes(id: usize) -> [u8; NAME_BYTES] {
+    let [low, high] = read(id).unwrap_or_default().map(u64::to_le_bytes);
+    core::array::from_fn(|index| if index < 8 { low[index] } else { high[index - 8] })
+}
+
 fn read(id: usize) -> Option<[u64; NAME_BYTES / 8]> {
     let entry = entry(id)?;
     (entry.id.load(Relaxed) == id).then(|| [0, 1].map(|index| entry.name[index].load(Relaxed)))

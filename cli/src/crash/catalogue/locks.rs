@@ -18,7 +18,7 @@ const LOCKS: &str = "the port has no locks of a kernel";
 pub(super) static CRASHES: &[Crash] = &[
     Crash {
         name: "OVERFLOW_HOLDING_LOCK",
-        does: "once for each lock of the kernel; allocator, page tables, run queue: a stop",
+        does: "once for each lock of the kernel; those that protect all stacks and tasks: a stop",
         outcome: Outcome::TaskKilled,
         hosted: Err(LOCKS),
         unit: "locks",
@@ -27,6 +27,8 @@ pub(super) static CRASHES: &[Crash] = &[
             stop("frame-allocator", VITAL),
             stop("page-tables", VITAL),
             stop("run-queue", VITAL),
+            stop("task-structs", VITAL),
+            stop("process-tree", VITAL),
         ],
     },
     Crash {

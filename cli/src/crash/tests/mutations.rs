@@ -64,7 +64,7 @@ fn locks_are_left_as_a_dead_holder_leaves_them_and_were_held() {
             ("lock process-files rwlock gone", "lock process-files rwlock free", "is left free, not gone"),
             ("specimen-rwlock shared free", "specimen-rwlock shared poisoned", "is left poisoned, not free"),
             ("fact lock specimen-rwlock shared free\n", "", "1 reports are of no lock"),
-            ("fact lock files mutex poisoned\n", "", "does not say that `process-children (poisoned)`"),
+            ("fact lock files mutex poisoned\n", "", "does not say that `process-memory (poisoned)`"),
             ("fact lock files mutex", "fact lock files mutex poisoned\nfact lock more mutex", "while the lock `more`"),
             ("was held: files (poisoned)", "was held: files", "does not say that `files (poisoned)`"),
             ("1 lock was held: files (poisoned)", "nobody knows", "does not say that `files (poisoned)`"),
@@ -220,9 +220,11 @@ fn grace_periods_go_on_and_cpus_come_back() {
                 ("rcu.readers 900 0 7", "rcu.readers 900 1 7", "1 of 900 readers lost"),
                 ("rcu.readers 900 0 7", "rcu.readers 900 0 0", "nothing is shown"),
                 ("fact rcu.pending 0\n", "", "no fact `rcu.pending`"),
+                ("stack.looks 20 99", "stack.looks 0 0", "0 looks"),
             ],
         );
     }
+    assert_each_falls("OVERFLOW_IN_RCU_READER", &[("stack.leaked 0 1", "stack.leaked 0 0", "0 after")]);
     assert_each_falls(
         "OVERFLOW_DURING_HOTPLUG",
         &[

@@ -194,7 +194,6 @@ fn each_lock(log: &mut Log<'_>) {
         ("heap", "spin free"),
         ("console", "spin free"),
         ("files", "mutex poisoned"),
-        ("process-children", "spin gone"),
         ("process-memory", "mutex gone"),
         ("process-files", "rwlock gone"),
         ("specimen-spin", "spin poisoned"),
@@ -224,13 +223,13 @@ fn each_source(log: &mut Log<'_>) {
 }
 
 /// Grace periods that went on.
-const GRACES: &str = "fact rcu.periods 5 9\nfact rcu.pending 0\nfact rcu.readers 900 0 7\n";
+const GRACES: &str = "fact rcu.periods 5 9\nfact rcu.pending 0\nfact rcu.readers 900 0 7\nfact stack.looks 20 99\n";
 
 /// The facts that only this crash has.
 fn own_facts(name: &str, cpus: u32) -> String {
     match name {
         "OVERFLOW_TAKING_VITAL_LOCK" => {
-            "fact taking frame-allocator 9 1\nfact taking run-queue 9 1\nfact taking page-tables 9 1\n".into()
+            "fact taking frame-allocator 9 1\nfact taking run-queue 9 1\nfact taking page-tables 9 1\nfact taking task-structs 9 1\nfact taking process-tree 9 1\n".into()
         }
         "OVERFLOW_OWNING" => {
             "fact owning.heap 512 560 2\nfact owning.pointers 1\nfact lock specimen-mutex mutex poisoned\n".into()
@@ -244,7 +243,7 @@ fn own_facts(name: &str, cpus: u32) -> String {
         "OVERFLOW_ON_IRQ_STACK:line" => "fact handler.line 1 0 1\n".into(),
         "OVERFLOW_WITH_CONSOLE_BUSY" => "fact console.busy 1 1\n".into(),
         "OVERFLOW_IN_IDLE" => "fact idle 0 1\nfact idle 1 1\n".into(),
-        "OVERFLOW_IN_RCU_READER" => GRACES.into(),
+        "OVERFLOW_IN_RCU_READER" => format!("{GRACES}fact stack.leaked 0 1\n"),
         "OVERFLOW_DURING_HOTPLUG" => {
             let times = HOTPLUGS * u64::from(cpus - 1);
             format!(

@@ -1,0 +1,230 @@
+//! The end of a thread, and of a process.
+//!
+//! ```text
+//!   exit_group, a signal that kills, an overflow:    the end is decided ── every thread is told
+//!   each thread, at its next return to user mode or in a wait that can be interrupted:
+//!       a zero where CLONE_CHILD_CLEARTID said ── a lent memory given back ── its memory given up ── off its process's list
+//!   the last of them:
+//!       the files closed ── children to the reaper ── the parent told
+//! ```
+//!
+//! A thread that is killed on the way does it again on its empty stack: each step may be done twice, and the end that is told is the
+//! first that was decided. If it dies again it takes the short way: what is left to give back is given back when the structs go.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+
+use super::thread::Stage;
+use super::tree::{self, Tree, thread_of};
+use super::{End, Process, Thread, clone, signal};
+use crate::arch::cpu;
+use crate::mm::memory::Memory;
+use crate::syscall::Errno;
+use crate::task::flags::Flag;
+use crate::task::kept::Kept;
+use crate::task::{Task, sched};
+
+/// How many threads are told at a time, with interrupts off.
+const AT_ONCE: usize = 64;
+
+/// Ends the current process: its other threads end as soon as they look.
+pub(crate) fn exit_current(end: End) -> ! {
+    if let Some(thread) = sched::current().thread() {
+        end_process(thread.process(), end);
+    }
+    exit_thread(end)
+}
+
+/// Ends the current thread; the process goes on if there are others.
+pub(crate) fn exit_thread(end: End) -> ! {
+    let task = sched::current();
+    if let Some(thread) = task.thread() {
+        say_goodbye(&task, thread);
+        clone::give_memory_back(thread);
+        task.give_up_memory();
+        leave_process(&task, thread, end);
+        if thread.stage() == Stage::Last {
+            thread.process().files().leave();
+            announce(thread.process());
+        }
+    }
+    sched::exit()
+}
+
+/// Ends the current process, without giving back what its thread had: it cannot be relied on to do so.
+pub(crate) fn leave_current(end: End) -> ! {
+    let task = sched::current();
+    if let Some(thread) = task.thread() {
+        end_process(thread.process(), end);
+        clone::give_memory_back(thread);
+        leave_process(&task, thread, end);
+        if thread.stage() == Stage::Last {
+            announce(thread.process());
+        }
+    }
+    sched::exit()
+}
+
+/// Ends the current thread if it has to end: the last thing before it returns to user mode.
+pub(crate) fn obey() {
+    if sched::current().thread().is_some_and(Thread::must_end) {
+        // SAFETY: nothing is held on the way to user mode.
+        unsafe { cpu::enable_interrupts() };
+        exit_thread(End::Killed(signal::KILL));
+    }
+}
+
+/// Decides that `process` ends, and how, unless that is decided, and tells its threads.
+pub(crate) fn end_process(process: &Process, end: End) {
+    process.end.set(end);
+    if process.heir() != 0 {
+        process.news.announce();
+    }
+    tell(process);
+}
+
+/// Tells every thread of `process` that it has to end, but those that were told.
+fn tell(process: &Process) {
+    if process.thread_count() == 1
+        && sched::current().thread().is_some_and(|thread| core::ptr::eq(&**thread.process(), process))
+    {
+        return;
+    }
+    while tell_some(process) {}
+}
+
+/// Tells some, who go to the end of the list. False if there are no more.
+fn tell_some(process: &Process) -> bool {
+    let tree = tree::lock();
+    for _ in 0..AT_ONCE {
+        let Some(task) = process.threads.first(&tree) else { return false };
+        let thread = thread_of(task);
+        if thread.told.swap(true, Relaxed) {
+            return false;
+        }
+        process.threads.remove(task, &tree);
+        process.threads.push(task, &tree);
+        task.raise(Flag::Signal);
+        sched::interrupt(task);
+        clone::stop_lending(thread);
+    }
+    true
+}
+
+/// Tells those who wait for the end of `thread`, the current one: a zero in its memory, if somebody else has that too.
+fn say_goodbye(task: &Task, thread: &Thread) {
+    let addr = thread.clear_child_tid();
+    if addr == 0 {
+        return;
+    }
+    // SAFETY: the task itself, which does not replace its memory meanwhile.
+    if let Some(memory) = unsafe { task.memory_place().get() }.filter(|memory| Arc::strong_count(memory) > 1) {
+        memory.write(addr, &0_u32.to_le_bytes()).ok();
+    }
+    thread.set_clear_child_tid(0);
+}
+
+/// Takes the current thread off its process's list. The last one decides how the process ends, if nobody has.
+fn leave_process(task: &Task, thread: &Thread, end: End) {
+    if thread.stage() != Stage::Listed {
+        return;
+    }
+    let (tree, process) = (tree::lock(), thread.process());
+    if tree.dismiss(task, process) {
+        process.end.set(end);
+        thread.set_stage(Stage::Last);
+    } else {
+        thread.set_stage(Stage::Off);
+        if process.heir() != 0 {
+            process.news.announce();
+        }
+    }
+}
+
+/// Ends `process`, whose threads are gone: its children get another parent, and its parent is told, once.
+fn announce(process: &Process) {
+    let tree = tree::lock();
+    if process.has_ended() {
+        return;
+    }
+    tree.orphan(process, |child, parent| {
+        if child.has_ended() {
+            report(child, parent, &tree);
+        }
+    });
+    // Release: whoever sees it sees how it ended.
+    process.ended.store(true, Release);
+    report(process, tree.parent(process), &tree);
+}
+
+/// Tells `parent` that `process` has ended; nobody has to wait for one that has no parent.
+fn report(process: &Process, parent: Option<&Process>, tree: &Tree) {
+    match parent {
+        Some(parent) => parent.news.announce(),
+        None => {
+            let count = tree.uproot(process);
+            process.news.announce();
+            drop(count);
+        }
+    }
+}
+
+/// Ends the other threads of the current process, for `execve`. The caller has the process's number from here on.
+///
+/// # Errors
+///
+/// `EINTR`: another thread was first, or the process ends. This one ends as soon as it returns.
+pub(crate) fn become_only_thread() -> Result<(), Errno> {
+    let task = sched::current();
+    let thread = task.thread().ok_or(Errno::SRCH)?;
+    let process = thread.process();
+    if process.thread_count() > 1 || thread.id() != process.id() {
+        claim(process, thread)?;
+        tell(process);
+        process.news.wait_for(|| (process.thread_count() == 1 || process.is_ending()).then_some(()));
+        inherit(process, thread);
+    }
+    if thread.must_end() { Err(Errno::INTR) } else { Ok(()) }
+}
+
+/// Makes `thread` the one that the others make room for.
+fn claim(process: &Process, thread: &Thread) -> Result<(), Errno> {
+    let _tree = tree::lock();
+    if thread.must_end() {
+        return Err(Errno::INTR);
+    }
+    thread.told.store(true, Relaxed);
+    process.heir.store(thread.id(), SeqCst);
+    Ok(())
+}
+
+/// Makes `thread`, which is alone, the first thread of `process`.
+fn inherit(process: &Process, thread: &Thread) {
+    let _tree = tree::lock();
+    process.heir.store(0, SeqCst);
+    thread.told.store(false, Relaxed);
+    thread.become_first();
+}
+
+/// Runs the current thread, the only one of its process, on `memory` from here on, with another program.
+pub(crate) fn change_program(memory: Kept<Arc<Memory>>) {
+    let task = sched::current();
+    let Some(thread) = task.thread() else { return };
+    say_goodbye(&task, thread);
+    task.change_memory(memory);
+    clone::give_memory_back(thread);
+    thread.process().executed.store(true, Relaxed);
+    thread.process().exit_signal.store(signal::CHLD, Relaxed);
+}
+
+/// Kills all processes, lets nothing new in meanwhile, and waits until they are gone: after the first program's end.
+pub(crate) fn end_all() {
+    tree::lock().close(true);
+    loop {
+        let found = tree::lock().processes().find(|process| !process.is_ending()).map(Process::counted);
+        let Some(process) = found else { break };
+        end_process(&process, End::Killed(signal::KILL));
+    }
+    tree::wait_until_empty();
+    tree::lock().close(false);
+}
