@@ -17,8 +17,7 @@ use vmstack::{VirtAddr, VirtRange};
 use super::chunk::{CAPACITY, Chunk};
 use super::mapping::Mapping;
 use super::page_box::PageBox;
-use crate::mm::heap;
-use crate::sync::Section;
+use super::{Section, heap};
 
 /// How many mappings a program can have: Linux's `max_map_count`.
 pub(crate) const LIMIT: usize = 65_530;
