@@ -3,6 +3,7 @@
 //! Everything here is ordinary Linux: each program can be started on any Linux machine too.
 
 pub mod cases;
+pub mod in_thread;
 pub mod raw;
 
 use std::fs;
@@ -11,6 +12,8 @@ use std::io;
 pub mod children;
 pub mod clock;
 pub mod mapping;
+pub mod memory_info;
+pub mod release;
 pub mod samples;
 pub mod threads;
 

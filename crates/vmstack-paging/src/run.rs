@@ -55,6 +55,11 @@ impl Run {
         Self { count: count.min(self.count), ..self }
     }
 
+    /// How many pages it has.
+    pub(crate) const fn count(self) -> usize {
+        self.count
+    }
+
     /// The address of page `index`, or `None` past the end.
     pub(crate) fn page<F: Format>(self, index: usize) -> Option<VirtAddr> {
         (index < self.count).then(|| self.start.wrapping_add(index * F::page_bytes()))
@@ -145,6 +150,13 @@ impl Span {
     /// The last address, inside the span.
     pub(crate) const fn last(self) -> VirtAddr {
         VirtAddr::new(self.last)
+    }
+
+    /// What of the span, which lies in one table of `level`, its entry `index` stands for.
+    pub(crate) fn part<F: Format>(self, level: Level, index: usize) -> Option<Self> {
+        let bytes = F::entry_bytes(level);
+        let first = (self.first & !(bytes - 1)) + (index - F::index(self.first(), level)) * bytes;
+        self.common(Self { first, last: first | (bytes - 1) })
     }
 
     /// The span, cut at the boundaries between the entries of `level`: one part for each entry.

@@ -44,6 +44,7 @@ impl Table {
     }
 
     /// The slot at `index`, which counts modulo [`ENTRIES`](Self::ENTRIES).
+    #[inline]
     #[must_use]
     pub const fn slot(&self, index: usize) -> &Slot {
         &self.slots[index % Self::ENTRIES]
@@ -63,7 +64,14 @@ impl Default for Table {
 }
 
 impl Slot {
+    /// Whether the entry is absent.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// The 64 bits as they are now.
+    #[inline]
     #[must_use]
     pub fn raw(&self) -> u64 {
         self.0.load(Ordering::Acquire)

@@ -9,7 +9,7 @@ use super::node::Node;
 use super::open::{Held, Object};
 use crate::process::{Process, Thread, tree};
 use crate::syscall::Errno;
-use crate::task::{Task, sched};
+use crate::task::{State, Task, sched};
 use crate::text::Text;
 
 /// Runs `ask` on process `id`.
@@ -94,10 +94,21 @@ pub(super) struct Facts {
     pub(super) started: u64,
 }
 
+/// How thread `id` of `process` is.
+fn state(process: &Process, id: usize) -> char {
+    let tree = tree::lock();
+    let thread = tree.threads(process).find(|task| task.thread().is_some_and(|thread| thread.id() == id));
+    match thread.map(sched::state_of) {
+        None | Some(State::Dead) => 'Z',
+        Some(State::Running | State::Queued | State::New) => 'R',
+        Some(_) => 'S',
+    }
+}
+
 /// What is known of the thread that the subject means.
 pub(super) fn facts(subject: Subject) -> Result<Facts, Errno> {
     with(subject.process, |process| {
-        let state = if process.has_ended() { 'Z' } else { 'R' };
+        let state = state(process, subject.number);
         Ok(Facts {
             id: subject.number,
             state,

@@ -11,17 +11,16 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::{self, offset_of};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use vmstack::{PhysAddr, StackId, VirtAddr};
+use vmstack::{StackId, VirtAddr};
 use vmstack_arch::Context;
 
-use crate::arch::cpu::{self, InterruptsOff};
+use crate::arch::cpu::InterruptsOff;
 use crate::control::DirectStack;
 use crate::mm::heap::Account;
 use crate::mm::inject;
-use crate::mm::memory::{Memory, MemoryPlace};
-use crate::mm::tables;
+use crate::mm::memory::{self, Memory, MemoryPlace};
 use crate::process::{Process, Thread};
 use crate::stacks::{self, Stack};
 use crate::sync::{HeldLocks, Section, rcu};
@@ -33,19 +32,21 @@ mod list;
 pub(crate) mod look;
 mod lot;
 pub(crate) mod names;
+mod queue;
 pub(crate) mod reference;
 pub(crate) mod sched;
 mod scheduling;
+mod switch;
 pub(crate) mod table;
 mod timers;
 pub(crate) mod wait;
 
 use flags::{Flag, TaskWords};
 pub(crate) use fpu::{FpuState, Registers};
-use kept::KeptList;
+use kept::{Kept, KeptList};
 pub(crate) use reference::TaskRef;
-pub(crate) use scheduling::{Key, Wait, Woken};
-use scheduling::{Node, Scheduling, State};
+pub(crate) use scheduling::{Key, State, Wait, Woken};
+use scheduling::{Node, Scheduling};
 
 /// What a task stands on.
 #[derive(Debug)]
@@ -125,8 +126,8 @@ pub(crate) struct Task {
     thread: Option<Thread>,
     /// The memory that it runs on; nothing for a task of the kernel, and for one that is ending.
     memory: MemoryPlace,
-    /// The root of the page tables that go with it: one word, for the switch.
-    root: AtomicU64,
+    /// Whether it runs on that: one word, for the switch.
+    has_memory: AtomicBool,
     /// The fields below belong to the task itself while it runs, and to the scheduler while it does not.
     context: UnsafeCell<Context>,
     stack: UnsafeCell<TaskStack>,
@@ -207,6 +208,7 @@ impl Task {
     pub(crate) const FLAGS: usize = offset_of!(Self, flags);
 
     /// A task that has not run yet, whose vector registers are at `fpu`.
+    #[inline(always)]
     fn new(new: NewTask, mut fpu: FpuState) -> Self {
         let top = new.stack.top().wrapping_sub(new.below);
         // SAFETY: the stack is new and owned here, `below` is a multiple of 16 and leaves room for the context.
@@ -222,9 +224,10 @@ impl Task {
         Self::with_context(new, fpu, Context::empty(), true)
     }
 
+    /// Inlined, as what calls it is: so the fields are written where the struct is to lie, and not copied there.
+    #[inline(always)]
     fn with_context(new: NewTask, fpu: FpuState, context: Context, idle: bool) -> Self {
         let NewTask { id, thread, memory, stack, .. } = new;
-        let root = memory.as_ref().map_or_else(tables::kernel_root, |memory| memory.root());
         // Who is traced has children that are.
         let inherited = sched::current_if_any().map_or(0, |parent| parent.flags.raised() & Flag::Trace as u32);
         let state = if idle { State::Running } else { State::New };
@@ -233,8 +236,8 @@ impl Task {
             count: AtomicUsize::new(1),
             id,
             thread,
+            has_memory: AtomicBool::new(memory.is_some()),
             memory: MemoryPlace::new(memory),
-            root: AtomicU64::new(root.get()),
             context: UnsafeCell::new(context),
             stack: UnsafeCell::new(stack),
             fpu: UnsafeCell::new(fpu),
@@ -277,26 +280,38 @@ impl Task {
         &self.memory
     }
 
-    /// Runs the current task, which this is, on `memory` from here on, or on the kernel's own tables, and returns what it had.
-    pub(crate) fn change_memory(&self, memory: Option<Arc<Memory>>) -> Option<Arc<Memory>> {
+    /// Runs the current task, which this is, on `memory` from here on, and gives up what it had.
+    pub(crate) fn change_memory(&self, memory: Kept<Arc<Memory>>) {
+        self.give_up_memory();
         // One step as seen by a switch and by a fault: neither comes in between.
-        let _section = Section::enter();
-        let root = memory.as_ref().map_or_else(tables::kernel_root, |memory| memory.root());
-        self.root.store(root.get(), Ordering::Relaxed);
-        // SAFETY: every address space has the kernel's half (INV-MAPPED).
-        unsafe { cpu::write_cr3(root) };
-        // SAFETY: the task itself, by this function's contract; the CPU has left the old memory.
-        unsafe { self.memory.replace(memory) }
+        let section = Section::enter();
+        let memory = memory.take(&section);
+        memory::active::load(Some(&memory));
+        // SAFETY: the task itself, which has given up what was there.
+        unsafe { self.memory.put(memory, &section) };
+        self.has_memory.store(true, Ordering::Relaxed);
     }
 
     /// Gives up the memory of the current task, which this is. May be done again by one that was killed in the middle of it.
     pub(crate) fn give_up_memory(&self) {
-        // First the word that a switch back to this task loads, then the register: a preemption in between does no harm.
-        self.root.store(tables::kernel_root().get(), Ordering::Relaxed);
-        // SAFETY: the kernel's own tables have everything that the kernel uses.
-        unsafe { tables::load() };
+        // First the word that a switch back to this task looks at, then the register: a preemption in between does no harm.
+        self.has_memory.store(false, Ordering::Relaxed);
+        let interrupts = InterruptsOff::new();
+        memory::active::load(None);
+        drop(interrupts);
         // SAFETY: the task itself, on the kernel's tables.
         unsafe { self.memory.give_up() };
+    }
+
+    /// The memory that a CPU which switches to the task is to run on.
+    ///
+    /// # Safety
+    ///
+    /// As for [`MemoryPlace::get`].
+    pub(crate) unsafe fn memory_to_load(&self) -> Option<&Memory> {
+        // SAFETY: the caller's promise.
+        let memory = unsafe { self.memory.get() };
+        memory.filter(|_| self.has_memory.load(Ordering::Relaxed)).map(|memory| &**memory)
     }
 
     /// What the task's frames use and it owns.
@@ -322,11 +337,6 @@ impl Task {
     /// What the task allocated and did not free since it entered the kernel.
     pub(crate) const fn heap(&self) -> &Account {
         &self.heap
-    }
-
-    /// The root of the page tables that the task runs on.
-    pub(crate) fn page_tables(&self) -> PhysAddr {
-        PhysAddr::new(self.root.load(Ordering::Relaxed))
     }
 
     /// The bounds of the task's stack. Any context, while the task is alive.

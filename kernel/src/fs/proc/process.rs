@@ -10,7 +10,7 @@ use crate::task::names::Name;
 use crate::text::Text;
 
 /// What is in the folder of a process.
-pub(super) static FILES: [Entry; 17] = [
+pub(super) static FILES: [Entry; 18] = [
     Entry::text("stat", stat),
     Entry::text("statm", pages),
     Entry::text("status", status),
@@ -26,6 +26,7 @@ pub(super) static FILES: [Entry; 17] = [
     Entry::jump("exe", people::program),
     Entry::jump("cwd", people::folder),
     Entry::jump("root", |_| Ok(ROOT)),
+    Entry::control("fail-nth", failures_left, fail_nth),
     Entry::numbered("fd", &[], &OPEN),
     Entry::numbered("task", &[], &THREADS),
 ];
