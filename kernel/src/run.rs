@@ -1,6 +1,7 @@
 //! What a boot does: one task runs it, prints the end marker, and ends the emulator.
 
 use crate::arch::cpu;
+use crate::balance::Balance;
 use crate::console;
 use crate::mm::heap;
 use crate::options::{Mode, Options};
@@ -59,6 +60,7 @@ extern "C" fn main(_: usize) -> ! {
 
 /// Runs the program that the command line names, and says on the side channel how it ended.
 fn run_program(options: &Options) {
+    let before = Balance::take();
     let started = options.strings().map_err(Errno::from).and_then(|strings| {
         let path = strings.arguments.iter().next().unwrap_or(&[]);
         start::start_reaper(path, &strings)
@@ -67,6 +69,9 @@ fn run_program(options: &Options) {
         Ok(process) => {
             let end = process.wait_for_end();
             process::end_all();
+            drop(process);
+            sched::settle();
+            Balance::take().print_since(&before);
             for (number, count) in syscall::unknown_calls() {
                 println!("system call {number} is not there: asked for {count} times");
             }
