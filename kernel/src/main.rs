@@ -7,6 +7,7 @@
 //! | `stacks` | the library's platform and the areas |
 //! | `task` | tasks, the scheduler, waiting |
 //! | `process`, `syscall` | programs, and what they may ask |
+//! | `fs` | files: what paths lead to, what is open, pipes, `/proc` |
 //! | `hotplug` | CPUs that go and come |
 //! | `hooks`, `interrupts`, `oops`, `trace`, `symbols` | faults, from the trap to the report |
 //! | `crash`, `control`, `story`, `count`, `thread_info` | what is provoked, shown and counted |

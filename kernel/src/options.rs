@@ -49,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) late: bool,
     /// A stack is cleared from end to end before it is handed out, whatever its dirty bits say.
     pub(crate) scrub_whole: bool,
+    /// The program's system calls are written to the log.
+    pub(crate) traced: bool,
 }
 
 /// A word of the command line that the kernel does not understand.
@@ -65,6 +67,7 @@ impl Options {
             thread_info_at_bottom: false,
             late: false,
             scrub_whole: false,
+            traced: false,
         };
         for word in line.split_ascii_whitespace() {
             match word.split_once('=') {
@@ -73,6 +76,7 @@ impl Options {
                 Some(("stacks", "direct")) => (options.direct, options.late) = (true, false),
                 Some(("stacks", "rcu")) => (options.direct, options.late) = (false, true),
                 Some(("scrub", "dirty")) => options.scrub_whole = false,
+                Some(("trace", "syscalls")) => options.traced = true,
                 Some(("scrub", "whole")) => options.scrub_whole = true,
                 Some(("thread_info", "off")) => options.thread_info_at_bottom = false,
                 Some(("thread_info", "bottom")) => options.thread_info_at_bottom = true,

@@ -26,6 +26,10 @@ pub(super) type Extra = fn(&Evidence) -> Result<Seen, Shortfall>;
 
 /// How many handlers overflow in a row.
 pub(super) const HANDLERS_IN_A_ROW: u64 = 110;
+/// How many processes have a thread that overflows.
+pub(super) const THREADS: usize = 4;
+/// The word of a robust futex whose owner died, and that somebody waits for.
+const OWNER_DIED: &str = "0xc0000000";
 /// How often each CPU but the first goes offline and comes back.
 pub(super) const HOTPLUGS: u64 = 100;
 /// How interrupts are raised, and how else where there is a second CPU.
@@ -148,6 +152,21 @@ fn graces(crash: &Evidence) -> Result<String, Shortfall> {
     let [looks, calls] = crash.facts.numbers("stack.looks")?;
     hold(looks > 0 && calls > looks, || format!("{calls} calls were seen in {looks} looks at others' stacks"))?;
     Ok(format!("{over} grace periods, {reads} reads of {replaced} objects, {looks} looks at stacks"))
+}
+
+/// Each process whose thread overflowed was killed by SIGSEGV and is gone, with all its threads; whoever waited for its futex knows.
+pub(super) fn in_thread(crash: &Evidence) -> Result<Seen, Shortfall> {
+    let seen = crash.facts.all("thread");
+    hold(seen.len() == THREADS, || format!("{} threads overflowed, not {THREADS}", seen.len()))?;
+    for words in seen {
+        hold(words == ["11", OWNER_DIED, "0", "0"], || {
+            format!("status, futex, threads that are left, and whether it is there: {}", words.join(" "))
+        })?;
+    }
+    Ok(Seen {
+        said: "the whole process is killed each time, and who waited for its futex knows".into(),
+        ..Seen::default()
+    })
 }
 
 /// A reader's end did not stop grace periods, and did not hurt others' readers.

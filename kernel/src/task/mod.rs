@@ -41,12 +41,12 @@ pub(crate) mod table;
 mod timers;
 pub(crate) mod wait;
 
-use flags::TaskWords;
+use flags::{Flag, TaskWords};
 pub(crate) use fpu::{FpuState, Registers};
 use kept::{Kept, KeptList};
 pub(crate) use reference::TaskRef;
-pub(crate) use scheduling::{Key, Wait, Woken};
-use scheduling::{Node, Scheduling, State};
+pub(crate) use scheduling::{Key, State, Wait, Woken};
+use scheduling::{Node, Scheduling};
 
 /// What a task stands on.
 #[derive(Debug)]
@@ -140,6 +140,8 @@ pub(crate) struct Task {
     idle: bool,
     /// What it has to do before it returns to user mode.
     flags: TaskWords,
+    /// System calls that were noted because it is traced.
+    calls: AtomicUsize,
     /// Its struct waits with it for a grace period.
     rcu: rcu::Head,
     /// Its place in the table of all tasks.
@@ -226,6 +228,8 @@ impl Task {
     #[inline(always)]
     fn with_context(new: NewTask, fpu: FpuState, context: Context, idle: bool) -> Self {
         let NewTask { id, thread, memory, stack, .. } = new;
+        // Who is traced has children that are.
+        let inherited = sched::current_if_any().map_or(0, |parent| parent.flags.raised() & Flag::Trace as u32);
         let state = if idle { State::Running } else { State::New };
         let stack_id = if let TaskStack::Mapped(stack) = &stack { Some(stack.id()) } else { None };
         Self {
@@ -241,7 +245,8 @@ impl Task {
             gs_base: AtomicUsize::new(0),
             scheduling: Scheduling::new(state),
             idle,
-            flags: TaskWords::new(),
+            flags: TaskWords::new(inherited),
+            calls: AtomicUsize::new(0),
             rcu: rcu::Head::new(),
             place: table::Place::new(),
             stack_id,
@@ -312,6 +317,11 @@ impl Task {
     /// What the task's frames use and it owns.
     pub(crate) const fn kept(&self) -> &KeptList {
         &self.kept
+    }
+
+    /// Counts a system call that is noted, and says the how-manieth it is.
+    pub(crate) fn count_call(&self) -> usize {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The words of its flags; [`Task::raise`] is what to call.

@@ -254,6 +254,12 @@ pub(crate) fn interrupt(task: &Task) {
     interrupts::poke(idle);
 }
 
+/// Where `task` is: of the moment.
+pub(crate) fn state_of(task: &Task) -> State {
+    let _queue = QUEUE.lock();
+    task.scheduling.state.get()
+}
+
 /// Waits until the tick `at`.
 pub(crate) fn sleep_until(at: u64) {
     leave_cpu(None, |node| {
