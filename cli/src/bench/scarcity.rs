@@ -76,6 +76,7 @@ fact balance.frames 500 500
 fact balance.heap 64 64 0
 fact balance.tasks 2 2
 fact balance.slots 0
+fact balance.processes 0 0
 fact crowd.contiguous 0 0
 exit 0
 ";
@@ -107,6 +108,7 @@ exit 0
             ("heap 64 64 0", "heap 64 64 8"),
             ("tasks 2 2", "tasks 2 3"),
             ("slots 0", "slots 1"),
+            ("processes 0 0", "processes 0 1"),
         ] {
             assert_eq!(seen(&LOG.replace(from, to)).balance().outcome, Verdict::Fail, "{to}");
         }
