@@ -15,6 +15,8 @@ use crate::control::DirectStack;
 use crate::fact;
 use crate::mm::frames;
 use crate::stacks::{TASK_STACK, TASKS};
+use crate::task::{self, sched};
+use crate::thread_info;
 
 const ROUNDS: usize = 501;
 const WARM_UP: usize = 32;
@@ -39,6 +41,9 @@ pub(crate) fn count() {
     fact!("cost.virtual.cold.p50", "{}", apart(cold()));
     fact!("cost.direct.p50", "{}", apart(median(direct_used)));
     fact!("cost.direct.clear", "{}", page * (TASK_STACK / PAGE_SIZE) as u64);
+    fact!("cost.task.spawn.p50", "{}", apart(median_of(spawn)));
+    fact!("cost.task.life.p50", "{}", apart(median(|| _ = spawn())));
+    thread_info::count(empty);
 }
 
 /// The loop of known length: two instructions a turn.
@@ -86,15 +91,37 @@ fn write_top(top: VirtAddr) {
     unsafe { top.wrapping_sub(8).as_mut_ptr::<u64>().write_volatile(1) };
 }
 
+/// Makes a task of the kernel, and lets it run to its end. What making it took.
+fn spawn() -> u64 {
+    let start = cpu::cycles();
+    let made = task::spawn_kernel("counted", ends_at_once, 0).map(drop);
+    let cost = cpu::cycles() - start;
+    debug_assert!(made.is_ok());
+    sched::yield_now();
+    cost
+}
+
+extern "C" fn ends_at_once(_: usize) -> ! {
+    sched::begin();
+    sched::exit()
+}
+
 /// The median of what `work` takes, by the time-stamp counter, reading it included.
-fn median(mut work: impl FnMut()) -> u64 {
-    let mut samples = [0_u64; ROUNDS];
-    (0..WARM_UP).for_each(|_| work());
-    for sample in &mut samples {
+pub(crate) fn median(mut work: impl FnMut()) -> u64 {
+    median_of(|| {
         let start = cpu::cycles();
         work();
-        *sample = cpu::cycles() - start;
+        cpu::cycles() - start
+    })
+}
+
+/// The median of what `measured` says.
+fn median_of(mut measured: impl FnMut() -> u64) -> u64 {
+    let mut samples = [0_u64; ROUNDS];
+    for _ in 0..WARM_UP {
+        measured();
     }
+    samples.iter_mut().for_each(|sample| *sample = measured());
     samples.sort_unstable();
     samples[ROUNDS / 2]
 }

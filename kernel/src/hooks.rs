@@ -109,9 +109,12 @@ pub(crate) fn may_be_preempted() -> bool {
 const PREEMPTION: usize = 512;
 
 /// The last stop before user mode, if a flag of this CPU is up. Each is looked at again until none is left that asks for something.
-pub(crate) fn before_return(_frame: &mut TrapFrame) {
+pub(crate) fn before_return(frame: &mut TrapFrame) {
     while flags::of_current(Flag::Resched) {
         sched::yield_now();
+    }
+    if flags::of_current(Flag::Trace) {
+        syscall::trace::returned(frame);
     }
     if flags::of_current(Flag::Provoked) && !provoke::moves_entry() {
         flags::lower(Flag::Provoked);

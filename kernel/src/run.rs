@@ -8,8 +8,9 @@ use crate::options::{Mode, Options};
 use crate::process::{self, End, start, tree};
 use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
+use crate::task::flags::Flag;
 use crate::task::{self, sched};
-use crate::{control, count, crash, fact, oops, println, story, syscall};
+use crate::{control, count, crash, fact, oops, println, stacks, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new("run-options", None);
 
@@ -34,6 +35,12 @@ extern "C" fn main(_: usize) -> ! {
     if options.direct {
         task::use_direct_stacks();
     }
+    if options.late {
+        task::free_stacks_late();
+    }
+    if options.scrub_whole {
+        stacks::scrub_whole();
+    }
     if options.thread_info_at_bottom {
         control::put_thread_info_at_bottom();
     }
@@ -56,6 +63,10 @@ extern "C" fn main(_: usize) -> ! {
 /// of it is gone everything is counted again.
 fn run_program(options: &Options) {
     let before = Balance::take();
+    if options.traced {
+        // What is started from here inherits it.
+        sched::current().raise(Flag::Trace);
+    }
     let started = options.strings().map_err(Errno::from).and_then(|strings| {
         let path = strings.arguments.iter().next().unwrap_or(&[]);
         start::start_reaper(path, &strings)

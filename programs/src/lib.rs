@@ -12,6 +12,8 @@ use std::io;
 pub mod children;
 pub mod clock;
 pub mod mapping;
+pub mod memory_info;
+pub mod release;
 pub mod samples;
 pub mod threads;
 

@@ -149,7 +149,9 @@ fn graces(crash: &Evidence) -> Result<String, Shortfall> {
     let [reads, stale, replaced] = crash.facts.numbers("rcu.readers")?;
     hold(stale == 0, || format!("{stale} of {reads} readers lost what they read"))?;
     hold(reads > 0 && replaced > 0, || format!("{reads} reads, and {replaced} replacements: nothing is shown"))?;
-    Ok(format!("{over} grace periods, {reads} reads of {replaced} objects"))
+    let [looks, calls] = crash.facts.numbers("stack.looks")?;
+    hold(looks > 0 && calls > looks, || format!("{calls} calls were seen in {looks} looks at others' stacks"))?;
+    Ok(format!("{over} grace periods, {reads} reads of {replaced} objects, {looks} looks at stacks"))
 }
 
 /// Each process whose thread overflowed was killed by SIGSEGV and is gone, with all its threads; whoever waited for its futex knows.
@@ -169,6 +171,8 @@ pub(super) fn in_thread(crash: &Evidence) -> Result<Seen, Shortfall> {
 
 /// A reader's end did not stop grace periods, and did not hurt others' readers.
 pub(super) fn reader(crash: &Evidence) -> Result<Seen, Shortfall> {
+    let [before, after] = crash.facts.numbers("stack.leaked")?;
+    hold(after == before + 1, || format!("{before} stacks were leaked before, {after} after the one of a live task"))?;
     Ok(Seen { said: graces(crash)?, ..Seen::default() })
 }
 

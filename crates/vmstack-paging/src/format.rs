@@ -63,7 +63,7 @@ impl Halves {
 /// 2. `decode(encode(entry, level), level) == entry` for every entry that the format can hold at that level, where
 ///    leaves of a format without [`HAS_DIRTY`](Self::HAS_DIRTY) read as dirty.
 /// 3. `encode` gives 0 for `Absent` and for nothing else.
-/// 4. The provided methods are not overridden.
+/// 4. The provided methods are not overridden, but for [`is_clean`](Self::is_clean), which says no other than `decode` does.
 pub unsafe trait Format: 'static {
     /// What the manuals call the format.
     const NAME: &'static str;
@@ -102,6 +102,14 @@ pub unsafe trait Format: 'static {
     /// What the 64 bits `raw` say in a table of `level`. Defined for all values.
     #[must_use]
     fn decode(raw: u64, level: Level) -> Entry;
+
+    /// Whether the 64 bits `raw` in a table of the lowest level say a leaf that nobody has written through.
+    ///
+    /// To be overridden where that takes fewer instructions than decoding all of it: it is asked for each page of each stack.
+    #[must_use]
+    fn is_clean(raw: u64) -> bool {
+        matches!(Self::decode(raw, Level::PAGE), Entry::Leaf { dirty: false, .. })
+    }
 
     /// The level of the root table.
     #[must_use]

@@ -18,6 +18,7 @@ use crate::format::Format;
 use crate::mapper::Mapper;
 use crate::memory::TableMemory;
 use crate::run::Run;
+use crate::table::Table;
 
 impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     /// The physical address that `addr` translates to and the leaf that says so, or `None` where nothing is mapped
@@ -62,10 +63,17 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
 
     /// Which pages of `run`, of at most 128 pages, are mapped and not written.
     fn clean(&self, run: Run) -> u128 {
-        self.slots(run).enumerate().fold(0, |clean, (index, slot)| {
-            let entry = slot.map_or(Entry::Absent, |(_, slot)| slot.read::<F>(Level::PAGE));
-            clean | u128::from(matches!(entry, Entry::Leaf { dirty: false, .. })) << index
-        })
+        let mut clean = 0;
+        let mut page = 0;
+        while let Some(at) = run.page::<F>(page) {
+            let index = F::index(at, Level::PAGE);
+            let here = (Table::ENTRIES - index).min(run.count() - page);
+            if let Ok(table) = self.table_for(at, Level::PAGE) {
+                clean |= clean_in::<F>(table, index, here) << page;
+            }
+            page += here;
+        }
+        clean
     }
 
     /// Clears the dirty bits of those `pages` that are mapped, each by atomic read-modify-write.
@@ -117,6 +125,13 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
 }
 
 /// What a leaf becomes when its dirty bit is taken back. Other entries, and leaves that are clean already, stay.
+/// The pages in `count` slots of `table` from `index` that nobody has written through, by bit.
+fn clean_in<F: Format>(table: &Table, index: usize, count: usize) -> u128 {
+    let is_clean = |page: usize| F::is_clean(table.slot(index + page).raw());
+    // From the last one down: each bit takes a shift by one, and not by a number that is not known before.
+    (0..count).rev().fold(0, |clean, page| clean << 1 | u128::from(is_clean(page)))
+}
+
 const fn clean_entry(entry: Entry) -> Option<Entry> {
     match entry {
         Entry::Leaf { dirty: true, .. } => Some(entry.with_dirty(false)),

@@ -55,6 +55,11 @@ impl Run {
         Self { count: count.min(self.count), ..self }
     }
 
+    /// How many pages it has.
+    pub(crate) const fn count(self) -> usize {
+        self.count
+    }
+
     /// The address of page `index`, or `None` past the end.
     pub(crate) fn page<F: Format>(self, index: usize) -> Option<VirtAddr> {
         (index < self.count).then(|| self.start.wrapping_add(index * F::page_bytes()))

@@ -28,9 +28,14 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     /// # Errors
     ///
     /// What stands in its place, and at which level.
+    #[inline]
     pub(crate) fn table_for(self, addr: VirtAddr, level: Level) -> Result<&'a Table, (Entry, Level)> {
         let mut table = self.root_table();
-        for above in levels_down(F::top(), level) {
+        // A plain loop: with a level that the caller knows it is unrolled.
+        let mut number = F::LEVELS;
+        while number > level.number() + 1 {
+            number -= 1;
+            let above = Level::new(number);
             match table.slot(F::index(addr, above)).read::<F>(above) {
                 Entry::Table { at } => table = self.follow(at),
                 found => return Err((found, above)),

@@ -95,7 +95,19 @@ fn no_leaf_is_found_above_the_largest<F: Format>() {
     });
 }
 
+fn a_leaf_is_clean_if_it_decodes_so<F: Format>() {
+    let decoded = |raw| matches!(F::decode(raw, Level::PAGE), Entry::Leaf { dirty: false, .. });
+    check((any::<u64>(), attributes(), any::<bool>()), |(raw, attributes, dirty)| {
+        let leaf = Entry::Leaf { frame: frame::<F>(raw, Level::PAGE), attributes, dirty };
+        for word in [raw, F::encode(leaf, Level::PAGE), 0] {
+            prop_assert_eq!(F::is_clean(word), decoded(word));
+        }
+        Ok(())
+    });
+}
+
 for_every_format! {
+    a_leaf_is_clean_if_it_decodes_so
     a_leaf_reads_back_as_it_was_written
     a_leaf_without_hardware_dirty_bits_reads_as_dirty
     a_parked_entry_keeps_its_frame_and_is_absent_for_the_hardware

@@ -81,10 +81,12 @@ impl<'a, P: Platform> Here<'a, P> {
     fn scrub(&self, slot: SlotIndex) {
         let pages = self.meta.geometry.pages(slot);
         let all_dirty = self.meta.record(slot).take_written();
-        let dirty = if all_dirty { u128::MAX } else { self.meta.platform.dirty(pages) };
+        let mut dirty = if all_dirty { u128::MAX } else { self.meta.platform.dirty(pages) };
         let mut cleared = 0;
-        for (i, page) in pages.addresses(P::PAGE_SIZE).enumerate() {
-            if dirty & (1 << i) != 0 {
+        for page in pages.addresses(P::PAGE_SIZE) {
+            let is_dirty = dirty & 1 != 0;
+            dirty >>= 1;
+            if is_dirty {
                 // SAFETY: the slot came from the cache, so it is mapped and nobody uses it.
                 unsafe { self.meta.platform.zero(page) };
                 cleared += 1;

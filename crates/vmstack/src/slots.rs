@@ -163,6 +163,7 @@ impl SlotRecord {
     }
 
     /// Whether something wrote around the mapping since this was last asked.
+    #[inline]
     pub(crate) fn take_written(&self) -> bool {
         // A plain test first: the common answer is no, and it should cost no locked instruction.
         self.written_around.load(Ordering::Acquire) != 0 && self.written_around.swap(0, Ordering::AcqRel) != 0
@@ -188,6 +189,7 @@ impl SlotRecord {
     }
 
     /// Ready to live: one reference, a new generation. For the one who took it from a cache.
+    #[inline]
     pub(crate) fn hand_out(&self, owner: usize) -> u32 {
         self.set_owner(owner);
         let state = State::unpack(self.state.load(Ordering::Relaxed));

@@ -60,10 +60,12 @@ counters! {
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
+    #[inline]
     pub(crate) fn bump(&self) {
         self.add(1);
     }
 
+    #[inline]
     pub(crate) fn add(&self, n: u64) {
         // Load and store, not a locked add: the guard proves that this CPU alone writes. Relaxed: it orders nothing.
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);

@@ -5,10 +5,15 @@
 
 #![cfg(test)]
 
+extern crate alloc;
+
 mod acpi;
+mod files;
 mod locks;
 mod memory;
+mod mm;
 #[cfg(loom)]
 mod models;
 mod start_info;
+mod task;
 mod x86_64;

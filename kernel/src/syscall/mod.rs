@@ -7,6 +7,11 @@
 //! | clone, vfork, waitid, setpgid, getpgid, getpgrp, setsid, getsid, sched_setaffinity, getcpu, prctl, personality, getrlimit, setrlimit, getrusage, times | programs/threads |
 //! | kill, tkill, tgkill to oneself | abort |
 //! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
+//! | pipe, pipe2, dup, dup2, chdir, getcwd, umask, stat, lstat, access, faccessat, poll | sh |
+//! | readv, pread64, lseek, sendfile (`EINVAL`: it reads and writes instead), getdents64, fchdir, statfs, sysinfo, select, fsync | cat, head, ls, find, df, free, dd and other applets |
+//! | mkdir, rmdir, unlink, rename, link, symlink, chmod, chown, utimensat and their like (`EROFS`) | touch, rm, mv and other applets |
+//! | epoll_create1, epoll_ctl, epoll_pwait | Go's runtime, in gojq |
+//! | pwrite64, dup3, close_range, ppoll, pselect6, statx, faccessat2, flock | other C libraries, for what those above do |
 //! | fork, wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
 //! | execve | programs/story, sh |
 //! | mremap, madvise | glibc's and musl's malloc |
@@ -33,6 +38,7 @@ mod poll;
 mod process;
 mod resource;
 mod time;
+pub(crate) mod trace;
 pub(crate) mod user;
 
 /// An error, by Linux's number.
@@ -112,7 +118,7 @@ static UNKNOWN: [AtomicU32; COUNTED] = [const { AtomicU32::new(0) }; COUNTED];
 /// Carries out the system call in `frame` and puts the answer there.
 pub(crate) fn handle(frame: &mut TrapFrame) {
     sched::current().heap().reset();
-    let number = frame.rax as usize;
+    let number = frame.begin_call();
     let answer = dispatch(number, Arguments::of(frame), frame);
     frame.rax = match answer {
         Ok(word) => word as u64,

@@ -56,6 +56,7 @@ impl TaskRef {
     }
 
     /// Puts a task where its struct belongs; `make` is told where its registers are.
+    #[inline(always)]
     pub(super) fn place(make: impl FnOnce(FpuState) -> Task, section: &Section) -> Option<Self> {
         if inject::fails() {
             return None;

@@ -220,9 +220,11 @@ fn grace_periods_go_on_and_cpus_come_back() {
                 ("rcu.readers 900 0 7", "rcu.readers 900 1 7", "1 of 900 readers lost"),
                 ("rcu.readers 900 0 7", "rcu.readers 900 0 0", "nothing is shown"),
                 ("fact rcu.pending 0\n", "", "no fact `rcu.pending`"),
+                ("stack.looks 20 99", "stack.looks 0 0", "0 looks"),
             ],
         );
     }
+    assert_each_falls("OVERFLOW_IN_RCU_READER", &[("stack.leaked 0 1", "stack.leaked 0 0", "0 after")]);
     assert_each_falls(
         "OVERFLOW_DURING_HOTPLUG",
         &[

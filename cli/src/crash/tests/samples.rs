@@ -223,7 +223,7 @@ fn each_source(log: &mut Log<'_>) {
 }
 
 /// Grace periods that went on.
-const GRACES: &str = "fact rcu.periods 5 9\nfact rcu.pending 0\nfact rcu.readers 900 0 7\n";
+const GRACES: &str = "fact rcu.periods 5 9\nfact rcu.pending 0\nfact rcu.readers 900 0 7\nfact stack.looks 20 99\n";
 
 /// The facts that only this crash has.
 fn own_facts(name: &str, cpus: u32) -> String {
@@ -245,7 +245,7 @@ fn own_facts(name: &str, cpus: u32) -> String {
         "OVERFLOW_WITH_CONSOLE_BUSY" => "fact console.busy 1 1\n".into(),
         "OVERFLOW_IN_IDLE" => "fact idle 0 1\nfact idle 1 1\n".into(),
         "OVERFLOW_IN_THREAD" => "fact thread 11 0xc0000000 0 0\n".repeat(4) + "fact victim 3 0\n",
-        "OVERFLOW_IN_RCU_READER" => GRACES.into(),
+        "OVERFLOW_IN_RCU_READER" => format!("{GRACES}fact stack.leaked 0 1\n"),
         "OVERFLOW_DURING_HOTPLUG" => {
             let times = HOTPLUGS * u64::from(cpus - 1);
             format!(
