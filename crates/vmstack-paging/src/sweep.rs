@@ -34,15 +34,58 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         VirtRange::new(part.first(), part.last().distance(part.first()) + 1)
     }
 
+    /// As [`first_leaf_table`](Self::first_leaf_table); a range that is of one leaf table is given back as it is, there or not.
+    fn next_leaf_table(&self, range: VirtRange) -> Option<VirtRange> {
+        let last = range.end().wrapping_sub(1);
+        let same = (range.start().get() ^ last.get()) < F::entry_bytes(Level::LARGE);
+        let in_one = same && range.bytes() != 0 && F::is_canonical(range.start());
+        if in_one { Some(range) } else { self.first_leaf_table(range) }
+    }
+
     /// The first part of `span` whose addresses have a leaf table below `table`, which is of `level`.
     fn first_part(self, table: &'a Table, level: Level, span: Span) -> Option<Span> {
-        span.parts::<F>(level).find_map(|part| match table.slot(F::index(part.first(), level)).read::<F>(level) {
-            Entry::Table { at } => match level.down()? {
+        for index in F::index(span.first(), level)..=F::index(span.last(), level) {
+            let slot = table.slot(index);
+            // Most entries of most tables are absent.
+            if slot.is_zero() {
+                continue;
+            }
+            let (Entry::Table { at }, Some(part)) = (slot.read::<F>(level), span.part::<F>(level, index)) else {
+                continue;
+            };
+            let found = match level.down()? {
                 Level::PAGE => Some(part),
                 down => self.first_part(self.follow(at), down, part),
-            },
-            _ => None,
-        })
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Frees the leaf table of `range`, which lies in one, if nothing is left in it. Says whether it did. As
+    /// [`free_tables`](Self::free_tables), but for the tables above.
+    ///
+    /// # Context
+    ///
+    /// Any but NMI. Takes no lock, needs no memory (INV-FREE).
+    ///
+    /// # Safety
+    ///
+    /// As [`free_tables`](Self::free_tables).
+    #[must_use = "a recount of table memory is held against it"]
+    pub unsafe fn free_leaf_table(&self, range: VirtRange) -> bool {
+        let Ok(above) = self.table_for(range.start(), Level::LARGE) else { return false };
+        let slot = above.slot(F::index(range.start(), Level::LARGE));
+        match slot.read::<F>(Level::LARGE) {
+            Entry::Table { at } if self.follow(at).is_empty() => {
+                slot.take::<F>(Level::LARGE);
+                self.free_unlinked(at);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Takes the mapping of every leaf in `range` away and keeps its frame and dirty bit in its entry. Returns how many
@@ -80,10 +123,19 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     /// 3. No frame that `take` is given is used again before every CPU that could hold a translation of it has flushed
     ///    (INV-FRAME): of pages that were parked, before this call.
     pub unsafe fn take_frames(&self, range: VirtRange, mut take: impl FnMut(PhysAddr)) {
+        let mut leaf = NONE_ALIKE;
         self.sweep(range, |_, slot| {
-            if matches!(slot.read::<F>(Level::PAGE), Entry::Leaf { .. } | Entry::Parked { .. })
-                && let Entry::Leaf { frame, .. } | Entry::Parked { frame, .. } = slot.take::<F>(Level::PAGE)
-            {
+            let raw = slot.raw();
+            // Most entries are leaves like the one before.
+            if raw & !frame_bits::<F>() == leaf && slot.exchange(raw, 0) {
+                return take(frame_of::<F>(raw));
+            }
+            match F::decode(raw, Level::PAGE) {
+                Entry::Leaf { .. } => leaf = raw & !frame_bits::<F>(),
+                Entry::Parked { .. } => {}
+                _ => return,
+            }
+            if let Entry::Leaf { frame, .. } | Entry::Parked { frame, .. } = slot.take::<F>(Level::PAGE) {
                 take(frame);
             }
         });
@@ -156,18 +208,15 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         mut share: impl FnMut(PhysAddr),
     ) -> Result<(), MapError> {
         let mut rest = Some(range);
-        while let Some(part) = rest.and_then(|rest| self.first_leaf_table(rest)) {
+        while let Some(part) = rest.and_then(|rest| self.next_leaf_table(rest)) {
             let theirs = other.make_table_for(part.start(), Level::PAGE)?;
-            let shared = self.try_sweep(part, |at, slot| {
-                match share_slot::<F>(slot, theirs.slot(F::index(at, Level::PAGE)), read_only) {
-                    Ok(Some(frame)) => share(frame),
-                    Ok(None) => {}
-                    Err(found) => return ControlFlow::Break(MapError::instead_of_leaf(found, at)),
-                }
-                ControlFlow::Continue(())
-            });
-            if let ControlFlow::Break(error) = shared {
-                return Err(error);
+            if let Ok(mine) = self.table_for(part.start(), Level::PAGE) {
+                let (first, count) = (F::index(part.start(), Level::PAGE), part.bytes() / F::page_bytes());
+                let shared =
+                    Copy::share_all::<F>(mine.slots(first, count), theirs.slots(first, count), read_only, &mut share);
+                shared.map_err(|(page, found)| {
+                    MapError::instead_of_leaf(found, part.start().wrapping_add(page * F::page_bytes()))
+                })?;
             }
             rest = rest.and_then(|rest| after(rest, part));
         }
@@ -203,7 +252,7 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         Ok(())
     }
 
-    /// Gives `visit` the slot of each page in `range` that has a leaf table, absent ones included.
+    /// Gives `visit` the slot of each page in `range` whose entry is not absent.
     fn sweep(&self, range: VirtRange, mut visit: impl FnMut(VirtAddr, &'a Slot)) {
         let swept: ControlFlow<()> = self.try_sweep(range, |at, slot| {
             visit(at, slot);
@@ -219,11 +268,14 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         mut visit: impl FnMut(VirtAddr, &'a Slot) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         let mut rest = Some(range);
-        while let Some(part) = rest.and_then(|rest| self.first_leaf_table(rest)) {
+        while let Some(part) = rest.and_then(|rest| self.next_leaf_table(rest)) {
             if let Ok(table) = self.table_for(part.start(), Level::PAGE) {
-                let first = F::index(part.start(), Level::PAGE);
-                for page in 0..part.bytes() / F::page_bytes() {
-                    visit(part.start().wrapping_add(page * F::page_bytes()), table.slot(first + page))?;
+                let mut at = part.start();
+                for slot in table.slots(F::index(at, Level::PAGE), part.bytes() / F::page_bytes()) {
+                    if !slot.is_zero() {
+                        visit(at, slot)?;
+                    }
+                    at = at.wrapping_add(F::page_bytes());
                 }
             }
             rest = rest.and_then(|rest| after(rest, part));
@@ -232,19 +284,82 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     }
 }
 
-/// Copies a leaf from `mine` to `theirs`, and says which frame it leads to. Else what is in the way.
-fn share_slot<F: Format>(mine: &Slot, theirs: &Slot, read_only: bool) -> Result<Option<PhysAddr>, Entry> {
-    let Entry::Leaf { frame, attributes, dirty } = mine.read::<F>(Level::PAGE) else { return Ok(None) };
-    let attributes = match attributes.access() {
-        Access::ReadWrite if read_only => {
-            let attributes = attributes.with_access(Access::Read);
-            mine.change::<F>(Level::PAGE, |entry| entry.with_attributes(attributes));
-            attributes
+/// The bits of a page's entry that say which frame, and no others.
+fn frame_bits<F: Format>() -> u64 {
+    let leaf = |frame| Entry::Leaf { frame, attributes: Attributes::user(Access::Read), dirty: true };
+    let highest = PhysAddr::new((1 << F::PHYS_BITS) - F::page_bytes() as u64);
+    F::encode(leaf(highest), Level::PAGE) ^ F::encode(leaf(PhysAddr::new(0)), Level::PAGE)
+}
+
+/// The frame that a page's leaf leads to.
+fn frame_of<F: Format>(raw: u64) -> PhysAddr {
+    let bits = frame_bits::<F>();
+    PhysAddr::new(((raw & bits) >> bits.trailing_zeros()) << F::PAGE_SHIFT)
+}
+
+/// What no entry has beside its frame.
+const NONE_ALIKE: u64 = u64::MAX;
+
+/// How leaves are copied that say the same but for their frames: thought of once, and not for each.
+struct Copy {
+    /// What they say beside their frames, and what they and their copies are to say.
+    from: u64,
+    to: u64,
+}
+
+impl Copy {
+    const NONE: Self = Self { from: NONE_ALIKE, to: NONE_ALIKE };
+
+    /// How the leaf `raw` is copied; `None` if it is none.
+    fn of<F: Format>(raw: u64, read_only: bool) -> Option<Self> {
+        let Entry::Leaf { attributes, dirty, .. } = F::decode(raw, Level::PAGE) else { return None };
+        let attributes = match attributes.access() {
+            Access::ReadWrite if read_only => attributes.with_access(Access::Read),
+            _ => attributes,
+        };
+        let to = F::encode(Entry::Leaf { frame: PhysAddr::new(0), attributes, dirty }, Level::PAGE);
+        Some(Self { from: raw & !frame_bits::<F>(), to })
+    }
+
+    /// Copies the leaves in `mine` to `theirs`, and gives their frames to `share`. Else says which page is in the way, and what is there.
+    fn share_all<F: Format>(
+        mine: &[Slot],
+        theirs: &[Slot],
+        read_only: bool,
+        mut share: impl FnMut(PhysAddr),
+    ) -> Result<(), (usize, Entry)> {
+        let mut copy = Self::NONE;
+        for (page, (mine, theirs)) in mine.iter().zip(theirs).enumerate() {
+            let raw = mine.raw();
+            if raw == 0 {
+                continue;
+            }
+            let frame = raw & frame_bits::<F>();
+            let alike = raw ^ frame == copy.from;
+            let done = alike && (copy.from == copy.to || mine.exchange(raw, frame | copy.to));
+            if !done && !copy.begin::<F>(mine, read_only) {
+                continue;
+            }
+            if !theirs.exchange(0, frame | copy.to) {
+                return Err((page, theirs.read::<F>(Level::PAGE)));
+            }
+            share(frame_of::<F>(raw));
         }
-        _ => attributes,
-    };
-    theirs.fill::<F>(Entry::Leaf { frame, attributes, dirty }, Level::PAGE)?;
-    Ok(Some(frame))
+        Ok(())
+    }
+
+    /// Makes the leaf in `mine` what it is to be, and remembers that for others like it. Says whether it is a leaf.
+    fn begin<F: Format>(&mut self, mine: &Slot, read_only: bool) -> bool {
+        loop {
+            let raw = mine.raw();
+            let Some(copy) = Self::of::<F>(raw, read_only) else { return false };
+            *self = copy;
+            // Once more if the hardware has set a bit since.
+            if self.from == self.to || mine.exchange(raw, raw & frame_bits::<F>() | self.to) {
+                return true;
+            }
+        }
+    }
 }
 
 /// What of `range` comes after `part`.

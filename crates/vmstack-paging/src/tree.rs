@@ -102,6 +102,9 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
         let mut freed = 0;
         for index in F::index(span.first(), level)..=F::index(span.last(), level) {
             let slot = table.slot(index);
+            if slot.is_zero() {
+                continue;
+            }
             let (Entry::Table { at }, Some(down)) = (slot.read::<F>(level), level.down()) else { continue };
             if down > Level::PAGE
                 && let Some(part) = span.part::<F>(level, index)
@@ -118,7 +121,7 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     }
 
     /// Frees a table whose entry was just taken out of the tree.
-    fn free_unlinked(&self, table: PhysAddr) {
+    pub(crate) fn free_unlinked(&self, table: PhysAddr) {
         // SAFETY: (1) a mapper made it, so it came from `new_table`, and no other tree has an entry for it
         // (`free_tables`, 1); (2) its own entry is gone; (3) no CPU walks it and no other method does (`free_tables`,
         // 2 and 3), and this sweep left it before it visited its entry.

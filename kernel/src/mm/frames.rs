@@ -12,7 +12,7 @@
 //!
 //! A few single frames are kept *at hand*, unmerged, so that one which is given back and taken again costs no search for its buddies.
 //!
-//! Frames of users' memory can have several owners: after a fork, until one of them writes. [`share`] counts them, beside the states, without
+//! Frames of users' memory can have several owners: after a fork, until one of them writes. [`Owners`] counts them, beside the states, without
 //! the lock: one more owner than the number says. The frames of files that came with the boot are *pinned*: they are shared, and never given back.
 //!
 //! # Context
@@ -50,6 +50,7 @@ pub(crate) fn lock() -> &'static dyn AnyLock {
 
 /// The owners that each frame has beside its first, and how many frames there are.
 static OWNERS: (AtomicPtr<AtomicU32>, AtomicUsize) = (AtomicPtr::new(core::ptr::null_mut()), AtomicUsize::new(0));
+static CONTIGUOUS: (AtomicUsize, AtomicUsize) = (AtomicUsize::new(0), AtomicUsize::new(0));
 /// Frames that were free when the kernel started.
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
@@ -262,7 +263,17 @@ pub(crate) fn take(order: u32) -> Option<PhysAddr> {
     if super::inject::fails() {
         return None;
     }
-    FRAMES.lock().take(order).map(address)
+    let taken = FRAMES.lock().take(order).map(address);
+    if order > 0 {
+        CONTIGUOUS.0.fetch_add(1, Ordering::Relaxed);
+        CONTIGUOUS.1.fetch_add(usize::from(taken.is_some()), Ordering::Relaxed);
+    }
+    taken
+}
+
+/// How often several frames side by side were asked for, and how often there were some.
+pub(crate) fn contiguous() -> (usize, usize) {
+    (CONTIGUOUS.0.load(Ordering::Relaxed), CONTIGUOUS.1.load(Ordering::Relaxed))
 }
 
 /// Gives back what [`take`] returned for the same `order`.
@@ -296,31 +307,43 @@ fn owners_of(frame: PhysAddr) -> &'static AtomicU32 {
     &owners()[frame.get() as usize / PAGE_SIZE]
 }
 
-/// Counts one more owner of `frame`. The caller is one, or acts for one.
-pub(crate) fn share(frame: PhysAddr) {
-    // Relaxed: an owner gives its own on, nobody can take the frame meanwhile.
-    owners_of(frame).fetch_add(1, Ordering::Relaxed);
+/// The counts of all frames' owners, for who has many to change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owners(&'static [AtomicU32]);
+
+impl Owners {
+    pub(crate) fn new() -> Self {
+        Self(owners())
+    }
+
+    /// Counts one more owner of `frame`. The caller is one, or acts for one.
+    #[inline]
+    pub(crate) fn share(self, frame: PhysAddr) {
+        // Relaxed: an owner gives its own on, nobody can take the frame meanwhile.
+        self.0[frame.get() as usize / PAGE_SIZE].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives up one owner of `frame`. True for the last one, whose the frame is then.
+    #[must_use = "the last owner gives the frame back"]
+    #[inline]
+    pub(crate) fn leave(self, frame: PhysAddr) -> bool {
+        let owners = &self.0[frame.get() as usize / PAGE_SIZE];
+        if owners.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        let last = owners.fetch_sub(1, Ordering::AcqRel) == 0;
+        if last {
+            // The other owner left between the two looks.
+            owners.store(0, Ordering::Relaxed);
+        }
+        last
+    }
 }
 
 /// Whether `frame` has more owners than the caller, who is one. If not, it stays so until the caller shares it.
 pub(crate) fn is_shared(frame: PhysAddr) -> bool {
-    // Acquire: pairs with `leave`: what other owners read comes before what the last one writes.
+    // Acquire: pairs with `Owners::leave`: what other owners read comes before what the last one writes.
     owners_of(frame).load(Ordering::Acquire) != 0
-}
-
-/// Gives up one owner of `frame`. True for the last one, whose the frame is then.
-#[must_use = "the last owner gives the frame back"]
-pub(crate) fn leave(frame: PhysAddr) -> bool {
-    let owners = owners_of(frame);
-    if owners.load(Ordering::Acquire) == 0 {
-        return true;
-    }
-    let last = owners.fetch_sub(1, Ordering::AcqRel) == 0;
-    if last {
-        // The other owner left between the two looks.
-        owners.store(0, Ordering::Relaxed);
-    }
-    last
 }
 
 /// Makes the frames of `range`, which are not the allocator's, such as are shared and never given back.

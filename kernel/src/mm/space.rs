@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 use vmstack::{Pages, PhysAddr, VirtAddr, VirtRange};
 use vmstack_paging::{Attributes, Leaf, MapError, Mapper};
 
-use super::frames;
+use super::frames::{self, Owners};
 use super::tables::{self, Format, Tables};
 use crate::arch::layout::{PAGE_SIZE, USER_END};
 use crate::sync::Section;
@@ -47,7 +47,7 @@ impl From<MapError> for SpaceError {
 /// The page tables of a user.
 ///
 /// Having one means that its upper half is the kernel's, and that the lower half's tables belong to it alone. Each entry there owns its
-/// frame, alone or with others (`frames::share`).
+/// frame, alone or with others (`frames::Owners`).
 #[derive(Debug)]
 pub(crate) struct AddressSpace {
     root: PhysAddr,
@@ -106,9 +106,10 @@ impl AddressSpace {
     /// on, once this space is flushed.
     pub(crate) fn share(&self, other: &Self, piece: VirtRange, read_only: bool) -> Result<(), SpaceError> {
         let _section = Section::enter();
+        let owners = Owners::new();
         // SAFETY: (1) the caller has both spaces locked; (2) the other user gets what this one has, which is as it wants; (3) the caller
         // flushes before the other user runs.
-        Ok(unsafe { self.mapper().share_leaves(&other.mapper(), piece, read_only, frames::share) }?)
+        Ok(unsafe { self.mapper().share_leaves(&other.mapper(), piece, read_only, |frame| owners.share(frame)) }?)
     }
 
     /// Takes the pages of `piece` out of sight. Their frames stay in their entries. Says how many there were.
@@ -132,8 +133,9 @@ impl AddressSpace {
     pub(crate) unsafe fn give(&self, piece: VirtRange, _in: &Section) {
         debug_assert!(piece.bytes() <= PIECE * PAGE_SIZE, "{piece:?} is more than a piece");
         let mut last = ArrayVec::<PhysAddr, PIECE>::new();
+        let owners = Owners::new();
         let take = |frame| {
-            if frames::leave(frame) {
+            if owners.leave(frame) {
                 last.push(frame);
             }
         };
@@ -172,7 +174,10 @@ impl AddressSpace {
                 // SAFETY: no CPU runs on the space, and the last one that did has flushed when it left.
                 unsafe { self.give(piece, &section) };
             }
-            self.free_tables(table);
+            let section = Section::enter();
+            // SAFETY: as in `free_tables`.
+            let _freed = unsafe { self.mapper().free_leaf_table(table) };
+            drop(section);
             rest = rest.and_then(|rest| after(rest, table));
         }
         self.free_tables(lower_half());
