@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
-use vmstack_cli::busybox;
+use vmstack_cli::borrowed;
 use vmstack_cli::checkout::Checkout;
 use vmstack_cli::checks::Verdict;
 use vmstack_cli::crash;
@@ -22,7 +22,7 @@ use vmstack_cli::guest::Guest;
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
 /// The names that scripts read.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
     "control.neighbour_corrupted",
     "control.thread_info_corrupted",
     "control.mapped_thread_info_corrupted",
@@ -187,9 +187,10 @@ find /proc/sys/kernel -name pid_max; grep -c ^MemTotal: /proc/meminfo; ulimit -n
 "#;
 
 fn the_busybox_of_this_machine() -> Result<PathBuf, Failed> {
-    let own = PathBuf::from("/bin/busybox");
+    let [busybox, ..] = &borrowed::ALL;
+    let own = PathBuf::from(busybox.path);
     let checkout = Checkout::find().map_err(|failure| failure.to_string())?;
-    Ok(if own.exists() { own } else { busybox::cached(&checkout) })
+    Ok(if own.exists() { own } else { busybox.cached(&checkout) })
 }
 
 fn a_shell_prints_what_it_prints_on_linux() -> Result<(), Failed> {
