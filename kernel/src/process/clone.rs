@@ -139,10 +139,17 @@ fn add_thread(id: usize, me: &CurrentTask, thread: &Thread, request: &Request, f
         memory.write(request.child_tid, &(id as u32).to_le_bytes()).ok();
     }
     let make = |_: &Section| (Thread::new(Arc::clone(process), id), Arc::clone(memory));
-    spawn(id, frame, |copy| request.adjust(copy), Registers::Current, make, |tree, task| {
-        set_up(task, thread, request);
-        let_in(tree, task, thread, process)
-    })
+    spawn(
+        id,
+        frame,
+        |copy| request.adjust(copy),
+        Registers::Current,
+        make,
+        |tree, task| {
+            set_up(task, thread, request);
+            let_in(tree, task, thread, process)
+        },
+    )
 }
 
 /// One more process, a child of the current one or of its parent.
@@ -163,13 +170,20 @@ fn add_process(
     }
     let child = new_process(id, thread.process(), request)?;
     let make = |section: &Section| (Thread::new(Arc::clone(&child), id), memory.take(section));
-    spawn(id, frame, |copy| request.adjust(copy), Registers::Current, make, |tree, task| {
-        set_up(task, thread, request);
-        let parent = parent_for(tree, thread.process(), request)?;
-        let_in(tree, task, thread, &child)?;
-        tree.plant(Arc::clone(&child), Some(parent));
-        Ok(())
-    })
+    spawn(
+        id,
+        frame,
+        |copy| request.adjust(copy),
+        Registers::Current,
+        make,
+        |tree, task| {
+            set_up(task, thread, request);
+            let parent = parent_for(tree, thread.process(), request)?;
+            let_in(tree, task, thread, &child)?;
+            tree.plant(Arc::clone(&child), Some(parent));
+            Ok(())
+        },
+    )
 }
 
 /// The memory for a new process: a copy of the current task's, which `me` is, or the same.

@@ -40,12 +40,19 @@ fn start_as(path: &[u8], strings: &Strings, then: impl FnOnce(&Tree, &Process)) 
     names::set(id, base_name(path));
     let frame = TrapFrame::user(entry, stack);
     let make = |section: &Section| (Thread::new(Arc::clone(&process), id), memory.take(section));
-    spawn(id, &frame, |_| (), Registers::Initial, make, |tree, task| {
-        tree.admit(task, &process, tree::most_threads())?;
-        tree.plant(Arc::clone(&process), None);
-        then(tree, &process);
-        Ok(())
-    })?;
+    spawn(
+        id,
+        &frame,
+        |_| (),
+        Registers::Initial,
+        make,
+        |tree, task| {
+            tree.admit(task, &process, tree::most_threads())?;
+            tree.plant(Arc::clone(&process), None);
+            then(tree, &process);
+            Ok(())
+        },
+    )?;
     Ok(process)
 }
 
