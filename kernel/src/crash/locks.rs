@@ -14,11 +14,11 @@ use super::script::{Script, Victim, perform_process, wait_a_little};
 use super::stack::exhaust_stack;
 use crate::console::Console;
 use crate::mm::{frames, heap};
-use crate::process;
+use crate::process::{self, tree};
 use crate::stacks::TASKS;
 use crate::sync::declared::{self, Declared, SPECIMEN_MUTEX, SPECIMEN_RWLOCK, SPECIMEN_SPIN};
 use crate::sync::{self, AnyLock, Kind, SpinLock};
-use crate::task::{kept, sched};
+use crate::task::{kept, reference, sched};
 use crate::{boot, fact, oops, println};
 
 pub(super) static SCRIPTS: [Script; 5] = [
@@ -322,8 +322,19 @@ fn taking(_: &str) {
             1
         })
     }
-    static ASKS: [(&str, extern "C" fn(usize) -> usize); 3] =
-        [("frame-allocator", take_frame), ("run-queue", leave_cpu), ("page-tables", map_stack)];
+    extern "C" fn take_struct(_: usize) -> usize {
+        reference::frames()
+    }
+    extern "C" fn look_for_process(_: usize) -> usize {
+        usize::from(tree::lock().process(0).is_none())
+    }
+    static ASKS: [(&str, extern "C" fn(usize) -> usize); 5] = [
+        ("frame-allocator", take_frame),
+        ("run-queue", leave_cpu),
+        ("page-tables", map_stack),
+        ("task-structs", take_struct),
+        ("process-tree", look_for_process),
+    ];
     for (way, (name, _)) in ASKS.iter().enumerate() {
         WAY.store(way, Ordering::Relaxed);
         let (mut started, mut died) = (0, 0);
