@@ -229,7 +229,7 @@ const GRACES: &str = "fact rcu.periods 5 9\nfact rcu.pending 0\nfact rcu.readers
 fn own_facts(name: &str, cpus: u32) -> String {
     match name {
         "OVERFLOW_TAKING_VITAL_LOCK" => {
-            "fact taking frame-allocator 9 1\nfact taking run-queue 9 1\nfact taking page-tables 9 1\nfact taking task-structs 9 1\nfact taking process-tree 9 1\n".into()
+            "fact taking frame-allocator 9 1\nfact taking run-queue 9 1\nfact taking page-tables 9 1\nfact taking task-structs 9 1\nfact taking heap-small 9 1\nfact taking process-tree 9 1\n".into()
         }
         "OVERFLOW_OWNING" => {
             "fact owning.heap 512 560 2\nfact owning.pointers 1\nfact lock specimen-mutex mutex poisoned\n".into()
