@@ -7,6 +7,7 @@
 //!
 //! What can be refused at once is refused before anything is fetched, installed, built or booted.
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use crate::args::{self, Target};
@@ -24,11 +25,15 @@ use crate::provision::provision;
 use crate::report;
 use crate::run::check_target;
 use crate::screen::{Screen, Tone};
+use crate::words::Words;
 
+mod crowd;
 mod life;
+mod scarcity;
+mod storm;
 
-/// The memory of the machine, in MiB: Linux allows as many threads as an eighth of it holds stacks.
-const MEMORY: u32 = 1024;
+/// The memory of a machine for which a suite does not say otherwise, in MiB.
+const MEMORY: u32 = 256;
 
 /// What suites are given: a guest, and what to compare it with.
 #[derive(Debug)]
@@ -45,19 +50,34 @@ type Runner = fn(&Setting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>;
 struct Suite {
     name: &'static str,
     does: &'static str,
+    /// Whether it is measured on another kernel too.
+    compares: bool,
     /// Runs it; none while its place is only kept.
     run: Option<Runner>,
 }
 
 /// All suites, in the order in which they run.
-const SUITES: [Suite; 3] = [
+const SUITES: [Suite; 5] = [
     Suite {
         name: "life",
         does: "the life of a task: clone, storms of threads, vfork, fork, execve; mapped and direct stacks, and Linux",
+        compares: true,
         run: Some(life::run),
     },
-    Suite { name: "stacks", does: "what a stack costs to make, use and give back", run: None },
-    Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", run: None },
+    Suite {
+        name: "storm",
+        does: "100,000 threads alive at once in 4 GiB, and as many processes as fit",
+        compares: false,
+        run: Some(storm::run),
+    },
+    Suite {
+        name: "scarcity",
+        does: "tasks in fragmented memory until fork fails, and fork bombs; mapped and direct stacks",
+        compares: false,
+        run: Some(scarcity::run),
+    },
+    Suite { name: "stacks", does: "what a stack costs to make, use and give back", compares: false, run: None },
+    Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", compares: false, run: None },
 ];
 
 /// Carries out `vmstack bench`.
@@ -102,13 +122,19 @@ fn check_flags(bench: &args::Bench) -> Result<(), Failure> {
     }
 }
 
+/// The kernel's words for a program and its arguments.
+fn with_program(words: Words, program: &str, arguments: &[String]) -> Words {
+    let words = words.with_hex("argv", OsStr::new(program));
+    arguments.iter().fold(words, |words, word| words.with_hex("argv", OsStr::new(word)))
+}
+
 /// The suites that were asked for, each once; all that are there when none was.
 fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
     let mut suites: Vec<&'static Suite> = Vec::new();
     for name in &bench.suites {
         let suite = find(name)?;
         if suite.run.is_none() && !bench.list {
-            let line = format!("the suite `{name}` is not there yet; {} is", there().join(", "));
+            let line = format!("the suite `{name}` is not there yet; {} are", there().join(", "));
             return Err(Failure::cannot(line));
         }
         if !suites.iter().any(|chosen| chosen.name == suite.name) {
@@ -117,6 +143,11 @@ fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
     }
     if suites.is_empty() {
         suites = SUITES.iter().filter(|suite| suite.run.is_some() || bench.list).collect();
+    }
+    if bench.against.is_some() && !suites.iter().any(|suite| suite.compares) {
+        return Err(Failure::cannot(
+            "nothing of this is measured on another kernel; leave --against away, or add `life`",
+        ));
     }
     Ok(suites)
 }

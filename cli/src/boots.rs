@@ -59,9 +59,9 @@ pub enum Proof<'a> {
     ProgramEnded,
 }
 
-/// One boot of one CPU, whose clock is the number of instructions.
+/// One boot of a suite: a program that measures, or is measured.
 #[derive(Clone, Copy, Debug)]
-pub struct Counted<'a> {
+pub struct Measured<'a> {
     /// The kernel, if it is not the guest's own.
     pub kernel: Option<&'a Path>,
     /// Its initial file system.
@@ -70,6 +70,12 @@ pub struct Counted<'a> {
     pub words: &'a str,
     /// What shows that it came to its end.
     pub proof: Proof<'a>,
+    /// Whether instructions are counted, on one CPU.
+    pub counting: bool,
+    /// Its CPUs, where none are counted.
+    pub cpus: u32,
+    /// Its memory, in MiB.
+    pub memory: u32,
     /// How long it may take when the user does not say.
     pub limit: Duration,
 }
@@ -174,23 +180,26 @@ impl<'a> Boots<'a> {
         self.hear(&boot, Proof::Marker(reading.marker))
     }
 
-    /// Boots as `counted` says: how it ended, and what it printed.
+    /// Boots as `measured` says: how it ended, and what it printed.
     ///
     /// # Errors
     ///
     /// When the boot could not be started, or on a signal.
-    pub fn count(&self, counted: Counted<'_>) -> Result<(Outcome, Transcript), Failure> {
-        let boot = self.boot(counted.words, Accelerator::Counting);
+    pub fn measure(&self, measured: Measured<'_>) -> Result<(Outcome, Transcript), Failure> {
+        let accelerator = if measured.counting { Accelerator::Counting } else { self.kvm.accelerator() };
+        let boot = self.boot(measured.words, accelerator);
         let boot = Boot {
-            kernel: counted.kernel.unwrap_or(boot.kernel),
-            archive: Some(counted.archive),
-            limit: self.request.limit.or(Some(counted.limit)),
+            kernel: measured.kernel.unwrap_or(boot.kernel),
+            archive: Some(measured.archive),
+            cpus: measured.cpus,
+            memory: measured.memory,
+            limit: self.request.limit.or(Some(measured.limit)),
             ..boot
         };
-        self.hear(&boot, counted.proof)
+        self.hear(&boot, measured.proof)
     }
 
-    /// Boots, and keeps what is printed; of a program that did not come to its end, the kernel's words too.
+    /// Boots, and keeps what is printed: the console, and after it the kernel's own words about a program.
     fn hear(&self, boot: &Boot<'_>, proof: Proof<'_>) -> Result<(Outcome, Transcript), Failure> {
         let progress = Progress::start("booting");
         let mut transcript = Transcript::default();
@@ -206,12 +215,9 @@ impl<'a> Boots<'a> {
             Proof::Marker(marker) => transcript.has_marker(marker),
             Proof::ProgramEnded => Exit::reported(&ended.side_channel).is_some(),
         };
-        let outcome = Outcome::of(ended.end, proven);
-        if outcome != Outcome::Orderly {
-            program::kernel_words(&ended.side_channel)
-                .for_each(|line| transcript.hear(Duration::ZERO, format!("{line}\n").as_bytes()));
-        }
-        Ok((outcome, transcript))
+        transcript.hear(Duration::ZERO, ended.side_channel.as_bytes());
+        transcript.finish(Duration::ZERO);
+        Ok((Outcome::of(ended.end, proven), transcript))
     }
 
     /// Boots one program: how it ended, or what the machine died of.
@@ -245,7 +251,8 @@ impl<'a> Boots<'a> {
         if !matches!(exit, Some(Exit::Status(_))) || ended.side_channel.contains("BUG: ") {
             program::kernel_words(&ended.side_channel).for_each(|line| eprintln!("{line}"));
         }
-        Ok(program::judge(Outcome::of(ended.end, exit.is_some()), exit))
+        let missing = program::missing(&ended.side_channel);
+        Ok(program::judge(Outcome::of(ended.end, exit.is_some()), exit, missing))
     }
 
     fn boot<'b>(&'b self, words: &'b str, accelerator: Accelerator) -> Boot<'b> {

@@ -9,6 +9,12 @@ const INDENT: usize = 6;
 /// Prints the findings and their sum.
 pub fn table(screen: &mut Screen, checks: &[Check]) {
     screen.heading("Findings");
+    show_rows(screen, checks);
+    sum(screen, checks);
+}
+
+/// Prints the findings, without a heading and their sum.
+pub(crate) fn show_rows(screen: &mut Screen, checks: &[Check]) {
     let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
     for check in checks {
         let line = row(screen, check, width);
@@ -17,7 +23,6 @@ pub fn table(screen: &mut Screen, checks: &[Check]) {
             explain(screen, &check.detail);
         }
     }
-    sum(screen, checks);
 }
 
 /// Prints the sum of the findings.

@@ -116,6 +116,7 @@ fn bad_usage_is_one_line_and_status_2() {
         (&["bench", "life", "--on", "hosted"], "hosted"),
         (&["bench", "--list", "--json", "-"], "--json"),
         (&["bench", "--list", "--against", "linux"], "--against"),
+        (&["bench", "storm", "--against", "linux"], "--against"),
         (&["bench", "life", "--plots", "/tmp"], "--plots"),
         (&["bench", "life", "--samples", "0"], "0"),
         (&["bench", "life", "--against", "plan9"], "plan9"),

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
+use vmstack_cli::borrowed;
 use vmstack_cli::checkout::Checkout;
 use vmstack_cli::checks::Verdict;
 use vmstack_cli::crash;
@@ -21,7 +22,7 @@ use vmstack_cli::guest::Guest;
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
 /// The names that scripts read.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
     "control.neighbour_corrupted",
     "control.thread_info_corrupted",
     "control.mapped_thread_info_corrupted",
@@ -38,6 +39,9 @@ const NAMES: [&str; 16] = [
     "cost.page_table_bytes_per_stack",
     "cost.alloc_free_virtual",
     "cost.alloc_free_direct",
+    "cost.current_percpu",
+    "cost.current_struct",
+    "cost.current_slot",
 ];
 
 /// Machines on which the story is told: CPUs.
@@ -132,6 +136,90 @@ fn a_shell_forks_executes_and_waits() -> Result<(), Failed> {
     expect(output.status.code() == Some(5) && output.stdout == b"1\n2\n3\n", &output)
 }
 
+/// What `script` prints and how it ends, in the guest's shell.
+fn expect_of_shell(script: &str, printed: &str, status: i32) -> Result<(), Failed> {
+    let mut command = vmstack(&["run", "--program", "/bin/busybox", "sh", "-c", script]);
+    let output = command.env("VMSTACK_TIME_LIMIT", "60").output()?;
+    expect(output.status.code() == Some(status) && output.stdout == printed.as_bytes(), &output)
+}
+
+fn a_shell_has_pipes_substitutions_and_jobs() -> Result<(), Failed> {
+    expect_of_shell("seq 100 | grep 7 | wc -l", "19\n", 0)?;
+    expect_of_shell("x=$(echo one; echo two); echo \"$x\" | tail -n 1", "two\n", 0)?;
+    expect_of_shell("(sleep 0.1; exit 3) & wait $!; echo $?", "3\n", 0)?;
+    expect_of_shell("for i in 3 1 2; do echo $i & done | sort; exit 4", "1\n2\n3\n", 4)?;
+    expect_of_shell("kill -TERM $$", "", 128 + 15)
+}
+
+/// A Go program: its runtime starts threads, collects garbage in several at once, and preempts them by signals.
+fn a_threaded_program_that_nobody_here_wrote_runs() -> Result<(), Failed> {
+    for cpus in ["1", "4"] {
+        let sum = "[range(100000)|.*2|tostring]|map(length)|add";
+        let mut command = vmstack(&["run", "--cpus", cpus, "--program", "/usr/bin/gojq", "-n", sum]);
+        let output = command.env("VMSTACK_TIME_LIMIT", "120").output()?;
+        expect(output.status.code() == Some(0) && output.stdout == b"544445\n", &output)?;
+    }
+    Ok(())
+}
+
+/// Few samples: what is tested is that each row is there, not how steady it is.
+fn the_life_of_a_task_is_measured_with_every_kind_of_stack() -> Result<(), Failed> {
+    let output = run(&["bench", "life", "--samples", "64", "--json", "-"])?;
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).map_err(|_| words_of(&output))?;
+    let missing: Vec<_> = findings.iter().filter(|finding| finding["figure"].is_null()).collect();
+    if findings.is_empty() || !missing.is_empty() { Err(format!("{missing:?}").into()) } else { Ok(()) }
+}
+
+/// A script that prints the same on Linux, where the same busybox runs it.
+const EVERYDAY: &str = r#"
+echo hello | cat; echo a b c | wc -w; for i in 1 2 3; do echo n$i; done | tail -n 1
+X=$(echo sub | tr a-z A-Z); echo "$X"; echo gone > /dev/null; cat <<END
+here $X, and $(seq 3 | sort -rn | head -n 1)
+END
+seq 1 1000 | awk '{s += $1} END {print s}'; yes 2> /dev/null | head -n 20000 | wc -c
+i=0; while [ $i -lt 300 ]; do i=$((i + 1)); echo line $((i % 7)); done | sort | uniq -c | sed 's/ *//'
+echo $(seq 1 30000 | wc -c); dd if=/dev/zero bs=1k count=100 2> /dev/null | wc -c; dd if=/dev/urandom bs=4096 count=3 2> /dev/null | wc -c
+(echo one; echo two >&2) 2>&1 | cat -n; seq 3 | while read x; do echo got $x; done; seq 5 | tee /dev/null | xargs echo
+exec 3< /proc/self/exe; head -c 4 <&3 | od -c | head -n 1; exec 3<&-; head -c 5 /dev/zero | od -x; echo via | cat /dev/stdin
+cd /proc/self; cd ..; pwd; cd /; pwd; test -d /bin && echo folder; test -e /nowhere || echo nowhere; cat /nowhere/x 2> /dev/null; echo $?
+(cat < /dev/null; exit 7); echo $?; echo full > /dev/full 2> /dev/null || echo no room; echo $$ > /dev/null
+find /proc/sys/kernel -name pid_max; grep -c ^MemTotal: /proc/meminfo; ulimit -n 64; ulimit -n; expr 6 \* 7; seq 100 | grep -c 7
+"#;
+
+fn the_busybox_of_this_machine() -> Result<PathBuf, Failed> {
+    let [busybox, ..] = &borrowed::ALL;
+    let own = PathBuf::from(busybox.path);
+    let checkout = Checkout::find().map_err(|failure| failure.to_string())?;
+    Ok(if own.exists() { own } else { busybox.cached(&checkout) })
+}
+
+fn a_shell_prints_what_it_prints_on_linux() -> Result<(), Failed> {
+    let there = Command::new(the_busybox_of_this_machine()?).args(["sh", "-c", EVERYDAY]).output()?;
+    let here = run(&["run", "--cpus", "2", "--program", "/bin/busybox", "sh", "-c", EVERYDAY])?;
+    let first =
+        |output: &Output| String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
+    let differs = first(&here).into_iter().zip(first(&there)).find(|(here, there)| here != there);
+    if let Some((here, there)) = differs {
+        return Err(format!("{here:?} here, {there:?} on Linux").into());
+    }
+    expect(here.stdout == there.stdout && here.status.code() == there.status.code(), &here)
+}
+
+fn the_root_is_read_only_and_proc_says_what_there_is() -> Result<(), Failed> {
+    let script = "ls /; cat /proc/meminfo; ls -l /proc/self/exe /dev/null; ps; ls /proc/self/task | wc -l; df; free; uptime; \
+                  touch /x; echo $?; echo x > /bin/busybox; echo $?; mkdir /bin/y; echo $?; cat /sys/devices/system/cpu/online";
+    let output = run(&["run", "--cpus", "2", "--program", "/bin/busybox", "sh", "-c", script])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let stacks = text.lines().find_map(|line| line.strip_prefix("KernelStack:")?.trim().strip_suffix(" kB"));
+    let stacks: u64 = stacks.and_then(|stacks| stacks.trim().parse().ok()).ok_or("no KernelStack")?;
+    // The shell, its child and a few tasks of the kernel, 16 KiB each.
+    expect((32..1024).contains(&stacks) && stacks.is_multiple_of(16), &output)?;
+    let wanted =
+        ["bin\nboot\ndev\nproc\nsys\n", "/proc/self/exe -> /bin/busybox", "/dev/null", "{ps}", "\n1\n1\n1\n0-1\n"];
+    let missing: Vec<_> = wanted.into_iter().filter(|wanted| !text.contains(wanted)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} not in\n{text}").into()) }
+}
+
 fn memory_above_4_gib_is_used() -> Result<(), Failed> {
     let output = run(&["run", "--memory", "4608", "--program", "/bin/busybox", "true"])?;
     expect(output.status.code() == Some(0), &output)
@@ -212,6 +300,25 @@ fn a_program_starts_with_fresh_registers() -> Result<(), Failed> {
     expect(output.status.code() == Some(0) && output.stdout == b"control word 0x1f80\n", &output)
 }
 
+/// Each case of `programs/threads`, on few CPUs and on many; natively it says the same (`cargo run --bin threads` there).
+fn threads_and_processes_live_as_on_linux() -> Result<(), Failed> {
+    for cpus in ["1", "2", "8"] {
+        let mut command = vmstack(&["run", "--cpus", cpus, "--program", &program("threads")]);
+        let output = command.env("VMSTACK_TIME_LIMIT", "120").output()?;
+        expect(output.status.code() == Some(0), &output)?;
+    }
+    Ok(())
+}
+
+/// Threads and processes that are made and end, again and again, on eight CPUs; and all is given back, says the command's status.
+fn a_storm_of_threads_leaves_nothing_behind() -> Result<(), Failed> {
+    let cases = ["raw-storm", "live-threads", "vfork-from-thread", "exit-group", "exec-from-thread", "exec-from-first"];
+    let words = ["run", "--cpus", "8", "--program", &program("threads"), "--times", "20"];
+    let mut command = vmstack(&words.into_iter().chain(cases).collect::<Vec<_>>());
+    let output = command.env("VMSTACK_TIME_LIMIT", "300").output()?;
+    expect(output.status.code() == Some(0), &output)
+}
+
 /// The crashes that are provoked here, on two CPUs: each but the storm, which takes minutes. That, and other numbers of CPUs, are for
 /// `.ci/run`.
 fn crash_names() -> impl Iterator<Item = &'static str> {
@@ -272,6 +379,11 @@ fn program_trials() -> Vec<Trial> {
         a_programs_output_and_status_are_the_commands,
         a_program_reads_what_the_command_is_given,
         a_shell_forks_executes_and_waits,
+        a_shell_has_pipes_substitutions_and_jobs,
+        a_threaded_program_that_nobody_here_wrote_runs,
+        the_life_of_a_task_is_measured_with_every_kind_of_stack,
+        a_shell_prints_what_it_prints_on_linux,
+        the_root_is_read_only_and_proc_says_what_there_is,
         an_overflow_kills_the_program_and_the_report_is_shown,
         a_program_reads_the_last_reports,
         the_control_does_not_survive_an_overflow,
@@ -281,6 +393,8 @@ fn program_trials() -> Vec<Trial> {
         overflow_after_overflow_is_survived,
         memory_above_4_gib_is_used,
         a_program_starts_with_fresh_registers,
+        threads_and_processes_live_as_on_linux,
+        a_storm_of_threads_leaves_nothing_behind,
         no_frame_of_the_kernel_jumps_over_a_guard,
         the_story_holds_again_and_again,
     ]

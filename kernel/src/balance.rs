@@ -4,7 +4,7 @@ use vmstack::{Geometry, VirtRange};
 
 use crate::mm::{frames, heap, tables};
 use crate::stacks::{AREAS, EDGES, TASKS};
-use crate::task::{reference, sched};
+use crate::task::{self, reference, sched};
 use crate::{crash, fact, oops};
 
 /// What is there, found by looking at every frame, table and record.
@@ -39,7 +39,10 @@ impl Balance {
         Self {
             frames: frames::recount() + in_areas + tables + heap::frames() + reference::frames(),
             tables,
-            slots_without_task: held.iter().sum::<usize>().saturating_sub(tasks + crash::kept_stacks()),
+            slots_without_task: held
+                .iter()
+                .sum::<usize>()
+                .saturating_sub(tasks + crash::kept_stacks() + task::leaked_stacks()),
             tasks,
             heap: heap::used(),
             lost: heap::lost().bytes,

@@ -16,6 +16,7 @@ use crate::fact;
 use crate::mm::frames;
 use crate::stacks::{TASK_STACK, TASKS};
 use crate::task::{self, sched};
+use crate::thread_info;
 
 const ROUNDS: usize = 501;
 const WARM_UP: usize = 32;
@@ -42,6 +43,7 @@ pub(crate) fn count() {
     fact!("cost.direct.clear", "{}", page * (TASK_STACK / PAGE_SIZE) as u64);
     fact!("cost.task.spawn.p50", "{}", apart(median_of(spawn)));
     fact!("cost.task.life.p50", "{}", apart(median(|| _ = spawn())));
+    thread_info::count(empty);
 }
 
 /// The loop of known length: two instructions a turn.
@@ -105,7 +107,7 @@ extern "C" fn ends_at_once(_: usize) -> ! {
 }
 
 /// The median of what `work` takes, by the time-stamp counter, reading it included.
-fn median(mut work: impl FnMut()) -> u64 {
+pub(crate) fn median(mut work: impl FnMut()) -> u64 {
     median_of(|| {
         let start = cpu::cycles();
         work();

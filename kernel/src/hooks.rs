@@ -3,11 +3,14 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use vmstack::VirtAddr;
+use vmstack_paging::FaultKind;
+use vmstack_paging::x86_64::decode_fault;
 
 use crate::arch::frame::{TrapFrame, vector};
 use crate::arch::serial::{self, Port};
 use crate::arch::{cpu, percpu, provoke};
 use crate::interrupts;
+use crate::mm::memory::{FaultAccess, UserFault};
 use crate::oops;
 use crate::println;
 use crate::process::{self, End, signal};
@@ -38,12 +41,18 @@ pub(crate) fn nested_page_fault(frame: &mut TrapFrame, address: VirtAddr) {
     oops::fault_in_handler(frame, address)
 }
 
-/// A fault of a program: it is killed, as by a signal that nobody handles.
+/// A fault of a program: a page comes, or the program is killed, as by a signal that nobody handles.
 fn user_fault(frame: &TrapFrame, address: VirtAddr) {
     const DIVIDE: u64 = 0;
     const INVALID_OPCODE: u64 = 6;
     const FLOATING_POINT: [u64; 2] = [16, 19];
     let signal = match frame.vector {
+        vector::PAGE_FAULT => match page_in(frame, address) {
+            Ok(()) => return,
+            Err(UserFault::OutOfMemory) => signal::KILL,
+            Err(UserFault::BeyondFile) => signal::BUS,
+            Err(UserFault::NotMapped | UserFault::NotAllowed) => signal::SEGV,
+        },
         DIVIDE => signal::FPE,
         exception if FLOATING_POINT.contains(&exception) => signal::FPE,
         INVALID_OPCODE => signal::ILL,
@@ -53,6 +62,26 @@ fn user_fault(frame: &TrapFrame, address: VirtAddr) {
     let (id, ip, sp) = (sched::current().id(), frame.instruction(), frame.stack_pointer());
     println!("pid {id}: killed by signal {signal}: vector {} at {ip}, address {address}, stack {sp}", frame.vector);
     process::exit_current(End::Killed(signal));
+}
+
+/// Makes the page of `address` come, which a program has touched.
+fn page_in(frame: &TrapFrame, address: VirtAddr) -> Result<(), UserFault> {
+    let fault = decode_fault(frame.error);
+    let access = match fault.kind {
+        FaultKind::Write => FaultAccess::Write,
+        FaultKind::Fetch => FaultAccess::Execute,
+        _ => FaultAccess::Read,
+    };
+    let task = sched::current();
+    // SAFETY: the task itself, which does not change its memory meanwhile.
+    let memory = unsafe { task.memory_place().get() }.ok_or(UserFault::NotMapped)?;
+    // What it allocates from here on it does for this fault.
+    task.heap().reset();
+    // SAFETY: the entry is complete, CR2 has been read, and no lock is held.
+    unsafe { cpu::enable_interrupts() };
+    let paged_in = memory.fault(address, access);
+    cpu::disable_interrupts();
+    paged_in
 }
 
 /// An interrupt, on the interrupt stack.
@@ -80,9 +109,12 @@ pub(crate) fn may_be_preempted() -> bool {
 const PREEMPTION: usize = 512;
 
 /// The last stop before user mode, if a flag of this CPU is up. Each is looked at again until none is left that asks for something.
-pub(crate) fn before_return(_frame: &mut TrapFrame) {
+pub(crate) fn before_return(frame: &mut TrapFrame) {
     while flags::of_current(Flag::Resched) {
         sched::yield_now();
+    }
+    if flags::of_current(Flag::Trace) {
+        syscall::trace::returned(frame);
     }
     if flags::of_current(Flag::Provoked) && !provoke::moves_entry() {
         flags::lower(Flag::Provoked);

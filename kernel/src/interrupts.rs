@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | the timer's | a tick |
 //! | `POKE` | another CPU queued a task: an idle CPU wakes up and looks |
+//! | `FORGET` | another CPU changed the user memory that this one runs on: forget it |
 //! | `LOOK` | another CPU raised a flag of the task here: the way out of the handler looks |
 //! | `SHOOTDOWN` | another CPU unmapped stacks: flush, then acknowledge |
 //! | a [`Source`]'s | raised on purpose by a crash script: counted, and the device is told |
@@ -23,6 +24,7 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::ioapic::{IoApic, Route};
 use crate::arch::percpu::{self, MAX_CPUS, PerCpu};
 use crate::arch::provoke;
+use crate::mm::memory::active;
 use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched;
 use crate::{crash, stacks};
@@ -30,6 +32,7 @@ use crate::{crash, stacks};
 const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
 const LOOK: u8 = apic::VECTOR_IPI + 2;
+const FORGET: u8 = apic::VECTOR_IPI + 3;
 
 /// Where interrupts come from that are raised on purpose: a vector each, and what serves it.
 #[derive(Debug)]
@@ -175,7 +178,7 @@ impl Serving {
     /// Drives grace periods on, unless a reader was interrupted.
     fn poll_rcu(&self) {
         if self.depth.load(Ordering::Relaxed) == 1 && self.preempt_count.load(Ordering::Relaxed) == 0 {
-            rcu::poll(false);
+            rcu::poll();
         }
     }
 
@@ -287,6 +290,7 @@ fn serve(vector: u8) {
         }
         POKE => percpu::this_cpu().set_need_resched(true),
         SHOOTDOWN => stacks::acknowledge_shootdown(),
+        FORGET => active::hear(),
         LOOK => {}
         vector => SOURCES.iter().filter(|source| source.vector == vector).for_each(|source| source.serve()),
     }
@@ -313,6 +317,13 @@ pub(crate) fn ask_to_look(block: &PerCpu) {
 /// Makes the other CPUs flush and acknowledge. Does not wait for them.
 pub(crate) fn ask_for_shootdown() {
     send(SHOOTDOWN);
+}
+
+/// Makes CPU number `cpu` forget what it knows of the user memory that it runs on. Does not wait for it.
+pub(crate) fn ask_to_forget(cpu: usize) {
+    if let Some(block) = percpu::of(Cpu::new(cpu as u32)) {
+        send_to(Target::One(block.apic_id()), FORGET);
+    }
 }
 
 /// Sends `vector` to the other CPUs.

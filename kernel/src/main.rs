@@ -7,9 +7,10 @@
 //! | `stacks` | the library's platform and the areas |
 //! | `task` | tasks, the scheduler, waiting |
 //! | `process`, `syscall` | programs, and what they may ask |
+//! | `fs` | files: what paths lead to, what is open, pipes, `/proc` |
 //! | `hotplug` | CPUs that go and come |
 //! | `hooks`, `interrupts`, `oops`, `trace`, `symbols` | faults, from the trap to the report |
-//! | `crash`, `control`, `story`, `count` | what is provoked, shown and counted |
+//! | `crash`, `control`, `story`, `count`, `thread_info` | what is provoked, shown and counted |
 //! | `balance` | everything, counted again |
 //!
 //! The kernel holds nothing that the library should. It prints facts; the host judges them (`docs/console.md`).
@@ -42,6 +43,7 @@ mod sync;
 mod syscall;
 mod task;
 mod text;
+mod thread_info;
 mod trace;
 
 use core::fmt::Write;

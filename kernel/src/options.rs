@@ -45,6 +45,12 @@ pub(crate) struct Options {
     pub(crate) direct: bool,
     /// They have thread_info at their bottom.
     pub(crate) thread_info_at_bottom: bool,
+    /// Stacks of dead tasks wait for a grace period.
+    pub(crate) late: bool,
+    /// A stack is cleared from end to end before it is handed out, whatever its dirty bits say.
+    pub(crate) scrub_whole: bool,
+    /// The program's system calls are written to the log.
+    pub(crate) traced: bool,
 }
 
 /// A word of the command line that the kernel does not understand.
@@ -54,12 +60,24 @@ pub(crate) struct BadWord(pub(crate) &'static str);
 impl Options {
     /// The options in `line`. Without a mode it is a probe.
     pub(crate) fn parse(line: &'static str) -> Result<Self, BadWord> {
-        let mut options = Self { line, mode: Mode::Probe, direct: false, thread_info_at_bottom: false };
+        let mut options = Self {
+            line,
+            mode: Mode::Probe,
+            direct: false,
+            thread_info_at_bottom: false,
+            late: false,
+            scrub_whole: false,
+            traced: false,
+        };
         for word in line.split_ascii_whitespace() {
             match word.split_once('=') {
                 Some(("mode", mode)) => options.mode = Mode::parse(mode).ok_or(BadWord(word))?,
-                Some(("stacks", "virtual")) => options.direct = false,
-                Some(("stacks", "direct")) => options.direct = true,
+                Some(("stacks", "virtual")) => (options.direct, options.late) = (false, false),
+                Some(("stacks", "direct")) => (options.direct, options.late) = (true, false),
+                Some(("stacks", "rcu")) => (options.direct, options.late) = (false, true),
+                Some(("scrub", "dirty")) => options.scrub_whole = false,
+                Some(("trace", "syscalls")) => options.traced = true,
+                Some(("scrub", "whole")) => options.scrub_whole = true,
                 Some(("thread_info", "off")) => options.thread_info_at_bottom = false,
                 Some(("thread_info", "bottom")) => options.thread_info_at_bottom = true,
                 Some(("argv" | "env" | "crash", _)) => {}

@@ -1,14 +1,16 @@
 //! What a boot does: one task runs it, prints the end marker, and ends the emulator.
 
 use crate::arch::cpu;
+use crate::balance::Balance;
 use crate::console;
 use crate::mm::heap;
 use crate::options::{Mode, Options};
-use crate::process::{self, End, start};
+use crate::process::{self, End, start, tree};
 use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
+use crate::task::flags::Flag;
 use crate::task::{self, sched};
-use crate::{control, count, crash, oops, println, story, syscall};
+use crate::{control, count, crash, fact, oops, println, stacks, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new("run-options", None);
 
@@ -33,6 +35,12 @@ extern "C" fn main(_: usize) -> ! {
     if options.direct {
         task::use_direct_stacks();
     }
+    if options.late {
+        task::free_stacks_late();
+    }
+    if options.scrub_whole {
+        stacks::scrub_whole();
+    }
     if options.thread_info_at_bottom {
         control::put_thread_info_at_bottom();
     }
@@ -51,8 +59,14 @@ extern "C" fn main(_: usize) -> ! {
     cpu::exit(16)
 }
 
-/// Runs the program that the command line names, and says on the side channel how it ended.
+/// Runs the program that the command line names, with everything that it starts, and says on the side channel how it ended. When all
+/// of it is gone everything is counted again.
 fn run_program(options: &Options) {
+    let before = Balance::take();
+    if options.traced {
+        // What is started from here inherits it.
+        sched::current().raise(Flag::Trace);
+    }
     let started = options.strings().map_err(Errno::from).and_then(|strings| {
         let path = strings.arguments.iter().next().unwrap_or(&[]);
         start::start_reaper(path, &strings)
@@ -60,7 +74,12 @@ fn run_program(options: &Options) {
     match started {
         Ok(process) => {
             let end = process.wait_for_end();
+            drop(process);
             process::end_all();
+            sched::settle();
+            Balance::take().print_since(&before);
+            let (threads, processes) = tree::counts();
+            fact!("balance.processes", "{threads} {processes}");
             for (number, count) in syscall::unknown_calls() {
                 println!("system call {number} is not there: asked for {count} times");
             }

@@ -19,7 +19,7 @@
 //! that is up has acknowledged it. Nobody waits with interrupts off.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vmstack::{
     AreaConfig, Cpu, InitError, KernelStack, MAX_STACK_SIZE, NotMapped, Pages, PhysAddr, Platform, StackArea,
@@ -116,6 +116,11 @@ pub(crate) fn make_edges() -> Result<(), InitError<StackError>> {
     unsafe { EDGES.init(&config) }.map(|_| ())
 }
 
+/// A range that is nobody's, for experiments: below the same top-level entry, and aligned as widely as any slot.
+pub(crate) fn spare_range() -> VirtRange {
+    VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 5) * GIB), GIB).unwrap_or(VirtRange::EMPTY)
+}
+
 /// Gives back the stacks of tasks that died on this CPU.
 pub(crate) fn reap() {
     TASKS.reap();
@@ -154,6 +159,14 @@ fn this_cpu() -> u64 {
 /// How many CPUs take part in shootdowns.
 pub(crate) fn cpus_up() -> usize {
     CPUS_UP.load(Ordering::Acquire).count_ones() as usize
+}
+
+/// Whether dirty bits are not asked.
+static SCRUB_WHOLE: AtomicBool = AtomicBool::new(false);
+
+/// Has every stack cleared from end to end before it is handed out: the control for what dirty bits save.
+pub(crate) fn scrub_whole() {
+    SCRUB_WHOLE.store(true, Ordering::Relaxed);
 }
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -259,7 +272,7 @@ unsafe impl Platform for Kernel {
     }
 
     fn dirty(&self, pages: Pages) -> u128 {
-        tables::kernel().dirty(pages)
+        if SCRUB_WHOLE.load(Ordering::Relaxed) { u128::MAX } else { tables::kernel().dirty(pages) }
     }
 
     unsafe fn zero(&self, page: VirtAddr) {

@@ -3,6 +3,7 @@
 //! Everything here is ordinary Linux: each program can be started on any Linux machine too.
 
 pub mod cases;
+pub mod in_thread;
 pub mod raw;
 
 use std::fs;
@@ -11,6 +12,8 @@ use std::io;
 pub mod children;
 pub mod clock;
 pub mod mapping;
+pub mod memory_info;
+pub mod release;
 pub mod samples;
 pub mod threads;
 
@@ -21,6 +24,10 @@ pub const AREAS: &str = "/sys/kernel/debug/vmstack/tasks";
 
 /// Where the reference kernel shows its last reports.
 pub const REPORTS: &str = "/sys/kernel/debug/vmstack/reports";
+/// Where the reference kernel says how often pages side by side were asked for and got.
+pub const CONTIGUOUS: &str = "/sys/kernel/debug/vmstack/contiguous";
+/// Where the reference kernel is told to take every other page of its memory, or to give them back.
+pub const FRAGMENTED: &str = "/sys/kernel/debug/vmstack/fragmented";
 /// Where a program that works beside a crash counts what it does, on the reference kernel.
 pub const WORK: &str = "/sys/kernel/debug/provoke-crash/work";
 

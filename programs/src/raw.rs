@@ -1,6 +1,7 @@
 //! System calls that the C library makes for its own ends, made directly: threads without the library's knowledge, and waits.
 
 use std::arch::asm;
+use std::cell::UnsafeCell;
 use std::io;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -15,10 +16,29 @@ impl Stack {
         Self(vec![0; 4096].leak())
     }
 
+    /// One of a few that are there from the start, for those who must not allocate. Whoever had number `index` before has ended.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such number.
+    #[must_use]
+    pub fn spare(index: usize) -> Self {
+        static SPARE: [SpareStack; 4] = [const { SpareStack(UnsafeCell::new([0; 1024])) }; 4];
+        let words = SPARE[index].0.get();
+        // SAFETY: its last user has ended, says the caller; nobody else has it.
+        Self(unsafe { &mut *words })
+    }
+
     fn top(&mut self) -> *mut u128 {
         self.0.as_mut_ptr_range().end
     }
 }
+
+/// Memory for a stack.
+struct SpareStack(UnsafeCell<[u128; 1024]>);
+
+// SAFETY: a stack is one thread's at a time, says who asks for it.
+unsafe impl Sync for SpareStack {}
 
 impl Default for Stack {
     fn default() -> Self {

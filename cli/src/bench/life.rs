@@ -13,11 +13,10 @@
 //! ways pass when they could be measured.
 
 use core::time::Duration;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::Setting;
-use crate::boots::{Counted, Proof, show_end, write};
+use super::{Setting, with_program};
+use crate::boots::{Measured, Proof, show_end, write};
 use crate::checks::Check;
 use crate::console::Transcript;
 use crate::emulator::scratch;
@@ -33,6 +32,8 @@ mod table;
 
 use column::Column;
 
+/// The memory of the machine, in MiB: Linux allows as many threads as an eighth of it holds stacks.
+const MEMORY: u32 = 1024;
 /// How long a boot may take when the user does not say: Linux needs 40 s on a fast machine.
 const LIMIT: Duration = Duration::from_secs(600);
 /// Where the archive holds the program.
@@ -81,10 +82,9 @@ fn arguments(setting: &Setting<'_>) -> Vec<String> {
 /// One boot of our kernel.
 fn here(setting: &Setting<'_>, way: &Way, archive: &Path, screen: &mut Screen) -> Result<Column, Failure> {
     let words = way.words.iter().fold(Words::mode("program"), |words, (name, value)| words.with(name, value));
-    let words = words.with_hex("argv", OsStr::new(PROGRAM));
-    let words = arguments(setting).iter().fold(words, |words, word| words.with_hex("argv", OsStr::new(word)));
-    let counted = Counted { kernel: None, archive, words: words.line()?, proof: Proof::ProgramEnded, limit: LIMIT };
-    let (outcome, transcript) = setting.boots.count(counted)?;
+    let words = with_program(words, PROGRAM, &arguments(setting));
+    let boot = boot(None, archive, words.line()?, Proof::ProgramEnded);
+    let (outcome, transcript) = setting.boots.measure(boot)?;
     Ok(read(way, outcome, &transcript, screen))
 }
 
@@ -105,13 +105,17 @@ impl<'a> Rival<'a> {
 /// One boot of Linux.
 fn on_linux(setting: &Setting<'_>, rival: &Rival<'_>, screen: &mut Screen) -> Result<Column, Failure> {
     let words = linux::words(PROGRAM, &arguments(setting));
-    let (kernel, archive) = (Some(rival.kernel), rival.archive.as_path());
-    let counted = Counted { kernel, archive, words: &words, proof: Proof::Marker(linux::MARKER), limit: LIMIT };
-    let (outcome, transcript) = setting.boots.count(counted)?;
+    let boot = boot(Some(rival.kernel), &rival.archive, &words, Proof::Marker(linux::MARKER));
+    let (outcome, transcript) = setting.boots.measure(boot)?;
     if let [release] = transcript.all("linux.release") {
         screen.line(&format!("  Linux, here, is {}", release.join(" ")));
     }
     Ok(read(&LINUX, outcome, &transcript, screen))
+}
+
+/// A boot in which instructions are counted.
+fn boot<'a>(kernel: Option<&'a Path>, archive: &'a Path, words: &'a str, proof: Proof<'a>) -> Measured<'a> {
+    Measured { kernel, archive, words, proof, counting: true, cpus: 1, memory: MEMORY, limit: LIMIT }
 }
 
 /// What a boot came to; shows its end when it had none in order.

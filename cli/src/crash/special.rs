@@ -26,6 +26,10 @@ pub(super) type Extra = fn(&Evidence) -> Result<Seen, Shortfall>;
 
 /// How many handlers overflow in a row.
 pub(super) const HANDLERS_IN_A_ROW: u64 = 110;
+/// How many processes have a thread that overflows.
+pub(super) const THREADS: usize = 4;
+/// The word of a robust futex whose owner died, and that somebody waits for.
+const OWNER_DIED: &str = "0xc0000000";
 /// How often each CPU but the first goes offline and comes back.
 pub(super) const HOTPLUGS: u64 = 100;
 /// How interrupts are raised, and how else where there is a second CPU.
@@ -145,11 +149,30 @@ fn graces(crash: &Evidence) -> Result<String, Shortfall> {
     let [reads, stale, replaced] = crash.facts.numbers("rcu.readers")?;
     hold(stale == 0, || format!("{stale} of {reads} readers lost what they read"))?;
     hold(reads > 0 && replaced > 0, || format!("{reads} reads, and {replaced} replacements: nothing is shown"))?;
-    Ok(format!("{over} grace periods, {reads} reads of {replaced} objects"))
+    let [looks, calls] = crash.facts.numbers("stack.looks")?;
+    hold(looks > 0 && calls > looks, || format!("{calls} calls were seen in {looks} looks at others' stacks"))?;
+    Ok(format!("{over} grace periods, {reads} reads of {replaced} objects, {looks} looks at stacks"))
+}
+
+/// Each process whose thread overflowed was killed by SIGSEGV and is gone, with all its threads; whoever waited for its futex knows.
+pub(super) fn in_thread(crash: &Evidence) -> Result<Seen, Shortfall> {
+    let seen = crash.facts.all("thread");
+    hold(seen.len() == THREADS, || format!("{} threads overflowed, not {THREADS}", seen.len()))?;
+    for words in seen {
+        hold(*words == ["11", OWNER_DIED, "0", "0"], || {
+            format!("status, futex, threads that are left, and whether it is there: {}", words.join(" "))
+        })?;
+    }
+    Ok(Seen {
+        said: "the whole process is killed each time, and who waited for its futex knows".into(),
+        ..Seen::default()
+    })
 }
 
 /// A reader's end did not stop grace periods, and did not hurt others' readers.
 pub(super) fn reader(crash: &Evidence) -> Result<Seen, Shortfall> {
+    let [before, after] = crash.facts.numbers("stack.leaked")?;
+    hold(after == before + 1, || format!("{before} stacks were leaked before, {after} after the one of a live task"))?;
     Ok(Seen { said: graces(crash)?, ..Seen::default() })
 }
 

@@ -23,6 +23,9 @@ pub(super) const SCENE: Scene = Scene {
     claims: &[
         Claim { name: "cost.alloc_free_virtual", unit: "instructions", judge: mapped },
         Claim { name: "cost.alloc_free_direct", unit: "instructions", judge: direct },
+        Claim { name: "cost.current_percpu", unit: "instructions", judge: per_cpu },
+        Claim { name: "cost.current_struct", unit: "instructions", judge: task_struct },
+        Claim { name: "cost.current_slot", unit: "instructions", judge: slot },
     ],
     show,
 };
@@ -35,12 +38,41 @@ fn direct(facts: &Transcript) -> Result<Finding, BadFact> {
     figure(facts, "direct")
 }
 
-fn figure(facts: &Transcript, kind: &str) -> Result<Finding, BadFact> {
+fn per_cpu(facts: &Transcript) -> Result<Finding, BadFact> {
+    flags(facts, "percpu", "in the per-CPU block")
+}
+
+fn task_struct(facts: &Transcript) -> Result<Finding, BadFact> {
+    flags(facts, "struct", "in the task struct")
+}
+
+fn slot(facts: &Transcript) -> Result<Finding, BadFact> {
+    flags(facts, "slot", "in a page of the stack's slot")
+}
+
+/// What it takes to test the flags that are `place`.
+fn flags(facts: &Transcript, place: &str, words: &str) -> Result<Finding, BadFact> {
+    if let Some(uncounted) = uncounted(facts)? {
+        return Ok(uncounted);
+    }
+    let count = facts.number(&format!("cost.current.{place}"))?;
+    Ok(Finding::new(count > 0, format!("{count} to test the running task's flags {words}")).with_figure(count))
+}
+
+/// Why no figure is right, if the clock did not count what it should.
+fn uncounted(facts: &Transcript) -> Result<Option<Finding>, BadFact> {
     let [expected, measured] = facts.numbers("cost.calibration")?;
-    if expected.abs_diff(measured) > expected / TOLERANCE_PARTS + TOLERANCE_READING {
+    let off = expected.abs_diff(measured) > expected / TOLERANCE_PARTS + TOLERANCE_READING;
+    Ok(off.then(|| {
         let detail =
             format!("the calibration loop has {expected} instructions and counted {measured}: no figure is right");
-        return Ok(Finding::new(false, detail));
+        Finding::new(false, detail)
+    }))
+}
+
+fn figure(facts: &Transcript, kind: &str) -> Result<Finding, BadFact> {
+    if let Some(uncounted) = uncounted(facts)? {
+        return Ok(uncounted);
     }
     let median = facts.number(&format!("cost.{kind}.p50"))?;
     let clear = facts.number(&format!("cost.{kind}.clear"))?;
@@ -52,6 +84,11 @@ fn show(facts: &Transcript, screen: &mut Screen) {
     for (kind, label) in [("virtual", "page by page"), ("direct", "contiguous")] {
         if let Ok(Finding { holds: true, detail, .. }) = figure(facts, kind) {
             screen.line(&format!("  {label:<13} {detail}"));
+        }
+    }
+    for judge in [per_cpu, task_struct, slot] {
+        if let Ok(Finding { holds: true, detail, .. }) = judge(facts) {
+            screen.line(&format!("  flags         {detail}"));
         }
     }
 }

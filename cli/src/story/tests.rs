@@ -37,7 +37,8 @@ fn the_checks_are_those_that_scripts_know() {
         control.mapped_thread_info_corrupted overflow.reported_once overflow.task_killed overflow.survivors \
         fragmentation.direct_fails fragmentation.virtual_succeeds zero.words guard.frames protection.writable_text \
         balance.frames balance.slots \
-        cost.page_table_bytes_per_stack cost.alloc_free_virtual cost.alloc_free_direct"
+        cost.page_table_bytes_per_stack cost.alloc_free_virtual cost.alloc_free_direct \
+        cost.current_percpu cost.current_struct cost.current_slot"
     );
 }
 

@@ -119,6 +119,24 @@ impl Entry {
         }
     }
 
+    /// What a leaf becomes under other attributes. `None` for other entries.
+    #[must_use]
+    pub const fn with_attributes(self, attributes: Attributes) -> Option<Self> {
+        match self {
+            Self::Leaf { frame, dirty, .. } => Some(Self::Leaf { frame, attributes, dirty }),
+            _ => None,
+        }
+    }
+
+    /// What a leaf becomes when it is parked. `None` for other entries.
+    #[must_use]
+    pub const fn parked(self) -> Option<Self> {
+        match self {
+            Self::Leaf { frame, dirty, .. } => Some(Self::Parked { frame, dirty }),
+            _ => None,
+        }
+    }
+
     /// The same entry with the dirty bit as given. Only leaves and parked entries have one.
     #[must_use]
     pub const fn with_dirty(self, dirty: bool) -> Self {

@@ -13,7 +13,7 @@
 //!                    │
 //!          run, walk ──> Mapper              from an address to its slot, once for each leaf table
 //!                    │
-//!     map · park · leaf · visit · tree       what is done with slots, in the order in which a mapping lives
+//!     map · park · leaf · sweep · visit · tree       what is done with slots, in the order in which a mapping lives
 //! ```
 //!
 //! # What may not enter
@@ -50,6 +50,7 @@ mod mapper;
 mod memory;
 mod park;
 mod run;
+mod sweep;
 mod table;
 mod tree;
 mod visit;

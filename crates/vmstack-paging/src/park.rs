@@ -48,7 +48,7 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
         let run = Run::check::<F>(pages)?;
         self.expect_leaves(run)?;
         for (_, slot) in self.slots(run).flatten() {
-            slot.change::<F>(Level::PAGE, park_entry);
+            slot.change::<F>(Level::PAGE, Entry::parked);
         }
         Ok(())
     }
@@ -100,14 +100,6 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
                 found => Err(not_parked(found, at)),
             }
         })
-    }
-}
-
-/// What a leaf becomes when it is parked. Other entries stay.
-const fn park_entry(entry: Entry) -> Option<Entry> {
-    match entry {
-        Entry::Leaf { frame, dirty, .. } => Some(Entry::Parked { frame, dirty }),
-        _ => None,
     }
 }
 

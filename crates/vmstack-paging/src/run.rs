@@ -152,6 +152,13 @@ impl Span {
         VirtAddr::new(self.last)
     }
 
+    /// What of the span, which lies in one table of `level`, its entry `index` stands for.
+    pub(crate) fn part<F: Format>(self, level: Level, index: usize) -> Option<Self> {
+        let bytes = F::entry_bytes(level);
+        let first = (self.first & !(bytes - 1)) + (index - F::index(self.first(), level)) * bytes;
+        self.common(Self { first, last: first | (bytes - 1) })
+    }
+
     /// The span, cut at the boundaries between the entries of `level`: one part for each entry.
     pub(crate) fn parts<F: Format>(self, level: Level) -> impl Iterator<Item = Self> {
         let inside = F::entry_bytes(level) - 1;

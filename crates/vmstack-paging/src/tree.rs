@@ -14,8 +14,6 @@
 //! before the first address space is made from them, and never change again. `ensure_top_level` makes them,
 //! `share_top_level` copies them; all that is mapped below later appears in every address space by itself.
 
-use core::ops::ControlFlow;
-
 use vmstack::{PhysAddr, VirtAddr, VirtRange};
 
 use crate::entry::{Entry, Level};
@@ -24,7 +22,7 @@ use crate::format::Format;
 use crate::mapper::Mapper;
 use crate::memory::TableMemory;
 use crate::run::Span;
-use crate::visit::Place;
+use crate::table::Table;
 
 impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     /// Makes the top-level entries of `range` exist, each with a table (INV-MAPPED).
@@ -95,29 +93,35 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     /// 3. No other method runs on this range at the same time, [`translate`](Self::translate) included.
     #[must_use = "a recount of table memory is held against it"]
     pub unsafe fn free_tables(&self, range: VirtRange) -> usize {
+        let halves = Span::translated::<F>(range);
+        halves.map(|span| self.free_below(self.root_table(), F::top(), span)).sum()
+    }
+
+    /// Frees the tables below `table`, which is of `level`, that stand for addresses in `span` and are empty.
+    fn free_below(self, table: &Table, level: Level, span: Span) -> usize {
         let mut freed = 0;
-        let swept: ControlFlow<()> = self.visit(range, |place| {
-            freed += usize::from(self.free_if_empty(&place));
-            ControlFlow::Continue(())
-        });
-        debug_assert!(swept.is_continue(), "nothing stops the sweep");
+        for index in F::index(span.first(), level)..=F::index(span.last(), level) {
+            let slot = table.slot(index);
+            if slot.is_zero() {
+                continue;
+            }
+            let (Entry::Table { at }, Some(down)) = (slot.read::<F>(level), level.down()) else { continue };
+            if down > Level::PAGE
+                && let Some(part) = span.part::<F>(level, index)
+            {
+                freed += self.free_below(self.follow(at), down, part);
+            }
+            if self.follow(at).is_empty() {
+                slot.take::<F>(level);
+                self.free_unlinked(at);
+                freed += 1;
+            }
+        }
         freed
     }
 
-    /// Frees the table that `place` leads to, if it leads to one and nothing is left in it.
-    fn free_if_empty(&self, place: &Place<'_>) -> bool {
-        match place.entry {
-            Entry::Table { at } if self.follow(at).is_empty() => {
-                place.slot.take::<F>(place.level);
-                self.free_unlinked(at);
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// Frees a table whose entry was just taken out of the tree.
-    fn free_unlinked(&self, table: PhysAddr) {
+    pub(crate) fn free_unlinked(&self, table: PhysAddr) {
         // SAFETY: (1) a mapper made it, so it came from `new_table`, and no other tree has an entry for it
         // (`free_tables`, 1); (2) its own entry is gone; (3) no CPU walks it and no other method does (`free_tables`,
         // 2 and 3), and this sweep left it before it visited its entry.

@@ -5,9 +5,13 @@
 
 #![cfg(test)]
 
+extern crate alloc;
+
 mod acpi;
+mod files;
 mod locks;
 mod memory;
+mod mm;
 #[cfg(loom)]
 mod models;
 mod start_info;

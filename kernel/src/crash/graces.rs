@@ -10,10 +10,11 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::Provocation;
-use super::script::{Script, Victim, perform_provocation};
+use super::script::{Script, Victim, perform_provocation, start_program};
 use super::stack::exhaust_stack;
 use crate::sync::rcu::{self, Head, Publish, Published};
-use crate::task::sched;
+use crate::task::look::Look;
+use crate::task::{self, sched};
 use crate::{boot, fact, hotplug};
 
 pub(super) static PROVOCATIONS: [Provocation; 1] =
@@ -83,6 +84,29 @@ fn replace_on() {
     PUBLISHED.retire();
 }
 
+/// Looks at the stacks of all tasks, as they come and go.
+fn look_on() {
+    while GOING.load(Ordering::Relaxed) {
+        let newest = task::last_id();
+        (newest.saturating_sub(LOOKED_AT)..=newest).for_each(look_once);
+        sched::yield_now();
+    }
+}
+
+/// How many of the newest tasks are looked at.
+const LOOKED_AT: usize = 32;
+
+fn look_once(id: usize) {
+    if let Some(look) = Look::at(id) {
+        LOOKS.fetch_add(1, Ordering::Relaxed);
+        CALLS.fetch_add(hint::black_box(look.trace()).frames(), Ordering::Relaxed);
+    }
+}
+
+/// Stacks of others that were looked at, and the calls that were found on them.
+static LOOKS: AtomicUsize = AtomicUsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
 /// Two sections, one in the other, that have no end.
 fn overflow_in_reader() {
     let outer = rcu::read();
@@ -94,13 +118,14 @@ fn overflow_in_reader() {
 
 /// Readers on every CPU, and one who replaces what they read.
 fn start_company() -> Vec<Victim> {
-    for counter in [&READS, &STALE, &REPLACED] {
+    for counter in [&READS, &STALE, &REPLACED, &LOOKS, &CALLS] {
         counter.store(0, Ordering::Relaxed);
     }
     GOING.store(true, Ordering::Relaxed);
     let readers = (0..boot::cpus()).filter_map(|_| Victim::start(read_on));
     let mut company: Vec<_> = readers.collect();
     company.extend(Victim::start(replace_on));
+    company.extend(Victim::start(look_on));
     company
 }
 
@@ -117,9 +142,13 @@ fn stop_company(company: &[Victim], before: u64) {
     fact!("rcu.pending", "{}", rcu::pending());
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     fact!("rcu.readers", "{} {} {}", count(&READS), count(&STALE), count(&REPLACED));
+    fact!("stack.looks", "{} {}", count(&LOOKS), count(&CALLS));
 }
 
 fn in_reader(_: &str) {
+    let leaked = task::leaked_stacks();
+    task::give_up_alive();
+    fact!("stack.leaked", "{leaked} {}", task::leaked_stacks());
     let company = start_company();
     let before = rcu::periods();
     perform_provocation("OVERFLOW_IN_RCU_READER");
@@ -132,6 +161,8 @@ fn in_reader(_: &str) {
 const ROUNDS: usize = 100;
 /// How many tasks start others beside it.
 const STORMS: usize = 2;
+/// How many children each of as many programs has, one after the other, which overflow: as a number, and as its argument.
+const PROCESSES: (usize, &[u8]) = (50, b"50");
 /// One in so many of these overflows; the others just end.
 const OVERFLOWS: usize = 8;
 
@@ -160,6 +191,8 @@ fn during_hotplug(_: &str) {
     let before = rcu::periods();
     let mut company = start_company();
     company.extend((0..STORMS).filter_map(|_| Victim::start(storm)));
+    let arguments: [&[u8]; 3] = [b"/bin/storm", b"EXHAUST_STACK", PROCESSES.1];
+    let programs: Vec<_> = (0..STORMS).filter_map(|_| start_program(&arguments).ok()).collect();
     let refused = hotplug::set_online(0, false).is_err();
     let (mut gone, mut back) = (0, 0);
     for _ in 0..ROUNDS {
@@ -171,6 +204,12 @@ fn during_hotplug(_: &str) {
         }
     }
     fact!("hotplug", "{} {gone} {back} {}", ROUNDS * (boot::cpus() - 1), u32::from(refused));
+    for program in &programs {
+        // Status 0: each of its children was killed by the signal.
+        OVERFLOWED.fetch_add(PROCESSES.0, Ordering::Relaxed);
+        let killed = if program.wait_for_end().wait_status() == 0 { PROCESSES.0 } else { 0 };
+        KILLED.fetch_add(killed, Ordering::Relaxed);
+    }
     stop_company(&company, before);
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     fact!("hotplug.tasks", "ended {} {}", count(&STARTED), count(&ENDED));

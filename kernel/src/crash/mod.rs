@@ -13,6 +13,7 @@
 //! | `crowd` | many at once |
 //! | `attack` | what thread_info on the stack invites |
 //! | `sweep` | events with every number of bytes left on the stack |
+//! | `threads` | overflows in one thread of a process that has several |
 //! | `locks` | overflows of those who hold, take or wait for a lock, and of one who owns all sorts of things |
 //! | `graces` | overflows beside grace periods, and while CPUs come and go |
 //! | `handler` | overflows of the stacks of interrupts, NMIs and idle tasks |
@@ -34,6 +35,7 @@ mod places;
 mod script;
 mod stack;
 mod sweep;
+mod threads;
 
 pub(crate) use attack::evaluate;
 pub(crate) use delivery::lock as device_lock;

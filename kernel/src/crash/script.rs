@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, attack, crowd, delivery, emergency, find, graces, handler, locks, places, sweep};
+use super::{Provocation, attack, crowd, delivery, emergency, find, graces, handler, locks, places, sweep, threads};
 use vmstack::VirtAddr;
 
 use crate::balance::Balance;
@@ -53,6 +53,7 @@ static SCRIPTS: &[&[Script]] = &[
     &locks::SCRIPTS,
     &places::SCRIPTS,
     &sweep::SCRIPTS,
+    &threads::SCRIPTS,
     &delivery::SCRIPTS,
     &emergency::SCRIPTS,
     &graces::SCRIPTS,

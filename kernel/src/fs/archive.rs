@@ -50,6 +50,15 @@ impl Archive {
         self.entries().find(|entry| entry.name == wanted)
     }
 
+    /// The file that `bytes`, which are not none, are a part of, and where in it they begin.
+    pub(crate) fn holding(self, bytes: &[u8]) -> Option<(Entry, usize)> {
+        let first = bytes.as_ptr_range().start;
+        self.entries().find_map(|entry| {
+            let inside = !bytes.is_empty() && entry.data.as_ptr_range().contains(&first);
+            inside.then(|| (entry, first.addr() - entry.data.as_ptr().addr()))
+        })
+    }
+
     /// All entries, in their order.
     pub(crate) fn entries(self) -> impl Iterator<Item = Entry> {
         let mut rest = self.0;

@@ -7,9 +7,10 @@ use core::fmt::Write;
 use super::entry::Subject;
 use super::node::Node;
 use super::open::{Held, Object};
+use crate::mm::memory::Memory;
 use crate::process::{Process, Thread, tree};
-use crate::syscall::Errno;
-use crate::task::{Task, sched};
+use crate::syscall::{Errno, user};
+use crate::task::{State, Task, sched};
 use crate::text::Text;
 
 /// Runs `ask` on process `id`.
@@ -86,18 +87,42 @@ pub(super) struct Facts {
     pub(super) group: usize,
     pub(super) session: usize,
     pub(super) threads: usize,
-    /// Pages of memory that it has mapped.
+    /// Pages of memory that are there, and bytes that are mapped: of the process that asks; zero of others.
     pub(super) pages: usize,
+    pub(super) bytes: usize,
     /// Ticks that it ran.
     pub(super) ticks: u64,
     /// The tick at which it was made.
     pub(super) started: u64,
 }
 
+/// Runs `use_it` on the memory of the subject's process, if that is the one that asks: nobody else can reach it.
+pub(super) fn with_own_memory<T>(
+    subject: Subject,
+    use_it: impl FnOnce(&Memory) -> Result<T, Errno>,
+) -> Result<Option<T>, Errno> {
+    if current()?.0 != subject.process {
+        return Ok(None);
+    }
+    user::with_memory(use_it).map(Some)
+}
+
+/// How thread `id` of `process` is.
+fn state(process: &Process, id: usize) -> char {
+    let tree = tree::lock();
+    let thread = tree.threads(process).find(|task| task.thread().is_some_and(|thread| thread.id() == id));
+    match thread.map(sched::state_of) {
+        None | Some(State::Dead) => 'Z',
+        Some(State::Running | State::Queued | State::New) => 'R',
+        Some(_) => 'S',
+    }
+}
+
 /// What is known of the thread that the subject means.
 pub(super) fn facts(subject: Subject) -> Result<Facts, Errno> {
+    let (pages, bytes) = with_own_memory(subject, |memory| Ok(memory.sizes()))?.unwrap_or_default();
     with(subject.process, |process| {
-        let state = if process.has_ended() { 'Z' } else { 'R' };
+        let state = state(process, subject.number);
         Ok(Facts {
             id: subject.number,
             state,
@@ -105,7 +130,8 @@ pub(super) fn facts(subject: Subject) -> Result<Facts, Errno> {
             group: process.group(),
             session: process.session(),
             threads: process.thread_count(),
-            pages: 0,
+            pages,
+            bytes,
             ticks: process.ticks().0,
             started: 0,
         })

@@ -18,6 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use super::open::{Held, OpenFile};
 use crate::mm::heap::{self, OutOfHeap};
+use crate::process;
 use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
 use crate::syscall::Errno;
 use crate::task::kept::{self, Kept};
@@ -252,11 +253,16 @@ pub(crate) enum Target {
     Exactly(usize),
 }
 
+/// How many descriptors the current process may have.
+fn most() -> usize {
+    process::current().map_or(MAX_FILES, |process| process.limits().files().min(MAX_FILES))
+}
+
 impl Locked<'_> {
     /// The lowest free descriptor from `from` on.
     fn free(&self, from: usize) -> Result<usize, Errno> {
         let is_free = |descriptor: &usize| self.table.slot(*descriptor).is_none_or(|slot| slot.load(Relaxed).is_null());
-        (from..MAX_FILES).find(is_free).ok_or(Errno::MFILE)
+        (from..most()).find(is_free).ok_or(Errno::MFILE)
     }
 
     /// Lets go of the table, and then of `file`, before anybody can be killed.

@@ -6,15 +6,23 @@
 //!
 //! ```text
 //!   states[frame]   0x80 | order   a free block of that order begins here
+//!                   0x40           free, alone, and at hand: it was given back a moment ago
 //!                   0              used, inside a free block, or not memory
 //! ```
+//!
+//! A few single frames are kept *at hand*, unmerged, so that one which is given back and taken again costs no search for its buddies.
+//!
+//! Frames of users' memory can have several owners: after a fork, until one of them writes. [`Owners`] counts them, beside the states, without
+//! the lock: one more owner than the number says. The frames of files that came with the boot are *pinned*: they are shared, and never given back.
 //!
 //! # Context
 //!
 //! Task and interrupt. Never NMI or the fault path: there is a lock, and nobody is killed under it.
 
 use core::slice;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
+use arrayvec::ArrayVec;
 use vmstack::PhysAddr;
 
 use crate::arch::layout::{BOOT_MAPPED, PAGE_SIZE, phys_to_virt};
@@ -26,6 +34,11 @@ const ORDERS: usize = MAX_ORDER as usize + 1;
 /// Frames that the boot tables show: from here on only the final tables do.
 const BOOT_FRAMES: usize = (BOOT_MAPPED / PAGE_SIZE as u64) as usize;
 const FREE: u8 = 0x80;
+const AT_HAND: u8 = 0x40;
+/// How many frames are at hand at most.
+const HAND: usize = 64;
+/// A count of owners that never comes to its end.
+const PINNED: u32 = 1 << 31;
 const NONE: u32 = u32::MAX;
 
 static FRAMES: VitalLock<Buddy> = VitalLock::new("frame-allocator", Buddy::empty());
@@ -35,8 +48,16 @@ pub(crate) fn lock() -> &'static dyn AnyLock {
     &FRAMES
 }
 
+/// The owners that each frame has beside its first, and how many frames there are.
+static OWNERS: (AtomicPtr<AtomicU32>, AtomicUsize) = (AtomicPtr::new(core::ptr::null_mut()), AtomicUsize::new(0));
+static CONTIGUOUS: (AtomicUsize, AtomicUsize) = (AtomicUsize::new(0), AtomicUsize::new(0));
+/// Frames that were free when the kernel started.
+static TOTAL: AtomicUsize = AtomicUsize::new(0);
+
 struct Buddy {
     states: &'static mut [u8],
+    /// Frames at hand, the last one given back last.
+    hand: ArrayVec<u32, HAND>,
     heads: [u32; ORDERS],
     free: usize,
 }
@@ -82,20 +103,28 @@ impl FrameRange {
 /// Called once, before any other function here; `memory` is RAM, and nothing outside `reserved` is in use.
 pub(crate) unsafe fn init(memory: &[FrameRange], reserved: &[FrameRange]) {
     let count = memory.iter().map(|range| range.end).max().unwrap_or(0);
-    let table_frames = count.div_ceil(PAGE_SIZE);
+    let states_bytes = count.next_multiple_of(size_of::<u32>());
+    let table_frames = (states_bytes + count * size_of::<u32>()).div_ceil(PAGE_SIZE);
     let Some(table) = find_table(memory, reserved, table_frames) else { return };
     let bytes = phys_to_virt(address(table.start)).as_mut_ptr::<u8>();
     // SAFETY: (1) free RAM, by the caller's word and `find_table`; (2) it is taken out of what is handed out, below.
     let states = unsafe { slice::from_raw_parts_mut(bytes, count) };
     states.fill(0);
+    let owners = phys_to_virt(address(table.start)).wrapping_add(states_bytes).as_mut_ptr::<u32>();
+    // SAFETY: the second part of the table, as above: aligned, and as long as that.
+    let owners = unsafe { slice::from_raw_parts_mut(owners, count) };
+    owners.fill(0);
+    OWNERS.0.store(owners.as_mut_ptr().cast(), Ordering::Relaxed);
+    OWNERS.1.store(count, Ordering::Release);
     let mut buddy = FRAMES.lock();
     buddy.states = states;
     for frame in memory.iter().flat_map(|range| range.start..range.end.min(BOOT_FRAMES)) {
         let taken = table.contains(frame) || reserved.iter().any(|range| range.contains(frame)) || frame == 0;
         if !taken {
-            buddy.give(frame, 0);
+            buddy.merge(frame, 0);
         }
     }
+    TOTAL.store(buddy.free, Ordering::Relaxed);
 }
 
 /// Hands the allocator the `memory` that only the final tables show.
@@ -107,7 +136,8 @@ pub(crate) unsafe fn add_high(memory: &[FrameRange], reserved: &[FrameRange]) {
     let mut buddy = FRAMES.lock();
     let high = memory.iter().flat_map(|range| range.start.max(BOOT_FRAMES)..range.end);
     let free = high.filter(|&frame| !reserved.iter().any(|range| range.contains(frame)));
-    free.for_each(|frame| buddy.give(frame, 0));
+    free.for_each(|frame| buddy.merge(frame, 0));
+    TOTAL.store(buddy.free, Ordering::Relaxed);
 }
 
 /// The first stretch of `frames` free frames above 1 MiB that the boot tables show.
@@ -127,7 +157,7 @@ const fn address(frame: usize) -> PhysAddr {
 
 impl Buddy {
     const fn empty() -> Self {
-        Self { states: &mut [], heads: [NONE; ORDERS], free: 0 }
+        Self { states: &mut [], hand: ArrayVec::new_const(), heads: [NONE; ORDERS], free: 0 }
     }
 
     fn links(frame: usize) -> *mut Links {
@@ -168,6 +198,21 @@ impl Buddy {
     }
 
     fn take(&mut self, order: u32) -> Option<usize> {
+        if order == 0
+            && let Some(frame) = self.hand.pop()
+        {
+            self.states[frame as usize] = 0;
+            self.free -= 1;
+            return Some(frame as usize);
+        }
+        self.split(order).or_else(|| {
+            self.put_down();
+            self.split(order)
+        })
+    }
+
+    /// Takes a block off the lists, and puts back what is more than was asked for.
+    fn split(&mut self, order: u32) -> Option<usize> {
         let from = (order..=MAX_ORDER).find(|&order| self.heads[order as usize] != NONE)?;
         let frame = self.heads[from as usize] as usize;
         self.unlink(frame, from);
@@ -177,7 +222,27 @@ impl Buddy {
         Some(frame)
     }
 
+    /// Merges what is at hand with its buddies.
+    fn put_down(&mut self) {
+        while let Some(frame) = self.hand.pop() {
+            self.free -= 1;
+            self.states[frame as usize] = 0;
+            self.merge(frame as usize, 0);
+        }
+    }
+
     fn give(&mut self, frame: usize, order: u32) {
+        assert!(self.states.get(frame) == Some(&0), "frame {frame:#x} is free already");
+        if order == 0 && !self.hand.is_full() {
+            self.hand.push(frame as u32);
+            self.states[frame] = AT_HAND;
+            self.free += 1;
+        } else {
+            self.merge(frame, order);
+        }
+    }
+
+    fn merge(&mut self, frame: usize, order: u32) {
         self.free += 1 << order;
         let (mut frame, mut order) = (frame, order);
         while order < MAX_ORDER {
@@ -198,15 +263,104 @@ pub(crate) fn take(order: u32) -> Option<PhysAddr> {
     if super::inject::fails() {
         return None;
     }
-    FRAMES.lock().take(order).map(address)
+    let taken = FRAMES.lock().take(order).map(address);
+    if order > 0 {
+        CONTIGUOUS.0.fetch_add(1, Ordering::Relaxed);
+        CONTIGUOUS.1.fetch_add(usize::from(taken.is_some()), Ordering::Relaxed);
+    }
+    taken
+}
+
+/// How often several frames side by side were asked for, and how often there were some.
+pub(crate) fn contiguous() -> (usize, usize) {
+    (CONTIGUOUS.0.load(Ordering::Relaxed), CONTIGUOUS.1.load(Ordering::Relaxed))
 }
 
 /// Gives back what [`take`] returned for the same `order`.
 pub(crate) fn give(start: PhysAddr, order: u32) {
-    let frame = start.get() as usize / PAGE_SIZE;
-    let mut buddy = FRAMES.lock();
-    assert!(frame < buddy.states.len() && buddy.states[frame] & FREE == 0, "frame {frame:#x} is free already");
-    buddy.give(frame, order);
+    FRAMES.lock().give(start.get() as usize / PAGE_SIZE, order);
+}
+
+/// Gives back single frames, at once.
+pub(crate) fn give_all(frames: &[PhysAddr]) {
+    if !frames.is_empty() {
+        let mut buddy = FRAMES.lock();
+        frames.iter().for_each(|frame| buddy.give(frame.get() as usize / PAGE_SIZE, 0));
+    }
+}
+
+/// The frames that the machine has for the kernel and its programs.
+pub(crate) fn total() -> usize {
+    TOTAL.load(Ordering::Relaxed)
+}
+
+fn owners() -> &'static [AtomicU32] {
+    let (counts, length) = (OWNERS.0.load(Ordering::Relaxed), OWNERS.1.load(Ordering::Acquire));
+    if length == 0 {
+        return &[];
+    }
+    // SAFETY: `init` stored a table of that many counts, which is used through atomics alone from then on, and never freed.
+    unsafe { slice::from_raw_parts(counts, length) }
+}
+
+fn owners_of(frame: PhysAddr) -> &'static AtomicU32 {
+    &owners()[frame.get() as usize / PAGE_SIZE]
+}
+
+/// The counts of all frames' owners, for who has many to change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owners(&'static [AtomicU32]);
+
+impl Owners {
+    pub(crate) fn new() -> Self {
+        Self(owners())
+    }
+
+    /// Counts one more owner of `frame`. The caller is one, or acts for one.
+    #[inline]
+    pub(crate) fn share(self, frame: PhysAddr) {
+        // Relaxed: an owner gives its own on, nobody can take the frame meanwhile.
+        self.0[frame.get() as usize / PAGE_SIZE].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives up one owner of `frame`. True for the last one, whose the frame is then.
+    #[must_use = "the last owner gives the frame back"]
+    #[inline]
+    pub(crate) fn leave(self, frame: PhysAddr) -> bool {
+        let owners = &self.0[frame.get() as usize / PAGE_SIZE];
+        if owners.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        let last = owners.fetch_sub(1, Ordering::AcqRel) == 0;
+        if last {
+            // The other owner left between the two looks.
+            owners.store(0, Ordering::Relaxed);
+        }
+        last
+    }
+}
+
+/// Whether `frame` has more owners than the caller, who is one. If not, it stays so until the caller shares it.
+pub(crate) fn is_shared(frame: PhysAddr) -> bool {
+    // Acquire: pairs with `Owners::leave`: what other owners read comes before what the last one writes.
+    owners_of(frame).load(Ordering::Acquire) != 0
+}
+
+/// Makes the frames of `range`, which are not the allocator's, such as are shared and never given back.
+pub(crate) fn pin(range: FrameRange) {
+    for owners in owners().get(range.start..range.end).unwrap_or(&[]) {
+        owners.store(PINNED, Ordering::Relaxed);
+    }
+}
+
+/// Whether `frame` is pinned.
+pub(crate) fn is_pinned(frame: PhysAddr) -> bool {
+    owners_of(frame).load(Ordering::Relaxed) >= PINNED
+}
+
+/// The owners of all frames beside their first ones, found by looking at every frame (INV-COUNT).
+pub(crate) fn recount_owners() -> usize {
+    owners().iter().map(|owners| (owners.load(Ordering::Relaxed) & !PINNED) as usize).sum()
 }
 
 /// Takes one frame and clears it.
@@ -230,8 +384,12 @@ pub(crate) fn free() -> usize {
 /// The free frames, counted by looking at every frame's state (INV-COUNT).
 pub(crate) fn recount() -> usize {
     let buddy = FRAMES.lock();
-    let free = |state: &&u8| **state & FREE != 0;
-    buddy.states.iter().filter(free).map(|state| 1_usize << (state & !FREE)).sum()
+    let free = |state: u8| match state {
+        0 => 0,
+        AT_HAND => 1,
+        block => 1_usize << (block & !FREE),
+    };
+    buddy.states.iter().map(|&state| free(state)).sum()
 }
 
 /// Free frames, linked through themselves: as many as one likes, without other memory.
@@ -295,8 +453,9 @@ impl FrameList {
 
     /// Gives all of them back.
     pub(crate) fn give(mut self) {
+        let mut buddy = FRAMES.lock();
         while let Some(frame) = self.pop() {
-            give(frame, 0);
+            buddy.give(frame.get() as usize / PAGE_SIZE, 0);
         }
     }
 }

@@ -1,33 +1,38 @@
-//! A user's address space: the lower half of a root table of its own.
+//! A user's page tables: the lower half of a root of its own.
 //!
-//! All user memory is there when it is mapped; nothing is filled in on a fault. The kernel never uses a user's addresses: it
-//! finds the frame in the page tables, checks what the user may do there, and goes through the direct map. So a bad pointer
-//! in a system call is an error and never a fault, and SMAP stays closed.
+//! What is mapped where, and why, is `memory`'s. Here are the entries, and the frames that they lead to: a frame belongs to an entry from
+//! the section in which it was taken to the one in which it is given back, so nobody is killed with a frame in hand (INV-COUNT).
 //!
-//! One task at a time runs in a space, so a change needs a flush on this CPU alone; other CPUs load the root anew.
+//! Work on a range goes in *pieces*: at most [`PIECE`] pages of one leaf table that is there, each in a section of its own.
+//!
+//! The kernel never uses a user's addresses: it finds the frame in the page tables, checks what the user may do there, and goes
+//! through the direct map. So a bad pointer in a system call is an error and never a fault, and SMAP stays closed.
 
-use core::ops::ControlFlow;
-
+use arrayvec::ArrayVec;
 use vmstack::{Pages, PhysAddr, VirtAddr, VirtRange};
-use vmstack_paging::{Access, Attributes, Leaf, MapError, Mapper};
+use vmstack_paging::{Attributes, Leaf, MapError, Mapper};
 
-use super::frames;
+use super::frames::{self, Owners};
 use super::tables::{self, Format, Tables};
-use crate::arch::layout::{PAGE_SIZE, USER_END, phys_to_virt};
+use crate::arch::layout::{PAGE_SIZE, USER_END};
 use crate::sync::Section;
 
-/// How many pages are given back at a time, with interrupts off.
-const PIECE: usize = 32;
+/// How many pages are worked on at a time, with interrupts off.
+pub(crate) const PIECE: usize = 64;
 
 /// Why user memory could not be had or used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SpaceError {
-    /// There are too few frames.
+    /// There are too few frames, too many mappings, or no room among the addresses.
     OutOfMemory,
     /// The range is not whole pages of user memory.
     BadRange,
     /// There is no memory at this address, or not for this.
     Fault(VirtAddr),
+    /// The memory is there, and must not be used so.
+    Forbidden,
+    /// Something is mapped there.
+    Occupied,
 }
 
 impl From<MapError> for SpaceError {
@@ -39,15 +44,17 @@ impl From<MapError> for SpaceError {
     }
 }
 
-/// An address space.
+/// The page tables of a user.
 ///
-/// Having one means that its upper half is the kernel's, and that the lower half and its frames belong to it alone.
+/// Having one means that its upper half is the kernel's, and that the lower half's tables belong to it alone. Each entry there owns its
+/// frame, alone or with others (`frames::Owners`).
 #[derive(Debug)]
 pub(crate) struct AddressSpace {
     root: PhysAddr,
 }
 
-fn lower_half() -> VirtRange {
+/// What a user can have: all of the lower half but its first page and its last.
+pub(crate) fn lower_half() -> VirtRange {
     VirtRange::new(VirtAddr::new(PAGE_SIZE), USER_END.get() - 2 * PAGE_SIZE).unwrap_or(VirtRange::EMPTY)
 }
 
@@ -79,181 +86,140 @@ impl AddressSpace {
         unsafe { tables::mapper_of(self.root) }
     }
 
-    /// Maps cleared memory at the pages of `range`, which is free.
-    pub(crate) fn map(&mut self, range: VirtRange, access: Access) -> Result<(), SpaceError> {
-        let pages = Pages::new(range.start(), range.bytes() / PAGE_SIZE);
-        for page in pages.addresses(PAGE_SIZE) {
-            // A frame is the allocator's or in the tables: nobody is killed in between.
-            let section = Section::enter();
-            let frame = frames::take_zeroed().ok_or(SpaceError::OutOfMemory);
-            let mapped = frame.and_then(|frame| self.map_frame(page, frame, access));
-            drop(section);
-            if let Err(error) = mapped {
-                self.unmap(VirtRange::new(range.start(), page.distance(range.start())).unwrap_or(VirtRange::EMPTY))?;
-                return Err(error);
-            }
-        }
-        Ok(())
+    /// What `page` is mapped to.
+    pub(crate) fn leaf(&self, page: VirtAddr) -> Option<Leaf> {
+        self.mapper().translate(page).map(|(_, leaf)| leaf)
     }
 
-    fn map_frame(&mut self, page: VirtAddr, frame: PhysAddr, access: Access) -> Result<(), SpaceError> {
-        // SAFETY: the page is the space's, and the frame was taken for it.
-        let mapped = unsafe { self.mapper().map(Pages::new(page, 1), Attributes::user(access), [frame]) };
-        mapped.map_err(|error| {
-            frames::give(frame, 0);
-            error.into()
-        })
+    /// The pieces of `range`, lowest address first, as they are found.
+    pub(crate) fn pieces(&self, range: VirtRange) -> Pieces {
+        Pieces { mapper: self.mapper(), table: None, rest: Some(range) }
     }
 
-    /// Takes everything out of the lower half, tables included. No CPU runs on the space.
-    pub(crate) fn clear(&mut self) {
-        let given_up = self.unmap(lower_half());
-        debug_assert!(given_up.is_ok(), "{given_up:?}");
+    /// Maps `page`, where nothing is, to `frame`, which is the entry's from then on.
+    pub(crate) fn map(&self, page: VirtAddr, frame: PhysAddr, to: Attributes, _in: &Section) -> Result<(), SpaceError> {
+        // SAFETY: the page is the space's, and the frame is one that its user may have.
+        Ok(unsafe { self.mapper().map(Pages::new(page, 1), to, [frame]) }?)
+    }
+
+    /// Makes the frames of `piece` those of `other` too, at the same addresses; with `read_only`, nobody may write to them from here
+    /// on, once this space is flushed.
+    pub(crate) fn share(&self, other: &Self, piece: VirtRange, read_only: bool) -> Result<(), SpaceError> {
         let _section = Section::enter();
-        // SAFETY: (1) every table of the lower half was made by this space's mapper; (2) no CPU runs on the root: its task
-        // has switched to the kernel's; (3) nobody else has the space.
-        let _tables = unsafe { self.mapper().free_tables(lower_half()) };
+        let owners = Owners::new();
+        // SAFETY: (1) the caller has both spaces locked; (2) the other user gets what this one has, which is as it wants; (3) the caller
+        // flushes before the other user runs.
+        Ok(unsafe { self.mapper().share_leaves(&other.mapper(), piece, read_only, |frame| owners.share(frame)) }?)
     }
 
-    /// Whether nothing is mapped in `range`.
-    pub(crate) fn is_free(&self, range: VirtRange) -> bool {
-        self.mapper().for_each_leaf(range, |_| ControlFlow::Break(())).is_continue()
+    /// Takes the pages of `piece` out of sight. Their frames stay in their entries. Says how many there were.
+    pub(crate) fn park(&self, piece: VirtRange, _in: &Section) -> usize {
+        // SAFETY: the user has given the range up, or waits for it, and the caller has the space locked.
+        unsafe { self.mapper().park_leaves(piece) }
     }
 
-    /// Takes away what is mapped in `range`.
-    pub(crate) fn unmap(&mut self, range: VirtRange) -> Result<(), SpaceError> {
-        let mut rest = Some(range);
-        while let Some((piece, after)) = rest.and_then(|rest| self.next_piece(rest)) {
-            let unmap = |leaf: Leaf| {
-                forget(leaf.at);
-                frames::give(leaf.frame, 0);
-            };
-            // As in `map`.
-            let _section = Section::enter();
-            // SAFETY: (1) the user has given the range up; (2) the space is borrowed exclusively; (3) this CPU is the only one
-            // that could know the page, and forgets it before the frame goes back.
-            unsafe { self.mapper().unmap_with(piece, unmap) }.map_err(|_| SpaceError::BadRange)?;
-            rest = after;
+    /// Makes `page`, which was parked, what it was.
+    pub(crate) fn unpark(&self, page: VirtAddr, attributes: Attributes) {
+        // SAFETY: the frame was there before, and the caller has the space locked.
+        let done = unsafe { self.mapper().unpark(Pages::new(page, 1), attributes) };
+        debug_assert!(done.is_ok(), "{done:?}");
+    }
+
+    /// Gives up the frames of `piece`, parked or not, and gives back those that nobody else has.
+    ///
+    /// # Safety
+    ///
+    /// No CPU has a translation of the piece (INV-FRAME).
+    pub(crate) unsafe fn give(&self, piece: VirtRange, _in: &Section) {
+        debug_assert!(piece.bytes() <= PIECE * PAGE_SIZE, "{piece:?} is more than a piece");
+        let mut last = ArrayVec::<PhysAddr, PIECE>::new();
+        let owners = Owners::new();
+        let take = |frame| {
+            if owners.leave(frame) {
+                last.push(frame);
+            }
+        };
+        // SAFETY: (1) the user has given the range up; (2) the caller has the space locked; (3) the caller's promise.
+        unsafe { self.mapper().take_frames(piece, take) };
+        frames::give_all(&last);
+    }
+
+    /// Gives each page of `piece` the attributes that `choose` says.
+    pub(crate) fn protect(&self, piece: VirtRange, choose: impl FnMut(Leaf) -> Attributes) {
+        let _section = Section::enter();
+        // SAFETY: the caller has the space locked, and changes what the user may do with its own memory.
+        unsafe { self.mapper().protect_leaves(piece, choose) };
+    }
+
+    /// Moves the pages of `piece` to where nothing is, from `to` on.
+    pub(crate) fn relocate(&self, piece: VirtRange, to: VirtAddr) -> Result<(), SpaceError> {
+        let _section = Section::enter();
+        let pages = Pages::new(piece.start(), piece.bytes() / PAGE_SIZE);
+        // SAFETY: the caller has the space locked, has found the room, and flushes the piece.
+        Ok(unsafe { self.mapper().move_leaves(pages, to) }?)
+    }
+
+    /// How many pages of `range` are there.
+    pub(crate) fn resident(&self, range: VirtRange) -> usize {
+        self.mapper().census(range).leaves
+    }
+
+    /// Takes everything out of the lower half, tables included. What is taken out is out of the tables first, so that doing it a second
+    /// time goes on where the first was cut. No CPU runs on the space.
+    pub(crate) fn clear(&self) {
+        let mut rest = Some(lower_half());
+        while let Some(table) = rest.and_then(|rest| self.mapper().first_leaf_table(rest)) {
+            for piece in self.pieces(table) {
+                let section = Section::enter();
+                // SAFETY: no CPU runs on the space, and the last one that did has flushed when it left.
+                unsafe { self.give(piece, &section) };
+            }
+            let section = Section::enter();
+            // SAFETY: as in `free_tables`.
+            let _freed = unsafe { self.mapper().free_leaf_table(table) };
+            drop(section);
+            rest = rest.and_then(|rest| after(rest, table));
         }
-        Ok(())
+        self.free_tables(lower_half());
     }
 
-    /// A few pages of `range` from the first one that is mapped, and what comes after them; `None` if none is mapped.
-    fn next_piece(&self, range: VirtRange) -> Option<(VirtRange, Option<VirtRange>)> {
-        let mut first = None;
-        let _found = self.mapper().for_each_leaf(range, |leaf| {
-            first = Some(leaf.at);
-            ControlFlow::Break(())
-        });
-        let start = first?;
-        let bytes = range.end().distance(start);
-        let piece = bytes.min(PIECE * PAGE_SIZE);
-        let after = VirtRange::new(start.wrapping_add(piece), bytes - piece);
-        Some((VirtRange::new(start, piece)?, after))
-    }
-
-    /// Changes what the user may do with the pages of `range`, all of which are mapped.
-    pub(crate) fn protect(&mut self, range: VirtRange, access: Access) -> Result<(), SpaceError> {
-        let pages = Pages::new(range.start(), range.bytes() / PAGE_SIZE);
-        // SAFETY: the space is borrowed exclusively, and the memory stays the user's.
-        unsafe { self.mapper().protect(pages, access) }.map_err(|_| SpaceError::Fault(range.start()))?;
-        pages.addresses(PAGE_SIZE).for_each(forget);
-        Ok(())
-    }
-
-    /// Copies all memory to `copy`, which is empty. What was copied stays there if there is too little memory for all.
-    pub(crate) fn copy_to(&self, copy: &mut Self) -> Result<(), SpaceError> {
-        let copied = self.mapper().for_each_leaf(lower_half(), |leaf| {
-            // As in `map`.
-            let _section = Section::enter();
-            let frame = frames::take(0).ok_or(SpaceError::OutOfMemory);
-            let mapped = frame.and_then(|frame| {
-                // SAFETY: both frames are shown by the direct map; the new one is nobody else's.
-                unsafe { copy_frame(leaf.frame, frame) };
-                copy.map_frame(leaf.at, frame, leaf.attributes.access())
-            });
-            mapped.map_or_else(ControlFlow::Break, ControlFlow::Continue)
-        });
-        match copied {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(error) => Err(error),
-        }
-    }
-
-    /// The direct-map address of `addr`, and how many bytes of its page lie from there on, if the user may do that there.
-    fn resolve(&self, addr: VirtAddr, write: bool) -> Result<(VirtAddr, usize), SpaceError> {
-        let (frame, leaf) = self.mapper().translate(addr).ok_or(SpaceError::Fault(addr))?;
-        if !leaf.attributes.is_user() || (write && !leaf.attributes.access().is_writable()) {
-            return Err(SpaceError::Fault(addr));
-        }
-        Ok((phys_to_virt(frame), PAGE_SIZE - addr.get() % PAGE_SIZE))
-    }
-
-    /// Copies user memory from `addr` on into `bytes`.
-    pub(crate) fn read(&self, addr: VirtAddr, bytes: &mut [u8]) -> Result<(), SpaceError> {
-        self.pieces(addr, bytes.len(), false, |from, offset, length| {
-            // SAFETY: `length` bytes of one frame, shown by the direct map; the user may change them meanwhile, which is the
-            // user's loss: they are bytes.
-            unsafe { from.as_mut_ptr::<u8>().copy_to_nonoverlapping(bytes[offset..].as_mut_ptr(), length) };
-        })
-    }
-
-    /// Copies `bytes` to user memory from `addr` on.
-    pub(crate) fn write(&self, addr: VirtAddr, bytes: &[u8]) -> Result<(), SpaceError> {
-        self.pieces(addr, bytes.len(), true, |to, offset, length| {
-            // SAFETY: as for `read`.
-            unsafe { to.as_mut_ptr::<u8>().copy_from_nonoverlapping(bytes[offset..].as_ptr(), length) };
-        })
-    }
-
-    /// Copies `bytes` to memory that the loader has mapped, whatever the user may do there.
-    pub(crate) fn load(&self, addr: VirtAddr, bytes: &[u8]) -> Result<(), SpaceError> {
-        let mut done = 0;
-        while done < bytes.len() {
-            let at = addr.wrapping_add(done);
-            let (frame, _) = self.mapper().translate(at).ok_or(SpaceError::Fault(at))?;
-            let length = (PAGE_SIZE - at.get() % PAGE_SIZE).min(bytes.len() - done);
-            // SAFETY: as for `read`; nobody runs in the space yet.
-            unsafe { phys_to_virt(frame).as_mut_ptr::<u8>().copy_from_nonoverlapping(bytes[done..].as_ptr(), length) };
-            done += length;
-        }
-        Ok(())
-    }
-
-    fn pieces(
-        &self,
-        addr: VirtAddr,
-        bytes: usize,
-        write: bool,
-        mut copy: impl FnMut(VirtAddr, usize, usize),
-    ) -> Result<(), SpaceError> {
-        let mut done = 0;
-        while done < bytes {
-            let at = addr.checked_add(done).filter(|&at| at < USER_END).ok_or(SpaceError::Fault(addr))?;
-            let (place, room) = self.resolve(at, write)?;
-            let length = room.min(bytes - done);
-            copy(place, done, length);
-            done += length;
-        }
-        Ok(())
+    fn free_tables(&self, range: VirtRange) {
+        let _section = Section::enter();
+        // SAFETY: (1) every table of the lower half was made by this space's mapper; (2) no CPU runs on the root: its tasks
+        // have switched to the kernel's; (3) nobody else has the space.
+        let _tables = unsafe { self.mapper().free_tables(range) };
     }
 }
 
-/// Makes this CPU forget its translation of `page`.
-fn forget(page: VirtAddr) {
-    // SAFETY: the kernel runs in ring 0.
-    unsafe { vmstack_arch::tlb::flush_page(page) };
+/// What of `range` comes after `part`.
+fn after(range: VirtRange, part: VirtRange) -> Option<VirtRange> {
+    VirtRange::new(part.end(), range.end().offset_from(part.end())?).filter(|rest| rest.bytes() != 0)
 }
 
-/// Copies a frame.
-///
-/// # Safety
-///
-/// Both are shown by the direct map, and nobody else uses `to`.
-unsafe fn copy_frame(from: PhysAddr, to: PhysAddr) {
-    let (from, to) = (phys_to_virt(from).as_mut_ptr::<u8>(), phys_to_virt(to).as_mut_ptr::<u8>());
-    // SAFETY: the caller's promise; two frames do not overlap.
-    unsafe { from.copy_to_nonoverlapping(to, PAGE_SIZE) };
+/// The pieces of a range: see the top of the file.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    mapper: Mapper<'static, Format, Tables>,
+    /// What is left of the leaf table that was found last.
+    table: Option<VirtRange>,
+    /// What is left of the range after that.
+    rest: Option<VirtRange>,
+}
+
+impl Iterator for Pieces {
+    type Item = VirtRange;
+
+    fn next(&mut self) -> Option<VirtRange> {
+        if self.table.is_none() {
+            let found = self.mapper.first_leaf_table(self.rest?)?;
+            self.rest = self.rest.and_then(|rest| after(rest, found));
+            self.table = Some(found);
+        }
+        let left = self.table?;
+        let piece = VirtRange::new(left.start(), left.bytes().min(PIECE * PAGE_SIZE))?;
+        self.table = after(left, piece);
+        Some(piece)
+    }
 }
 
 impl Drop for AddressSpace {

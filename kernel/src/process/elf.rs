@@ -1,20 +1,33 @@
 //! Static ELF programs: which are accepted, and how they are laid out in memory.
 //!
 //! Accepted: 64-bit little-endian x86-64, fixed (`ET_EXEC`) or position independent without an interpreter (`ET_DYN`,
-//! static-pie: it relocates itself). Every offset in the file is checked; nothing in it can make the kernel fault.
+//! static-pie: it relocates itself). Every number in the file is checked; nothing in it can make the kernel fault.
+//!
+//! This is arithmetic on bytes, tested on the host with damaged files (`kernel/host-tests`). Whoever maps what is planned here may still find
+//! that it does not fit.
+//!
+//! ```text
+//!   a segment     |   from the file    |     zeros     |
+//!   pages         |      |      |   ...0 0 0|    |     |
+//!                  `file` pages ──────────> `zero` pages ──>
+//! ```
 
+use arrayvec::ArrayVec;
 use elf::ElfBytes;
-use elf::abi::{EM_X86_64, ET_DYN, ET_EXEC, PF_W, PF_X, PT_INTERP, PT_LOAD, PT_PHDR};
+use elf::abi::{EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_INTERP, PT_LOAD, PT_PHDR};
 use elf::endian::LittleEndian;
-use elf::segment::ProgramHeader;
-use vmstack::{VirtAddr, VirtRange};
-use vmstack_paging::Access;
+use elf::file::FileHeader;
+use elf::segment::{ProgramHeader, SegmentTable};
 
-use crate::arch::layout::PAGE_SIZE;
-use crate::mm::space::{AddressSpace, SpaceError, pages_around};
-
-/// Where a position-independent program goes.
+const PAGE: usize = 4096;
+/// Segments lie below this.
+const END: usize = (1 << 47) - 2 * PAGE;
+/// Where a position-independent program goes, or the next address that is aligned as it wants.
 const PIE_BASE: usize = 0x5555_5555_4000;
+/// The largest alignment that is heeded.
+const MAX_ALIGN: usize = 1 << 30;
+/// How many segments a program can have.
+const MAX_SEGMENTS: usize = 16;
 
 /// Why a file cannot be run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,80 +36,111 @@ pub(crate) enum ElfError {
     NotExecutable,
     /// It wants an interpreter.
     Dynamic,
-    /// It cannot be mapped.
-    Memory(SpaceError),
 }
 
-impl From<SpaceError> for ElfError {
-    fn from(error: SpaceError) -> Self {
-        Self::Memory(error)
-    }
-}
-
-/// A program in memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Loaded {
-    pub(crate) entry: VirtAddr,
-    /// Where the program headers are, how many, and how long each is.
-    pub(crate) headers: (VirtAddr, usize, usize),
+/// How a program is laid out.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) entry: usize,
+    /// Where the program headers are in memory, how many, and how long each is in bytes.
+    pub(crate) headers: (usize, usize, usize),
+    /// Lowest address first; no two share a page.
+    pub(crate) segments: ArrayVec<Segment<'a>, MAX_SEGMENTS>,
     /// The first page above everything.
-    pub(crate) end: VirtAddr,
+    pub(crate) end: usize,
 }
 
-/// Maps the program in `file` into `space`.
-pub(crate) fn load(file: &[u8], space: &mut AddressSpace) -> Result<Loaded, ElfError> {
+/// One segment, in whole pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Segment<'a> {
+    /// The first page.
+    pub(crate) start: usize,
+    /// How many bytes of pages have something of the file.
+    pub(crate) file_bytes: usize,
+    /// How many bytes of pages after them are zero.
+    pub(crate) zero_bytes: usize,
+    /// What the file says from `start` on; what is left of the last page is zero.
+    pub(crate) file: &'a [u8],
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) execute: bool,
+}
+
+/// How the program in `file` wants to be laid out.
+pub(crate) fn plan(file: &[u8]) -> Result<Plan<'_>, ElfError> {
     let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| ElfError::NotExecutable)?;
     let header = elf.ehdr;
     if header.e_machine != EM_X86_64 || !matches!(header.e_type, ET_EXEC | ET_DYN) {
         return Err(ElfError::NotExecutable);
     }
-    let segments = elf.segments().ok_or(ElfError::NotExecutable)?;
-    if segments.iter().any(|segment| segment.p_type == PT_INTERP) {
+    let table = elf.segments().ok_or(ElfError::NotExecutable)?;
+    if table.iter().any(|segment| segment.p_type == PT_INTERP) {
         return Err(ElfError::Dynamic);
     }
-    let base = if header.e_type == ET_DYN { PIE_BASE } else { 0 };
-    let mut end = VirtAddr::default();
-    for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
-        end = end.max(load_segment(file, &segment, base, space)?);
-    }
-    let entry = (header.e_entry as usize).checked_add(base).map(VirtAddr::new).ok_or(ElfError::NotExecutable)?;
-    let headers = segments.iter().find(|segment| segment.p_type == PT_PHDR).map(|segment| segment.p_vaddr);
-    let first = segments.iter().find(|segment| segment.p_type == PT_LOAD && segment.p_offset == 0);
-    let headers = headers.or_else(|| Some(first?.p_vaddr + header.e_phoff)).unwrap_or(0) as usize;
-    let headers =
-        (VirtAddr::new(base.wrapping_add(headers)), usize::from(header.e_phnum), usize::from(header.e_phentsize));
-    Ok(Loaded { entry, headers, end })
+    let base = if header.e_type == ET_DYN { pie_base(&table) } else { 0 };
+    let segments = segments(file, &table, base)?;
+    let end = segments.last().map_or(0, |last| last.start + last.file_bytes + last.zero_bytes);
+    let entry = address(header.e_entry, base).filter(|_| end != 0).ok_or(ElfError::NotExecutable)?;
+    Ok(Plan { entry, headers: headers(&header, &table, base), segments, end })
 }
 
-/// Maps one segment and returns the first page above it.
-fn load_segment(
-    file: &[u8],
-    segment: &ProgramHeader,
+/// Where a program that does not care goes.
+fn pie_base(table: &SegmentTable<'_, LittleEndian>) -> usize {
+    let aligns = table.iter().filter(|segment| segment.p_type == PT_LOAD).map(|segment| segment.p_align as usize);
+    let align = aligns.filter(|align| align.is_power_of_two() && *align <= MAX_ALIGN).max().unwrap_or(PAGE);
+    PIE_BASE.next_multiple_of(align.max(PAGE))
+}
+
+/// The address in memory of `address` in the file's words, if it is a user's.
+fn address(address: u64, base: usize) -> Option<usize> {
+    usize::try_from(address).ok()?.checked_add(base).filter(|&address| (PAGE..END).contains(&address))
+}
+
+fn segments<'a>(
+    file: &'a [u8],
+    table: &SegmentTable<'_, LittleEndian>,
     base: usize,
-    space: &mut AddressSpace,
-) -> Result<VirtAddr, ElfError> {
-    let start = (segment.p_vaddr as usize).checked_add(base).ok_or(ElfError::NotExecutable)?;
-    let from = segment.p_offset as usize;
-    let bytes = from.checked_add(segment.p_filesz as usize).and_then(|end| file.get(from..end));
-    let bytes = bytes.filter(|_| segment.p_filesz <= segment.p_memsz).ok_or(ElfError::NotExecutable)?;
-    let range = pages_around(VirtAddr::new(start), segment.p_memsz as usize)?;
-    let writable = segment.p_flags & PF_W != 0;
-    let access = Access::from_flags(writable, segment.p_flags & PF_X != 0).map_err(|_| ElfError::NotExecutable)?;
-    map_missing(range, access, space)?;
-    space.load(VirtAddr::new(start), bytes)?;
-    Ok(range.end())
-}
-
-/// Maps the pages of `range` that no earlier segment shares.
-fn map_missing(range: VirtRange, access: Access, space: &mut AddressSpace) -> Result<(), SpaceError> {
-    for offset in (0..range.bytes()).step_by(PAGE_SIZE) {
-        let page = pages_around(range.start().wrapping_add(offset), PAGE_SIZE)?;
-        if space.is_free(page) {
-            space.map(page, access)?;
-        } else if access.is_writable() {
-            // A page that two segments share gets the rights of the one that writes.
-            space.protect(page, access)?;
+) -> Result<ArrayVec<Segment<'a>, MAX_SEGMENTS>, ElfError> {
+    let mut segments = ArrayVec::<Segment<'a>, MAX_SEGMENTS>::new();
+    for header in table.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0) {
+        let segment = segment(file, &header, base).ok_or(ElfError::NotExecutable)?;
+        let end = segments.last().map_or(0, |last| last.start + last.file_bytes + last.zero_bytes);
+        if segment.start < end || segments.try_push(segment).is_err() {
+            return Err(ElfError::NotExecutable);
         }
     }
-    Ok(())
+    Ok(segments)
+}
+
+/// The pages of one segment.
+fn segment<'a>(file: &'a [u8], header: &ProgramHeader, base: usize) -> Option<Segment<'a>> {
+    let start = address(header.p_vaddr, base)?;
+    let [offset, in_file, in_memory] =
+        [header.p_offset, header.p_filesz, header.p_memsz].map(|word| usize::try_from(word).ok());
+    let (offset, in_file, in_memory) = (offset?, in_file?, in_memory?);
+    let skew = start % PAGE;
+    let memory_end = start.checked_add(in_memory).filter(|&end| end <= END)?.next_multiple_of(PAGE);
+    if in_file > in_memory || (in_file != 0 && offset % PAGE != skew) {
+        return None;
+    }
+    // A page that has something of the file also has what comes before it there.
+    let bytes = if in_file == 0 { &[] } else { file.get(offset - skew..offset.checked_add(in_file)?)? };
+    let file_bytes = bytes.len().next_multiple_of(PAGE);
+    let start = start - skew;
+    let flag = |flag| header.p_flags & flag != 0;
+    let (read, write, execute) = (flag(PF_R), flag(PF_W), flag(PF_X));
+    let zero_bytes = memory_end - start - file_bytes;
+    (!(write && execute)).then_some(Segment { start, file_bytes, zero_bytes, file: bytes, read, write, execute })
+}
+
+/// Where the program headers are in memory: where they say, or where the first segment shows them.
+fn headers(
+    header: &FileHeader<LittleEndian>,
+    table: &SegmentTable<'_, LittleEndian>,
+    base: usize,
+) -> (usize, usize, usize) {
+    let own = table.iter().find(|segment| segment.p_type == PT_PHDR).map(|segment| segment.p_vaddr);
+    let first = table.iter().find(|segment| segment.p_type == PT_LOAD && segment.p_offset == 0);
+    let address = own.or_else(|| Some(first?.p_vaddr.wrapping_add(header.e_phoff))).unwrap_or(0) as usize;
+    (base.wrapping_add(address), usize::from(header.e_phnum), usize::from(header.e_phentsize))
 }

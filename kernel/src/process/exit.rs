@@ -21,6 +21,7 @@ use crate::arch::cpu;
 use crate::mm::memory::Memory;
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
+use crate::task::kept::Kept;
 use crate::task::{Task, sched};
 
 /// How many threads are told at a time, with interrupts off.
@@ -206,11 +207,11 @@ fn inherit(process: &Process, thread: &Thread) {
 }
 
 /// Runs the current thread, the only one of its process, on `memory` from here on, with another program.
-pub(crate) fn change_program(memory: Arc<Memory>) {
+pub(crate) fn change_program(memory: Kept<Arc<Memory>>) {
     let task = sched::current();
     let Some(thread) = task.thread() else { return };
     say_goodbye(&task, thread);
-    drop(task.change_memory(Some(memory)));
+    task.change_memory(memory);
     clone::give_memory_back(thread);
     thread.process().executed.store(true, Relaxed);
     thread.process().exit_signal.store(signal::CHLD, Relaxed);

@@ -78,7 +78,6 @@ impl Limits {
     }
 
     /// How many files may be open.
-    #[expect(dead_code, reason = "the table of files has its own bound so far")]
     pub(crate) fn files(&self) -> usize {
         self.soft(NOFILE)
     }

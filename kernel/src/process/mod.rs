@@ -58,6 +58,8 @@ pub(crate) mod signal {
     pub(crate) const ILL: u8 = 4;
     /// Trap.
     pub(crate) const TRAP: u8 = 5;
+    /// A page that its file does not have.
+    pub(crate) const BUS: u8 = 7;
     /// Arithmetic.
     pub(crate) const FPE: u8 = 8;
     /// Nobody survives it.

@@ -33,13 +33,13 @@ pub(crate) fn start_reaper(path: &[u8], strings: &Strings) -> Result<Arc<Process
 
 fn start_as(path: &[u8], strings: &Strings, then: impl FnOnce(&Tree, &Process)) -> Result<Arc<Process>, Errno> {
     let (file, data) = fs::program(node::ROOT, path.to_vec())?;
-    let Program { memory, entry, stack } = exec::build(path, data, strings)?;
+    let Program { memory, entry, stack } = exec::build(node::ROOT, path, data, strings)?;
     let id = tree::next_number();
     let process = heap::try_arc(Process::new(id, fs::standard()?))?;
     process.place().set_program(file, strings.arguments.to_shared().ok());
     names::set(id, base_name(path));
     let frame = TrapFrame::user(entry, stack);
-    let make = |_: &Section| (Thread::new(Arc::clone(&process), id), memory);
+    let make = |section: &Section| (Thread::new(Arc::clone(&process), id), memory.take(section));
     spawn(id, &frame, Registers::Initial, make, |tree, task| {
         tree.admit(task, &process, tree::most_threads())?;
         tree.plant(Arc::clone(&process), None);

@@ -7,8 +7,15 @@
 //! | clone, vfork, waitid, setpgid, getpgid, getpgrp, setsid, getsid, sched_setaffinity, getcpu, prctl, personality, getrlimit, setrlimit, getrusage, times | programs/threads |
 //! | kill, tkill, tgkill to oneself | abort |
 //! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
+//! | pipe, pipe2, dup, dup2, chdir, getcwd, umask, stat, lstat, access, faccessat, poll | sh |
+//! | readv, pread64, lseek, sendfile (`EINVAL`: it reads and writes instead), getdents64, fchdir, statfs, sysinfo, select, fsync | cat, head, ls, find, df, free, dd and other applets |
+//! | mkdir, rmdir, unlink, rename, link, symlink, chmod, chown, utimensat and their like (`EROFS`) | touch, rm, mv and other applets |
+//! | epoll_create1, epoll_ctl, epoll_pwait | Go's runtime, in gojq |
+//! | pwrite64, dup3, close_range, ppoll, pselect6, statx, faccessat2, flock | other C libraries, for what those above do |
 //! | fork, wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
 //! | execve | programs/story, sh |
+//! | mremap, madvise | glibc's and musl's malloc |
+//! | msync, mincore, mlock, munlock | programs/memory |
 //! | rt_sigaction, rt_sigprocmask, sigaltstack, poll, sched_getaffinity | Rust's standard library at start |
 //!
 //! Everything else is `ENOSYS`, and counted. A call gets its arguments as words, checks all of them, and answers with a word or
@@ -19,7 +26,6 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::arch::frame::TrapFrame;
 use crate::mm::heap::OutOfHeap;
 use crate::mm::space::SpaceError;
-use crate::process::elf::ElfError;
 use crate::task::sched;
 use path::HERE;
 
@@ -32,6 +38,7 @@ mod poll;
 mod process;
 mod resource;
 mod time;
+pub(crate) mod trace;
 pub(crate) mod user;
 
 /// An error, by Linux's number.
@@ -42,7 +49,6 @@ impl Errno {
     pub(crate) const PERM: Self = Self(1);
     pub(crate) const NOENT: Self = Self(2);
     pub(crate) const BUSY: Self = Self(16);
-    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const SRCH: Self = Self(3);
     pub(crate) const INTR: Self = Self(4);
     pub(crate) const TOOBIG: Self = Self(7);
@@ -54,6 +60,7 @@ impl Errno {
     pub(crate) const ACCES: Self = Self(13);
     pub(crate) const FAULT: Self = Self(14);
     pub(crate) const EXIST: Self = Self(17);
+    pub(crate) const NODEV: Self = Self(19);
     pub(crate) const NOTDIR: Self = Self(20);
     pub(crate) const ISDIR: Self = Self(21);
     pub(crate) const INVAL: Self = Self(22);
@@ -82,6 +89,8 @@ impl From<SpaceError> for Errno {
             SpaceError::OutOfMemory => Self::NOMEM,
             SpaceError::BadRange => Self::INVAL,
             SpaceError::Fault(_) => Self::FAULT,
+            SpaceError::Forbidden => Self::ACCES,
+            SpaceError::Occupied => Self::EXIST,
         }
     }
 }
@@ -89,15 +98,6 @@ impl From<SpaceError> for Errno {
 impl From<OutOfHeap> for Errno {
     fn from(_: OutOfHeap) -> Self {
         Self::NOMEM
-    }
-}
-
-impl From<ElfError> for Errno {
-    fn from(error: ElfError) -> Self {
-        match error {
-            ElfError::NotExecutable | ElfError::Dynamic => Self::NOEXEC,
-            ElfError::Memory(error) => error.into(),
-        }
     }
 }
 
@@ -118,7 +118,7 @@ static UNKNOWN: [AtomicU32; COUNTED] = [const { AtomicU32::new(0) }; COUNTED];
 /// Carries out the system call in `frame` and puts the answer there.
 pub(crate) fn handle(frame: &mut TrapFrame) {
     sched::current().heap().reset();
-    let number = frame.rax as usize;
+    let number = frame.begin_call();
     let answer = dispatch(number, Arguments::of(frame), frame);
     frame.rax = match answer {
         Ok(word) => word as u64,
@@ -147,6 +147,10 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         10 => memory::mprotect(a, b, c),
         11 => memory::munmap(a, b),
         12 => memory::brk(a),
+        25 => memory::mremap(a, b, c, d, e),
+        26 => memory::msync(a, b),
+        27 => memory::mincore(a, b, c),
+        28 => memory::madvise(a, b, c),
         13 | 14 | 131 => Ok(0),
         16 => file::ioctl(a, b, c),
         17 => file::pread(a, b, c, d),
@@ -197,6 +201,8 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         135 => process::personality(a),
         137 => path::statfs(a, b),
         138 => path::fstatfs(a, b),
+        149 | 325 => memory::mlock(a, b),
+        150..=152 => Ok(0),
         157 => process::prctl(a, b),
         158 => process::arch_prctl(a, b),
         160 => resource::prlimit(0, a, b, 0),

@@ -7,7 +7,7 @@ use vmstack::VirtAddr;
 use super::{Errno, resource, user};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{features, percpu};
-use crate::process::exec::{self, MAX_STRINGS, Program, Strings};
+use crate::process::exec::{self, MAX_STRING, MAX_STRINGS, Program, Strings};
 use crate::process::wait::{Ended, Query, Sort, Whom};
 use crate::process::{self, End, Process, group, signal, start, tree};
 use crate::task::{names, sched};
@@ -29,13 +29,14 @@ pub(super) fn gettid() -> Result<usize, Errno> {
 
 pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &mut TrapFrame) -> Result<usize, Errno> {
     let path = user::string(path, MAX_PATH)?;
-    let strings = Strings {
-        arguments: user::strings(arguments, MAX_STRINGS)?,
-        environment: user::strings(environment, MAX_STRINGS)?,
-    };
+    let arguments = user::strings(arguments, MAX_STRING, MAX_STRINGS)?;
+    let left = MAX_STRINGS.saturating_sub(arguments.bytes());
+    let environment = user::strings(environment, MAX_STRING, left)?;
+    let strings = Strings { arguments, environment };
     let process = process::current().ok_or(Errno::SRCH)?;
-    let (file, data) = fs::program(process.place().folder(), path.clone())?;
-    let Program { memory, entry, stack } = exec::build(&path, data, &strings)?;
+    let folder = process.place().folder();
+    let (file, data) = fs::program(folder, path.clone())?;
+    let Program { memory, entry, stack } = exec::build(folder, &path, data, &strings)?;
     process::become_only_thread()?;
     process.files().close_on_exec();
     process.place().set_program(file, strings.arguments.to_shared().ok());

@@ -2,16 +2,16 @@
 
 use alloc::vec::Vec;
 
-use vmstack::VirtAddr;
-
 use super::Errno;
 use crate::arch::layout::USER_END;
 use crate::control;
 use crate::mm::heap;
 use crate::mm::memory::Memory;
-use crate::mm::space::AddressSpace;
 use crate::process::exec::StringList;
 use crate::task::sched;
+
+/// How many bytes of a string, and of pointers, are read at a time.
+const PIECE: usize = 128;
 
 /// Runs `use_it` on the current task's memory.
 pub(crate) fn with_memory<T>(use_it: impl FnOnce(&Memory) -> Result<T, Errno>) -> Result<T, Errno> {
@@ -22,18 +22,13 @@ pub(crate) fn with_memory<T>(use_it: impl FnOnce(&Memory) -> Result<T, Errno>) -
 
 /// Copies user memory at `addr` into `bytes`.
 pub(crate) fn read(addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
-    with_memory(|memory| read_from(&memory.lock().space, addr, bytes))
-}
-
-/// Copies what lies at `addr` of the current task's memory, which the caller has in hand, into `bytes`.
-pub(crate) fn read_from(space: &AddressSpace, addr: usize, bytes: &mut [u8]) -> Result<(), Errno> {
     if addr >= USER_END.get() && control::address_limit().is_some_and(|limit| addr.saturating_add(bytes.len()) <= limit)
     {
         // SAFETY: none: the control experiment, where thread_info says what a program may touch.
         unsafe { control::read_kernel(addr, bytes) };
         return Ok(());
     }
-    Ok(space.read(VirtAddr::new(addr), bytes)?)
+    with_memory(|memory| Ok(memory.read(addr, bytes)?))
 }
 
 /// Copies `bytes` to user memory at `addr`.
@@ -65,22 +60,35 @@ pub(super) fn name(addr: usize) -> Result<[u8; 16], Errno> {
 /// A string that ends with a zero, of at most `max` bytes, without the zero.
 pub(crate) fn string(addr: usize, max: usize) -> Result<Vec<u8>, Errno> {
     let mut string = Vec::new();
+    append_string(addr, max, &mut string)?;
+    Ok(string)
+}
+
+/// Appends the string at `addr`, of at most `max` bytes and without its zero, to `string`.
+fn append_string(addr: usize, max: usize, string: &mut Vec<u8>) -> Result<(), Errno> {
+    let mut done = 0;
     loop {
-        let mut byte = [0];
-        read(addr.checked_add(string.len()).ok_or(Errno::FAULT)?, &mut byte)?;
-        if byte[0] == 0 {
-            return Ok(string);
-        }
-        if string.len() >= max {
+        let at = addr.checked_add(done).ok_or(Errno::FAULT)?;
+        // To the end of a piece at most: what comes after the string may not be there.
+        let mut piece = [0; PIECE];
+        let piece = &mut piece[..PIECE - at % PIECE];
+        read(at, piece)?;
+        let length = piece.iter().position(|&byte| byte == 0);
+        let bytes = &piece[..length.unwrap_or(piece.len())];
+        done += bytes.len();
+        if done > max {
             return Err(Errno::TOOBIG);
         }
-        heap::reserve(&mut string, 1)?;
-        string.push(byte[0]);
+        heap::reserve(string, bytes.len())?;
+        string.extend_from_slice(bytes);
+        if length.is_some() {
+            return Ok(());
+        }
     }
 }
 
-/// An array of pointers to strings, ended by a null pointer; with the pointers at most `max` bytes.
-pub(crate) fn strings(addr: usize, max: usize) -> Result<StringList, Errno> {
+/// An array of pointers to strings, ended by a null pointer: each at most `max_one` bytes, with the pointers at most `max` bytes.
+pub(crate) fn strings(addr: usize, max_one: usize, max: usize) -> Result<StringList, Errno> {
     let mut strings = StringList::default();
     if addr == 0 {
         return Ok(strings);
@@ -90,7 +98,7 @@ pub(crate) fn strings(addr: usize, max: usize) -> Result<StringList, Errno> {
         if pointer == 0 {
             break;
         }
-        strings.push(&string(pointer, max)?)?;
+        strings.append(|bytes| append_string(pointer, max_one, bytes))?;
         if strings.bytes() + index * 8 > max {
             return Err(Errno::TOOBIG);
         }

@@ -11,17 +11,16 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::{self, offset_of};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use vmstack::{PhysAddr, VirtAddr};
+use vmstack::{StackId, VirtAddr};
 use vmstack_arch::Context;
 
-use crate::arch::cpu::{self, InterruptsOff};
+use crate::arch::cpu::InterruptsOff;
 use crate::control::DirectStack;
 use crate::mm::heap::Account;
 use crate::mm::inject;
-use crate::mm::memory::{Memory, MemoryPlace};
-use crate::mm::tables;
+use crate::mm::memory::{self, Memory, MemoryPlace};
 use crate::process::{Process, Thread};
 use crate::stacks::{self, Stack};
 use crate::sync::{HeldLocks, Section, rcu};
@@ -30,6 +29,7 @@ pub(crate) mod flags;
 mod fpu;
 pub(crate) mod kept;
 mod list;
+pub(crate) mod look;
 mod lot;
 pub(crate) mod names;
 mod queue;
@@ -37,15 +37,16 @@ pub(crate) mod reference;
 pub(crate) mod sched;
 mod scheduling;
 mod switch;
+pub(crate) mod table;
 mod timers;
 pub(crate) mod wait;
 
-use flags::TaskWords;
+use flags::{Flag, TaskWords};
 pub(crate) use fpu::{FpuState, Registers};
-use kept::KeptList;
+use kept::{Kept, KeptList};
 pub(crate) use reference::TaskRef;
-pub(crate) use scheduling::{Key, Wait, Woken};
-use scheduling::{Node, Scheduling, State};
+pub(crate) use scheduling::{Key, State, Wait, Woken};
+use scheduling::{Node, Scheduling};
 
 /// What a task stands on.
 #[derive(Debug)]
@@ -125,8 +126,8 @@ pub(crate) struct Task {
     thread: Option<Thread>,
     /// The memory that it runs on; nothing for a task of the kernel, and for one that is ending.
     memory: MemoryPlace,
-    /// The root of the page tables that go with it: one word, for the switch.
-    root: AtomicU64,
+    /// Whether it runs on that: one word, for the switch.
+    has_memory: AtomicBool,
     /// The fields below belong to the task itself while it runs, and to the scheduler while it does not.
     context: UnsafeCell<Context>,
     stack: UnsafeCell<TaskStack>,
@@ -139,8 +140,14 @@ pub(crate) struct Task {
     idle: bool,
     /// What it has to do before it returns to user mode.
     flags: TaskWords,
+    /// System calls that were noted because it is traced.
+    calls: AtomicUsize,
     /// Its struct waits with it for a grace period.
     rcu: rcu::Head,
+    /// Its place in the table of all tasks.
+    place: table::Place,
+    /// Which stack it was given, if that is a mapped one: for those who want to look at it.
+    stack_id: Option<StackId>,
     /// How often a fault killed it: once is enough, but it may overflow again on its way out.
     deaths: AtomicUsize,
     /// The locks that it holds, and the one that it takes.
@@ -197,6 +204,9 @@ pub(crate) struct NewTask {
 }
 
 impl Task {
+    /// Offset of its flags, in bytes: where Linux's entry code would look.
+    pub(crate) const FLAGS: usize = offset_of!(Self, flags);
+
     /// A task that has not run yet, whose vector registers are at `fpu`.
     #[inline(always)]
     fn new(new: NewTask, mut fpu: FpuState) -> Self {
@@ -218,14 +228,16 @@ impl Task {
     #[inline(always)]
     fn with_context(new: NewTask, fpu: FpuState, context: Context, idle: bool) -> Self {
         let NewTask { id, thread, memory, stack, .. } = new;
-        let root = memory.as_ref().map_or_else(tables::kernel_root, |memory| memory.root());
+        // Who is traced has children that are.
+        let inherited = sched::current_if_any().map_or(0, |parent| parent.flags.raised() & Flag::Trace as u32);
         let state = if idle { State::Running } else { State::New };
+        let stack_id = if let TaskStack::Mapped(stack) = &stack { Some(stack.id()) } else { None };
         Self {
             count: AtomicUsize::new(1),
             id,
             thread,
+            has_memory: AtomicBool::new(memory.is_some()),
             memory: MemoryPlace::new(memory),
-            root: AtomicU64::new(root.get()),
             context: UnsafeCell::new(context),
             stack: UnsafeCell::new(stack),
             fpu: UnsafeCell::new(fpu),
@@ -233,8 +245,11 @@ impl Task {
             gs_base: AtomicUsize::new(0),
             scheduling: Scheduling::new(state),
             idle,
-            flags: TaskWords::new(),
+            flags: TaskWords::new(inherited),
+            calls: AtomicUsize::new(0),
             rcu: rcu::Head::new(),
+            place: table::Place::new(),
+            stack_id,
             deaths: AtomicUsize::new(0),
             held: HeldLocks::new(),
             kept: KeptList::new(),
@@ -265,31 +280,48 @@ impl Task {
         &self.memory
     }
 
-    /// Runs the current task, which this is, on `memory` from here on, or on the kernel's own tables, and returns what it had.
-    pub(crate) fn change_memory(&self, memory: Option<Arc<Memory>>) -> Option<Arc<Memory>> {
+    /// Runs the current task, which this is, on `memory` from here on, and gives up what it had.
+    pub(crate) fn change_memory(&self, memory: Kept<Arc<Memory>>) {
+        self.give_up_memory();
         // One step as seen by a switch and by a fault: neither comes in between.
-        let _section = Section::enter();
-        let root = memory.as_ref().map_or_else(tables::kernel_root, |memory| memory.root());
-        self.root.store(root.get(), Ordering::Relaxed);
-        // SAFETY: every address space has the kernel's half (INV-MAPPED).
-        unsafe { cpu::write_cr3(root) };
-        // SAFETY: the task itself, by this function's contract; the CPU has left the old memory.
-        unsafe { self.memory.replace(memory) }
+        let section = Section::enter();
+        let memory = memory.take(&section);
+        memory::active::load(Some(&memory));
+        // SAFETY: the task itself, which has given up what was there.
+        unsafe { self.memory.put(memory, &section) };
+        self.has_memory.store(true, Ordering::Relaxed);
     }
 
     /// Gives up the memory of the current task, which this is. May be done again by one that was killed in the middle of it.
     pub(crate) fn give_up_memory(&self) {
-        // First the word that a switch back to this task loads, then the register: a preemption in between does no harm.
-        self.root.store(tables::kernel_root().get(), Ordering::Relaxed);
-        // SAFETY: the kernel's own tables have everything that the kernel uses.
-        unsafe { tables::load() };
+        // First the word that a switch back to this task looks at, then the register: a preemption in between does no harm.
+        self.has_memory.store(false, Ordering::Relaxed);
+        let interrupts = InterruptsOff::new();
+        memory::active::load(None);
+        drop(interrupts);
         // SAFETY: the task itself, on the kernel's tables.
         unsafe { self.memory.give_up() };
+    }
+
+    /// The memory that a CPU which switches to the task is to run on.
+    ///
+    /// # Safety
+    ///
+    /// As for [`MemoryPlace::get`].
+    pub(crate) unsafe fn memory_to_load(&self) -> Option<&Memory> {
+        // SAFETY: the caller's promise.
+        let memory = unsafe { self.memory.get() };
+        memory.filter(|_| self.has_memory.load(Ordering::Relaxed)).map(|memory| &**memory)
     }
 
     /// What the task's frames use and it owns.
     pub(crate) const fn kept(&self) -> &KeptList {
         &self.kept
+    }
+
+    /// Counts a system call that is noted, and says the how-manieth it is.
+    pub(crate) fn count_call(&self) -> usize {
+        self.calls.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The words of its flags; [`Task::raise`] is what to call.
@@ -305,11 +337,6 @@ impl Task {
     /// What the task allocated and did not free since it entered the kernel.
     pub(crate) const fn heap(&self) -> &Account {
         &self.heap
-    }
-
-    /// The root of the page tables that the task runs on.
-    pub(crate) fn page_tables(&self) -> PhysAddr {
-        PhysAddr::new(self.root.load(Ordering::Relaxed))
     }
 
     /// The bounds of the task's stack. Any context, while the task is alive.
@@ -395,16 +422,48 @@ impl Task {
         &self.fail_nth
     }
 
-    /// Takes the stack of the task, whose last act this is.
+    /// Takes the stack of the task, whose last act this is; nothing if it is to stay with the struct.
     ///
     /// # Safety
     ///
     /// The caller is the task itself, and never returns.
     unsafe fn take_stack(&self) -> TaskStack {
+        if LATE_STACKS.load(Ordering::Relaxed) {
+            return TaskStack::Gone;
+        }
         // SAFETY: only the task itself changes the stack, and only here.
         let stack = unsafe { &mut *self.stack.get() };
         mem::replace(stack, TaskStack::Gone)
     }
+}
+
+/// Stacks of tasks that were given up before they were dead.
+static LEAKED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many stacks were leaked, because their tasks were not dead when their structs went.
+pub(crate) fn leaked_stacks() -> usize {
+    LEAKED.load(Ordering::Relaxed)
+}
+
+impl Drop for Task {
+    /// A stack that is there still belongs to a task that never ran, or to one whose stack waits for a grace period. That of any other
+    /// one may be stood on: it is not freed, and that is counted (INV-LIVE).
+    fn drop(&mut self) {
+        let stack = mem::replace(self.stack.get_mut(), TaskStack::Gone);
+        let may_go = matches!(self.scheduling.state.get(), State::New | State::Dead);
+        if !may_go && !matches!(stack, TaskStack::Gone) {
+            LEAKED.fetch_add(1, Ordering::Relaxed);
+            mem::forget(stack);
+        }
+    }
+}
+
+/// Whether a dead task's stack waits for the grace period with its struct.
+static LATE_STACKS: AtomicBool = AtomicBool::new(false);
+
+/// Makes stacks of dead tasks wait for the grace period: what `stacks=rcu` asks, to see what comes of it.
+pub(crate) fn free_stacks_late() {
+    LATE_STACKS.store(true, Ordering::Relaxed);
 }
 
 /// Gives up a count of the task whose struct `head` lies in: the callback of a dead one.
@@ -437,6 +496,17 @@ pub(crate) fn spawn_kernel(
     let stack = TaskStack::Mapped(stacks::TASKS.alloc_waiting(id)?);
     let out_of_memory = vmstack::AllocError::NoFrames(stacks::StackError::OutOfFrames { wanted: 1 });
     spawn_on(id, name, stack, entry, argument).ok_or(out_of_memory)
+}
+
+/// Gives up the struct of a task that could run, on a stack of its own, as no code should: for the crash that shows what comes of it.
+pub(crate) fn give_up_alive() {
+    let id = next_id();
+    let Some((stack, section)) = TaskStack::in_section(id) else { return };
+    let (registers, entry) = (Registers::None, never);
+    let new = NewTask { id, thread: None, memory: None, stack, registers, entry, argument: 0, below: 0 };
+    if let Some(task) = TaskRef::new(new, &section) {
+        task.scheduling.state.set(State::Parked);
+    }
 }
 
 /// Makes a kernel task that runs `entry(argument)` on `stack`, and queues it. `None` if there is no memory.

@@ -28,6 +28,7 @@ use super::lot::Choice;
 use super::queue::RunQueue;
 use super::scheduling::NEVER;
 use super::switch::leave_cpu;
+use super::table;
 use super::{Key, Node, State, Task, TaskRef, Wait, Woken};
 use crate::arch::clock;
 use crate::arch::percpu;
@@ -105,9 +106,11 @@ pub(crate) fn start(task: TaskRef) {
     queue.tasks += 1;
     // SAFETY: (1) the count keeps the struct until the task is dead; (2) the lock is held.
     let node = unsafe { task.node() };
-    let _counted = task.into_raw();
+    let counted = task.into_raw();
     node.state.set(State::Queued);
     queue.ready.push(node);
+    // SAFETY: the lock is held; `leave_behind` takes it out when it is dead.
+    unsafe { table::insert(counted) };
     let idle = queue.take_idle(1);
     drop(queue);
     interrupts::poke(idle);
@@ -249,6 +252,12 @@ pub(crate) fn interrupt(task: &Task) {
     let idle = queue.take_idle(usize::from(waits));
     drop(queue);
     interrupts::poke(idle);
+}
+
+/// Where `task` is: of the moment.
+pub(crate) fn state_of(task: &Task) -> State {
+    let _queue = QUEUE.lock();
+    task.scheduling.state.get()
 }
 
 /// Waits until the tick `at`.

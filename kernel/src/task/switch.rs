@@ -11,7 +11,7 @@ use vmstack::VirtAddr;
 
 use super::queue::RunQueue;
 use super::sched::{QUEUE, current, current_pointer, ticks, yield_now};
-use super::{Node, State, Task, TaskRef, TaskStack, flags};
+use super::{Node, State, Task, TaskRef, TaskStack, flags, table};
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{features, gdt};
@@ -19,6 +19,7 @@ use crate::control;
 use crate::crash;
 use crate::hotplug;
 use crate::interrupts;
+use crate::mm::memory;
 use crate::stacks;
 use crate::sync::{Section, VitalGuard, rcu};
 
@@ -108,7 +109,11 @@ fn leave_behind(queue: &mut RunQueue, task: &Task, node: Node) {
         return;
     }
     match node.state.get() {
-        State::Dead => queue.tasks -= 1,
+        State::Dead => {
+            queue.tasks -= 1;
+            // SAFETY: the lock is held; `start` put it in.
+            unsafe { table::remove(task) };
+        }
         State::Running => node.state.set(State::Queued),
         _ => {}
     }
@@ -157,7 +162,7 @@ fn after_switch() {
         // SAFETY: the count is the one that `start` was given; `give_up` gives it up, and nobody else does.
         unsafe { rcu::call(&task.rcu, super::give_up) };
     }
-    rcu::poll(true);
+    rcu::poll_switch();
 }
 
 /// What a new task runs first: it was switched to with the queue locked and interrupts off.
@@ -178,11 +183,8 @@ fn leave_user_state(task: &Task) {
 }
 
 fn enter_user_state(task: &Task) {
-    let root = task.page_tables();
-    if cpu::read_cr3() != root {
-        // SAFETY: every address space has the kernel's half (INV-MAPPED).
-        unsafe { cpu::write_cr3(root) };
-    }
+    // SAFETY: the scheduler, which switches to the task.
+    memory::active::load(unsafe { task.memory_to_load() });
     // SAFETY: interrupts are off; it is the stack of the task that is about to run.
     unsafe { gdt::set_kernel_stack(task.stack_bounds().1) };
     if task.process().is_some() {

@@ -8,6 +8,10 @@
 //! `crash --syscalls` makes the system calls of the kernel's sweep: a child for each asks for its next call to enter with little
 //! of its kernel stack left, makes it, and says that it is back. Exit status 4: a child ended in another way than well or by SIGSEGV.
 //!
+//! `crash --thread` has a thread of another process overflow, a few times, and prints what it sees of it: `fact thread STATUS WORD LEFT
+//! ALIVE`, the process's status word, the word of a robust futex, threads whose number the kernel did not clear, and whether the process
+//! is still there.
+//!
 //! `crash --report NAME` has a child provoke it, and prints the kernel's last reports.
 
 use std::fs::{self, OpenOptions};
@@ -15,12 +19,14 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use vmstack_programs::{PROVOKE, REPORTS, WORK, provoke, spawn, wait};
+use vmstack_programs::{PROVOKE, REPORTS, WORK, in_thread, provoke, spawn, wait};
 
 /// Words that a round writes and reads.
 const WORDS: u64 = 512;
 /// How many calls the sweep wants.
 const RUNS: usize = 512;
+/// How many processes have a thread that overflows.
+const THREAD_RUNS: usize = 4;
 /// After so many rounds it sleeps, so that the kernel has nothing to do now and then.
 const AT_ONCE: u64 = 16;
 
@@ -32,6 +38,7 @@ fn main() -> ExitCode {
     match name.as_str() {
         "--work" => return work(),
         "--syscalls" => return enter_moved(),
+        "--thread" => return in_thread(),
         "--report" => return report(&std::env::args().nth(2).unwrap_or_default()),
         _ => {}
     }
@@ -66,6 +73,21 @@ fn enter_moved() -> ExitCode {
         }
         if device.write(b"SWEEP_JUDGE").is_err() {
             return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn in_thread() -> ExitCode {
+    for _ in 0..THREAD_RUNS {
+        match in_thread::observe() {
+            Ok(seen) => {
+                println!("fact thread {} {:#x} {} {}", seen.status, seen.word, seen.left, u8::from(seen.alive));
+            }
+            Err(error) => {
+                eprintln!("crash: a thread that overflows: {error}");
+                return ExitCode::FAILURE;
+            }
         }
     }
     ExitCode::SUCCESS

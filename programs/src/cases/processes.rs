@@ -87,7 +87,7 @@ fn orphans() -> Result<(), String> {
         }) else {
             return 1;
         };
-        let ended = wait(pid).is_ok_and(|ended| ended.well());
+        let ended = wait(pid).is_ok_and(crate::Ended::well);
         let none = wait4(-1, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ECHILD));
         i32::from(!(ended && none && first == std::process::id()))
     })
@@ -165,7 +165,9 @@ fn waitid() -> Result<(), String> {
         let answer = unsafe { libc::waitid(libc::P_PID, pid as u32, &raw mut info, options) };
         expect("waitid", answer, 0)?;
         // SAFETY: the information is about a child.
-        let (number, status) = unsafe { (info.si_pid(), info.si_status()) };
+        let number = unsafe { info.si_pid() };
+        // SAFETY: as above.
+        let status = unsafe { info.si_status() };
         expect(
             "what it says",
             (info.si_signo, info.si_code, number, status),
@@ -188,7 +190,7 @@ fn groups() -> Result<(), String> {
     child("a group of its own", 0, || {
         let me = std::process::id() as i32;
         let made = set_group(0, 0).is_ok() && group(0) == me;
-        let inherited = spawn(move || i32::from(group(0) != me)).and_then(wait).is_ok_and(|ended| ended.well());
+        let inherited = spawn(move || i32::from(group(0) != me)).and_then(wait).is_ok_and(crate::Ended::well);
         i32::from(!(made && inherited))
     })?;
     let refused = set_group(0, i32::MAX).map_err(|error| error.raw_os_error());
@@ -224,7 +226,7 @@ fn limit() -> Result<(), String> {
         }
         // On Linux root has no such limit.
         match spawn(|| 0) {
-            Ok(pid) => i32::from(!wait(pid).is_ok_and(|ended| ended.well())),
+            Ok(pid) => i32::from(!wait(pid).is_ok_and(crate::Ended::well)),
             Err(error) => i32::from(error.raw_os_error() != Some(libc::EAGAIN)),
         }
     })

@@ -262,7 +262,7 @@ fn killed_with_threads() -> Result<(), String> {
         });
         let killer = thread::spawn(|| {
             // SAFETY: kills this process.
-            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            unsafe { libc::kill(std::process::id() as i32, libc::SIGKILL) };
         });
         let _never = killer.join();
         1

@@ -154,6 +154,17 @@ pub(super) static CRASHES: &[Crash] = &[
         }],
     },
     Crash {
+        name: "OVERFLOW_IN_THREAD",
+        does: "one of four threads overflows, holding a robust futex: its process dies",
+        outcome: Outcome::TaskKilled,
+        hosted: Err("the port has no processes"),
+        unit: "overflows",
+        parts: &[Part {
+            seconds: 60,
+            ..shared(Survival { reports: Reports::Exactly(special::THREADS), ..others_killed(special::in_thread) })
+        }],
+    },
+    Crash {
         name: "OVERFLOW_IN_RCU_READER",
         does: "a task overflows inside an RCU reader section, beside readers and a writer",
         outcome: Outcome::TaskKilled,

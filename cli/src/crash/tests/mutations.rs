@@ -220,9 +220,11 @@ fn grace_periods_go_on_and_cpus_come_back() {
                 ("rcu.readers 900 0 7", "rcu.readers 900 1 7", "1 of 900 readers lost"),
                 ("rcu.readers 900 0 7", "rcu.readers 900 0 0", "nothing is shown"),
                 ("fact rcu.pending 0\n", "", "no fact `rcu.pending`"),
+                ("stack.looks 20 99", "stack.looks 0 0", "0 looks"),
             ],
         );
     }
+    assert_each_falls("OVERFLOW_IN_RCU_READER", &[("stack.leaked 0 1", "stack.leaked 0 0", "0 after")]);
     assert_each_falls(
         "OVERFLOW_DURING_HOTPLUG",
         &[
@@ -231,6 +233,21 @@ fn grace_periods_go_on_and_cpus_come_back() {
             ("hotplug 100 100 100", "hotplug 100 100 99", "came back 99 times"),
             ("hotplug.tasks ended 40 40", "hotplug.tasks ended 40 39", "and 39 ended"),
             ("hotplug.overflows overflowed 8 8", "hotplug.overflows overflowed 9 8", "9 tasks were started"),
+        ],
+    );
+}
+
+#[test]
+fn the_process_of_a_thread_that_overflows_is_gone() {
+    let thread = "fact thread 11 0xc0000000 0 0\nfact victim";
+    assert_each_falls(
+        "OVERFLOW_IN_THREAD",
+        &[
+            (thread, "fact victim", "3 threads overflowed, not 4"),
+            (thread, "fact thread 0 0xc0000000 0 0\nfact victim", "0 0xc0000000 0 0"),
+            (thread, "fact thread 11 0x8000004c 0 0\nfact victim", "11 0x8000004c 0 0"),
+            (thread, "fact thread 11 0xc0000000 1 0\nfact victim", "11 0xc0000000 1 0"),
+            (thread, "fact thread 11 0xc0000000 0 1\nfact victim", "11 0xc0000000 0 1"),
         ],
     );
 }

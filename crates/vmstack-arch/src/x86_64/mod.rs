@@ -83,6 +83,13 @@ impl Context {
         self.sp
     }
 
+    /// The frame pointer at which a walk of the suspended context starts: the words that [`switch`] pushed last but one look as any
+    /// function's link does.
+    #[must_use]
+    pub const fn frame_pointer(&self) -> VirtAddr {
+        self.sp.wrapping_add(core::mem::offset_of!(Saved, rbp))
+    }
+
     /// The instruction and the stack pointer with which a fault handler continues this context by rewriting the
     /// interrupted registers: it is the second half of [`switch`].
     #[must_use]

@@ -44,7 +44,7 @@ pub(crate) fn init() -> Option<u64> {
 /// How long `cycles` of the counter take, in nanoseconds.
 #[must_use]
 pub(crate) fn nanoseconds(cycles: u64) -> u64 {
-    (u128::from(cycles) * u128::from(FACTOR.load(Relaxed)) >> SHIFT) as u64
+    ((u128::from(cycles) * u128::from(FACTOR.load(Relaxed))) >> SHIFT) as u64
 }
 
 /// Nanoseconds since the clock was started. Never below what any CPU has read before.

@@ -192,6 +192,12 @@ fn read_cr4() -> u64 {
     value
 }
 
+/// What the CPU can do, as programs are told when they start: CPUID's leaf 1, register EDX.
+#[must_use]
+pub(crate) fn hardware_capabilities() -> usize {
+    raw_cpuid::cpuid!(1).edx as usize
+}
+
 /// Sets the bases that user mode will see to what they were: any that user mode itself could set, with WRFSBASE and WRGSBASE
 /// in the kernel's half too. One that is not canonical becomes zero.
 ///

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! higher   ss  rsp  rflags  cs  rip      pushed by the CPU (by the SYSCALL entry: pushed by hand)
-//!          error                         pushed by the CPU, or zero
+//!          error                         pushed by the CPU, or zero; of a system call: its number
 //!          vector                        pushed by the entry; SYSCALL_VECTOR for a system call
 //!          rax rbx rcx rdx rsi rdi rbp   pushed by the entry
 //! lower    r8 ... r15
@@ -103,6 +103,18 @@ impl TrapFrame {
     #[must_use]
     pub(crate) const fn interrupts_on(&self) -> bool {
         self.rflags & RFLAGS_IF != 0
+    }
+
+    /// Notes which system call this is, before the answer takes the number's place.
+    pub(crate) const fn begin_call(&mut self) -> usize {
+        self.error = self.rax;
+        self.rax as usize
+    }
+
+    /// The number of the system call, if the frame is of one.
+    #[must_use]
+    pub(crate) const fn call_number(&self) -> Option<usize> {
+        if self.vector == SYSCALL_VECTOR { Some(self.error as usize) } else { None }
     }
 
     /// The instruction that was interrupted, or that faulted.

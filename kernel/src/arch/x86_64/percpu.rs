@@ -75,7 +75,8 @@ pub(crate) const FLAGS: usize = offset_of!(PerCpu, flags);
 pub(crate) const NEED_RESCHED: u32 = 1;
 const PREEMPT_COUNT: usize = offset_of!(PerCpu, preempt_count);
 const VITAL: usize = offset_of!(PerCpu, vital);
-const CURRENT: usize = offset_of!(PerCpu, current);
+/// Offset of the word that stands for the current task, in bytes.
+pub(crate) const CURRENT: usize = offset_of!(PerCpu, current);
 const CPU: usize = offset_of!(PerCpu, cpu);
 
 const _: () = assert!(offset_of!(PerCpu, this) == 0, "`mov %gs:0` must give the block's address");
@@ -152,11 +153,6 @@ impl PerCpu {
     /// The word that the entries test before they return to user mode: not zero, and they call `hooks::before_return`.
     pub(crate) fn flags(&self) -> &AtomicU32 {
         &self.flags
-    }
-
-    /// Whether a switch of tasks is wanted on this CPU.
-    pub(crate) fn need_resched(&self) -> bool {
-        self.flags.load(Relaxed) & NEED_RESCHED != 0
     }
 
     /// Asks for a switch of tasks, or takes the request back. Any CPU may ask; an IPI makes it heard.

@@ -47,8 +47,9 @@ pub(crate) enum Flag {
 }
 
 impl TaskWords {
-    pub(crate) const fn new() -> Self {
-        Self { home: AtomicU32::new(0), on_cpu: AtomicU32::new(0) }
+    /// Those of a task that does not run yet, with these flags raised.
+    pub(crate) const fn new(raised: u32) -> Self {
+        Self { home: AtomicU32::new(raised), on_cpu: AtomicU32::new(0) }
     }
 }
 

@@ -51,6 +51,11 @@ impl TaskWords {
         self.on_cpu.load(Ordering::Acquire).checked_sub(NONE + 1)
     }
 
+    /// The CPU that runs the task: of the moment.
+    pub(crate) fn cpu(&self) -> Option<u32> {
+        self.on_cpu.load(Ordering::Relaxed).checked_sub(NONE + 1)
+    }
+
     /// The task leaves its CPU.
     pub(crate) fn leave(&self) {
         self.on_cpu.store(NONE, Ordering::Relaxed);

@@ -1,0 +1,37 @@
+//! A copy of a memory for a forked child: all mappings, and all pages that are there, which both have from then on and neither may write to.
+//!
+//! Page tables are shared by whole leaf tables, so a fork costs what is there and not what is mapped.
+
+use alloc::sync::Arc;
+
+use super::Memory;
+use crate::mm::space::SpaceError;
+use crate::sync::Section;
+use crate::task::kept::{self, Kept};
+
+impl Memory {
+    /// A copy, kept, so that nothing of it is lost if the parent is killed while it copies.
+    ///
+    /// # Context
+    ///
+    /// Tasks, interrupts on.
+    pub(crate) fn fork(&self) -> Result<Kept<Arc<Self>>, SpaceError> {
+        let from = self.lock();
+        // The root is the allocator's or the child's: nobody is killed in between.
+        let section = Section::enter();
+        let child = kept::keep(&"memory", Self::new()?);
+        drop(section);
+        let mut to = child.lock();
+        to.heap = from.heap;
+        to.mappings.copy_from(&from.mappings).map_err(|_| SpaceError::OutOfMemory)?;
+        let copied = from.mappings.iter().try_for_each(|mapping| {
+            let mut pieces = from.space.pieces(mapping.range());
+            pieces.try_for_each(|piece| from.space.share(&to.space, piece, !mapping.is_shared()))
+        });
+        // Also after a failure: what was shared before it cannot be written to any more.
+        self.flush();
+        copied?;
+        drop(to);
+        Ok(child)
+    }
+}

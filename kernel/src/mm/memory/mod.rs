@@ -1,0 +1,153 @@
+//! A program's memory: what it has mapped, and the pages that are there of it.
+//!
+//! ```text
+//!   Memory, in an `Arc`      shared by the threads of a process and by a child that was made by `vfork`
+//!   | root, active CPUs |    words, without a lock
+//!   | Inner, locked     |    mappings: ranges, rights, what they show     page tables: the pages that were used, and their frames
+//! ```
+//!
+//! Mapping something only writes it down. A page comes when it is first used: by the program (`fault`), or by the kernel on its
+//! behalf (`copy`). After a fork parent and child have the same frames, which neither may write to; who does gets a copy, and the last
+//! one that has a frame keeps it (`fork`, `fault`).
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `mapping`, `mappings`, `chunk`, `page_box` | what is mapped |
+//! | `change` | map, unmap, protect, brk, remap, advise |
+//! | `fault` | pages come |
+//! | `copy` | the kernel reads and writes |
+//! | `fork` | a copy of all |
+//! | `active` | which CPUs run on it, and making them forget |
+//! | `place` | where a task keeps it |
+//! | `maps` | as text |
+//!
+//! Each task keeps its own count in its struct ([`MemoryPlace`]), which nobody but the task itself changes: so a call of a program
+//! reaches its memory without a lock and without a count in its frames.
+//!
+//! # When a task is killed in here
+//!
+//! The page tables can be walked at any instruction, each entry changes by one store, and an entry and the count of its frame change in one
+//! section. What takes several sections is written down before it begins ([`Unfinished`]), and whoever locks the memory next
+//! finishes it: a thread of the same process that is about to end, or a parent whose child was made by `vfork`.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use vmstack::{PhysAddr, VirtAddr, VirtRange};
+
+use super::space::{AddressSpace, SpaceError};
+use crate::sync::{AnyLock, Mutex, MutexGuard};
+use mapping::Mapping;
+use mappings::Mappings;
+
+pub(crate) mod active;
+mod change;
+mod chunk;
+mod copy;
+mod fault;
+mod fork;
+mod mapping;
+mod mappings;
+mod maps;
+mod page_box;
+mod place;
+
+pub(crate) use change::{Advice, MapRequest, Where};
+pub(crate) use fault::{FaultAccess, UserFault};
+pub(crate) use mapping::{Kind, Rights};
+pub(crate) use place::MemoryPlace;
+
+/// The end of the stack that a program starts with.
+pub(crate) const STACK_TOP: VirtAddr = VirtAddr::new(0x7fff_ffff_f000);
+/// The most that the stack can hold, in bytes. All of it is mapped, and comes when it is used.
+pub(crate) const STACK_BYTES: usize = 8 << 20;
+/// The end of where mappings go that ask for no place, with a gap under the stack.
+const MAPPINGS_END: VirtAddr = VirtAddr::new(STACK_TOP.get() - STACK_BYTES - (1 << 20));
+/// Where they begin: Linux's `mmap_min_addr`.
+const MAPPINGS_START: VirtAddr = VirtAddr::new(0x1_0000);
+
+/// What was begun, and takes more than one section.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unfinished {
+    Nothing,
+    /// The pages of this range, which is not mapped any more, are given back.
+    Release(VirtRange),
+    /// The page at this address is out of sight while it gets another frame.
+    Replace(VirtAddr),
+}
+
+/// What is behind a memory's lock.
+#[derive(Debug)]
+struct Inner {
+    space: AddressSpace,
+    mappings: Mappings,
+    /// Where the heap begins and ends, in bytes.
+    heap: (VirtAddr, VirtAddr),
+    unfinished: Unfinished,
+}
+
+/// A program's memory.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    root: PhysAddr,
+    active: active::Active,
+    /// Tasks that keep it.
+    users: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+impl Memory {
+    /// A memory in which nothing is mapped.
+    pub(crate) fn new() -> Result<Arc<Self>, SpaceError> {
+        let space = AddressSpace::new()?;
+        let (root, heap) = (space.root(), (VirtAddr::default(), VirtAddr::default()));
+        let inner = Inner { space, mappings: Mappings::new(), heap, unfinished: Unfinished::Nothing };
+        let (active, users) = (active::Active::new(), AtomicUsize::new(0));
+        Ok(Arc::new(Self { root, active, users, inner: Mutex::new("process-memory", inner) }))
+    }
+
+    /// The root of the page tables.
+    pub(crate) const fn root(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// The lock.
+    pub(crate) const fn any_lock(&self) -> &dyn AnyLock {
+        &self.inner
+    }
+
+    /// What is inside, locked: also after a task was killed with it, and then what it had begun is finished first.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.inner.lock_anyway();
+        match inner.unfinished {
+            Unfinished::Nothing => {}
+            Unfinished::Release(range) => self.release(&mut inner, range),
+            Unfinished::Replace(page) => self.put_back(&mut inner, page),
+        }
+        inner
+    }
+
+    /// Counts a task that keeps it.
+    fn add_user(&self) {
+        self.users.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a task that keeps it no more, unless it is the last. Says whether it is.
+    fn remove_user(&self) -> bool {
+        let one_less = |users: usize| users.checked_sub(1).filter(|&left| left != 0);
+        // AcqRel: what the others did comes before what the last one takes apart.
+        self.users.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_err()
+    }
+
+    /// Takes everything out. No CPU runs on it, and none of its users is left but the caller. Done a second time it goes on where the first
+    /// was cut.
+    fn clear(&self) {
+        self.inner.lock_anyway().space.clear();
+    }
+
+    /// Pages that are there, and bytes that are mapped.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.space.resident(super::space::lower_half()), inner.mappings.iter().map(Mapping::bytes).sum())
+    }
+}

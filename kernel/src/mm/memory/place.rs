@@ -1,0 +1,77 @@
+//! Where a task keeps the memory that it runs on.
+
+use alloc::sync::Arc;
+use core::cell::UnsafeCell;
+use core::fmt;
+
+use super::Memory;
+use crate::sync::Section;
+
+/// Where a task keeps the memory that it runs on.
+///
+/// The value belongs to the task itself, and to whoever makes the task before it runs. Each place is a *user* of its memory, and is counted
+/// there: the last user takes everything out, piece by piece.
+pub(crate) struct MemoryPlace(UnsafeCell<Option<Arc<Memory>>>);
+
+// SAFETY: see the type; `get` and `replace` are unsafe for that reason.
+unsafe impl Sync for MemoryPlace {}
+
+impl MemoryPlace {
+    pub(crate) fn new(memory: Option<Arc<Memory>>) -> Self {
+        if let Some(memory) = &memory {
+            memory.add_user();
+        }
+        Self(UnsafeCell::new(memory))
+    }
+
+    /// What is there.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the task itself, or the scheduler while it switches to the task or from it, and no `replace` comes before the
+    /// reference's last use.
+    pub(crate) unsafe fn get(&self) -> Option<&Arc<Memory>> {
+        // SAFETY: the caller's promise.
+        unsafe { &*self.0.get() }.as_ref()
+    }
+
+    /// Puts `memory` there, and gives up what was.
+    ///
+    /// # Safety
+    ///
+    /// As for [`give_up`](Self::give_up).
+    pub(crate) unsafe fn put(&self, memory: Arc<Memory>, _in: &Section) {
+        memory.add_user();
+        // SAFETY: the caller's promise.
+        unsafe { *self.0.get() = Some(memory) };
+    }
+
+    /// Gives up what is there. May be done again by a task that was killed in the middle of it.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the task itself, has no reference from [`get`](Self::get), and this CPU does not run on the memory.
+    pub(crate) unsafe fn give_up(&self) {
+        // SAFETY: the caller's promise.
+        let Some(memory) = (unsafe { self.get() }) else { return };
+        let section = Section::enter();
+        if memory.remove_user() {
+            drop(section);
+            memory.clear();
+        } else {
+            // SAFETY: the caller's promise; the reference above is not used any more.
+            unsafe { *self.0.get() = None };
+            return;
+        }
+        // What is left is the root: it goes at once, or not at all.
+        let _section = Section::enter();
+        // SAFETY: as above.
+        unsafe { *self.0.get() = None };
+    }
+}
+
+impl fmt::Debug for MemoryPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryPlace").finish_non_exhaustive()
+    }
+}
