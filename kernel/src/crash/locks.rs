@@ -14,7 +14,7 @@ use super::script::{Script, Victim, perform_process, wait_a_little};
 use super::stack::exhaust_stack;
 use crate::console::Console;
 use crate::mm::{frames, heap};
-use crate::process::{self, tree};
+use crate::process;
 use crate::stacks::TASKS;
 use crate::sync::declared::{self, Declared, SPECIMEN_MUTEX, SPECIMEN_RWLOCK, SPECIMEN_SPIN};
 use crate::sync::{self, AnyLock, Kind, SpinLock};
