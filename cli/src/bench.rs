@@ -50,6 +50,8 @@ type Runner = fn(&Setting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>;
 struct Suite {
     name: &'static str,
     does: &'static str,
+    /// Whether it is measured on another kernel too.
+    compares: bool,
     /// Runs it; none while its place is only kept.
     run: Option<Runner>,
 }
@@ -59,20 +61,23 @@ const SUITES: [Suite; 5] = [
     Suite {
         name: "life",
         does: "the life of a task: clone, storms of threads, vfork, fork, execve; mapped and direct stacks, and Linux",
+        compares: true,
         run: Some(life::run),
     },
     Suite {
         name: "storm",
         does: "100,000 threads alive at once in 4 GiB, and as many processes as fit",
+        compares: false,
         run: Some(storm::run),
     },
     Suite {
         name: "scarcity",
         does: "tasks in fragmented memory until fork fails, and fork bombs; mapped and direct stacks",
+        compares: false,
         run: Some(scarcity::run),
     },
-    Suite { name: "stacks", does: "what a stack costs to make, use and give back", run: None },
-    Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", run: None },
+    Suite { name: "stacks", does: "what a stack costs to make, use and give back", compares: false, run: None },
+    Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", compares: false, run: None },
 ];
 
 /// Carries out `vmstack bench`.
@@ -138,6 +143,11 @@ fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
     }
     if suites.is_empty() {
         suites = SUITES.iter().filter(|suite| suite.run.is_some() || bench.list).collect();
+    }
+    if bench.against.is_some() && !suites.iter().any(|suite| suite.compares) {
+        return Err(Failure::cannot(
+            "nothing of this is measured on another kernel; leave --against away, or add `life`",
+        ));
     }
     Ok(suites)
 }

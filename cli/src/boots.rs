@@ -251,7 +251,8 @@ impl<'a> Boots<'a> {
         if !matches!(exit, Some(Exit::Status(_))) || ended.side_channel.contains("BUG: ") {
             program::kernel_words(&ended.side_channel).for_each(|line| eprintln!("{line}"));
         }
-        Ok(program::judge(Outcome::of(ended.end, exit.is_some()), exit))
+        let missing = program::missing(&ended.side_channel);
+        Ok(program::judge(Outcome::of(ended.end, exit.is_some()), exit, missing))
     }
 
     fn boot<'b>(&'b self, words: &'b str, accelerator: Accelerator) -> Boot<'b> {

@@ -58,6 +58,29 @@ impl Exit {
     }
 }
 
+/// What was not given back after the program, if anything: the kernel counts everything before it starts and after its end.
+#[must_use]
+pub fn missing(side_channel: &str) -> Option<String> {
+    let facts = side_channel.lines().filter_map(|line| line.trim_end().strip_prefix("fact balance."));
+    let mut facts = facts.filter_map(|fact| {
+        let (name, words) = fact.split_once(' ')?;
+        let numbers: Option<Vec<i64>> = words.split(' ').map(|word| word.parse().ok()).collect();
+        Some((name, words, numbers.unwrap_or_default()))
+    });
+    facts.find_map(|(name, words, numbers)| {
+        let good = match (name, numbers.as_slice()) {
+            ("frames" | "tasks", [before, after]) => before == after,
+            // What frames of killed tasks owned is counted as lost, and may be more than was.
+            ("heap", [before, after, lost]) => (0..=*lost).contains(&(after - before)),
+            ("slots", [stacks]) => *stacks == 0,
+            ("processes", [threads, processes]) => (*threads, *processes) == (0, 0),
+            ("frames" | "tasks" | "heap" | "slots" | "processes", _) => false,
+            _ => true,
+        };
+        (!good).then(|| format!("not everything was given back after the program: {name} {words}"))
+    })
+}
+
 /// Why the kernel could not start the program, if so.
 #[must_use]
 pub fn refusal(side_channel: &str) -> Option<&str> {
@@ -142,10 +165,11 @@ pub fn pass_output(bytes: &[u8]) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// What the emulator died of, when the program's end was not reported or the machine did not end in order after it.
-pub fn judge(outcome: Outcome, exit: Option<Exit>) -> Result<Exit, String> {
+/// What the emulator died of, when the program's end was not reported or the machine did not end in order after it; and what is
+/// `missing` then.
+pub fn judge(outcome: Outcome, exit: Option<Exit>, missing: Option<String>) -> Result<Exit, String> {
     match (outcome, exit) {
-        (Outcome::Orderly, Some(exit)) => Ok(exit),
+        (Outcome::Orderly, Some(exit)) => missing.map_or(Ok(exit), Err),
         (outcome, Some(_)) => Err(format!("the program had ended, but then {outcome}")),
         (outcome, None) => Err(format!("{outcome}, and the program's end was never reported")),
     }
@@ -169,7 +193,7 @@ pub fn check(judged: &Result<Exit, String>, path: &OsStr) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::{Exit, Program, absolute, judge, kernel_words};
+    use super::{Exit, Program, absolute, judge, kernel_words, missing};
     use crate::args::Stacks;
     use crate::outcome::Outcome;
     use std::path::{Path, PathBuf};
@@ -189,9 +213,24 @@ mod tests {
 
     #[test]
     fn only_a_reported_end_on_a_machine_that_ended_in_order_is_one() {
-        assert_eq!(judge(Outcome::Orderly, Some(Exit::Status(0))), Ok(Exit::Status(0)));
-        assert!(judge(Outcome::Reset, Some(Exit::Status(0))).is_err_and(|why| why.contains("reset")));
-        assert!(judge(Outcome::Killed { signal: 9 }, None).is_err_and(|why| why.contains("never reported")));
+        assert_eq!(judge(Outcome::Orderly, Some(Exit::Status(0)), None), Ok(Exit::Status(0)));
+        assert!(judge(Outcome::Reset, Some(Exit::Status(0)), None).is_err_and(|why| why.contains("reset")));
+        assert!(judge(Outcome::Killed { signal: 9 }, None, None).is_err_and(|why| why.contains("never reported")));
+    }
+
+    #[test]
+    fn what_is_not_given_back_after_a_program_fails_its_run() {
+        let good = "fact balance.frames 9 9\nfact balance.heap 5 9 4\nfact balance.tasks 3 3\nfact balance.slots 0\n\
+                    fact balance.reports 0 1\nfact balance.processes 0 0\nexit 0\n";
+        assert_eq!(missing(good), None);
+        for (from, to) in [("9 9", "9 8"), ("5 9 4", "5 9 3"), ("3 3", "3 4"), ("slots 0", "slots 1"), ("0 0", "0 1")] {
+            let bad = good.replace(from, to);
+            let why = missing(&bad).expect(&bad);
+            assert!(
+                judge(Outcome::Orderly, Some(Exit::Status(0)), Some(why)).is_err_and(|why| why.contains(to)),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

@@ -116,6 +116,7 @@ fn bad_usage_is_one_line_and_status_2() {
         (&["bench", "life", "--on", "hosted"], "hosted"),
         (&["bench", "--list", "--json", "-"], "--json"),
         (&["bench", "--list", "--against", "linux"], "--against"),
+        (&["bench", "storm", "--against", "linux"], "--against"),
         (&["bench", "life", "--plots", "/tmp"], "--plots"),
         (&["bench", "life", "--samples", "0"], "0"),
         (&["bench", "life", "--against", "plan9"], "plan9"),
@@ -153,7 +154,7 @@ fn a_story_whose_boots_are_all_in_order_passes() {
     assert!(shown.contains("BUG: TASK stack guard") && shown.contains("pass  overflow.reported_once"), "{shown}");
     assert!(!shown.contains('\u{1b}') && output.stderr.is_empty(), "a pipe gets neither colour nor progress");
     let checks = checks(&std::fs::read(path).expect("written"));
-    assert_eq!(checks.iter().filter(|(name, outcome)| !name.starts_with("hosted.") && outcome == "pass").count(), 16);
+    assert_eq!(checks.iter().filter(|(name, outcome)| !name.starts_with("hosted.") && outcome == "pass").count(), 19);
     place.assert_no_trace();
 }
 

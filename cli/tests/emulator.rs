@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
-use vmstack_cli::busybox;
+use vmstack_cli::borrowed;
 use vmstack_cli::checkout::Checkout;
 use vmstack_cli::checks::Verdict;
 use vmstack_cli::crash;
@@ -22,7 +22,7 @@ use vmstack_cli::guest::Guest;
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
 /// The names that scripts read.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
     "control.neighbour_corrupted",
     "control.thread_info_corrupted",
     "control.mapped_thread_info_corrupted",
@@ -187,9 +187,10 @@ find /proc/sys/kernel -name pid_max; grep -c ^MemTotal: /proc/meminfo; ulimit -n
 "#;
 
 fn the_busybox_of_this_machine() -> Result<PathBuf, Failed> {
-    let own = PathBuf::from("/bin/busybox");
+    let [busybox, ..] = &borrowed::ALL;
+    let own = PathBuf::from(busybox.path);
     let checkout = Checkout::find().map_err(|failure| failure.to_string())?;
-    Ok(if own.exists() { own } else { busybox::cached(&checkout) })
+    Ok(if own.exists() { own } else { busybox.cached(&checkout) })
 }
 
 fn a_shell_prints_what_it_prints_on_linux() -> Result<(), Failed> {
@@ -205,7 +206,7 @@ fn a_shell_prints_what_it_prints_on_linux() -> Result<(), Failed> {
 }
 
 fn the_root_is_read_only_and_proc_says_what_there_is() -> Result<(), Failed> {
-    let script = "ls /; cat /proc/meminfo; ls -l /proc/self/exe /dev/null; ps; ls /proc/self/task | wc -l; df; free; uptime; \
+    let script = "exec 2> /dev/null; ls /; cat /proc/meminfo; ls -l /proc/self/exe /dev/null; ps; ls /proc/self/task | wc -l; df; free; uptime; \
                   touch /x; echo $?; echo x > /bin/busybox; echo $?; mkdir /bin/y; echo $?; cat /sys/devices/system/cpu/online";
     let output = run(&["run", "--cpus", "2", "--program", "/bin/busybox", "sh", "-c", script])?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -299,6 +300,25 @@ fn a_program_starts_with_fresh_registers() -> Result<(), Failed> {
     expect(output.status.code() == Some(0) && output.stdout == b"control word 0x1f80\n", &output)
 }
 
+/// Each case of `programs/threads`, on few CPUs and on many; natively it says the same (`cargo run --bin threads` there).
+fn threads_and_processes_live_as_on_linux() -> Result<(), Failed> {
+    for cpus in ["1", "2", "8"] {
+        let mut command = vmstack(&["run", "--cpus", cpus, "--program", &program("threads")]);
+        let output = command.env("VMSTACK_TIME_LIMIT", "120").output()?;
+        expect(output.status.code() == Some(0), &output)?;
+    }
+    Ok(())
+}
+
+/// Threads and processes that are made and end, again and again, on eight CPUs; and all is given back, says the command's status.
+fn a_storm_of_threads_leaves_nothing_behind() -> Result<(), Failed> {
+    let cases = ["raw-storm", "live-threads", "vfork-from-thread", "exit-group", "exec-from-thread", "exec-from-first"];
+    let words = ["run", "--cpus", "8", "--program", &program("threads"), "--times", "20"];
+    let mut command = vmstack(&words.into_iter().chain(cases).collect::<Vec<_>>());
+    let output = command.env("VMSTACK_TIME_LIMIT", "300").output()?;
+    expect(output.status.code() == Some(0), &output)
+}
+
 /// The crashes that are provoked here, on two CPUs: each but the storm, which takes minutes. That, and other numbers of CPUs, are for
 /// `.ci/run`.
 fn crash_names() -> impl Iterator<Item = &'static str> {
@@ -373,6 +393,8 @@ fn program_trials() -> Vec<Trial> {
         overflow_after_overflow_is_survived,
         memory_above_4_gib_is_used,
         a_program_starts_with_fresh_registers,
+        threads_and_processes_live_as_on_linux,
+        a_storm_of_threads_leaves_nothing_behind,
         no_frame_of_the_kernel_jumps_over_a_guard,
         the_story_holds_again_and_again,
     ]

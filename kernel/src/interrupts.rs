@@ -178,7 +178,7 @@ impl Serving {
     /// Drives grace periods on, unless a reader was interrupted.
     fn poll_rcu(&self) {
         if self.depth.load(Ordering::Relaxed) == 1 && self.preempt_count.load(Ordering::Relaxed) == 0 {
-            rcu::poll(false);
+            rcu::poll();
         }
     }
 

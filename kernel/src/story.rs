@@ -7,11 +7,12 @@ use core::fmt::Write;
 use core::ops::ControlFlow;
 use core::slice;
 
-use vmstack::{Phase, PhysAddr};
+use vmstack::Phase;
 
-use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
+use crate::arch::layout::PAGE_SIZE;
 use crate::balance::{Balance, areas};
 use crate::control::DirectStack;
+use crate::mm::fragments::Fragments;
 use crate::mm::heap::OutOfHeap;
 use crate::mm::{frames, tables};
 use crate::process::exec::Strings;
@@ -96,7 +97,7 @@ fn words_left() -> usize {
 /// With every other frame taken, asks for a contiguous stack and for a mapped one.
 fn fragmentation() {
     TASKS.drain();
-    let taken = Taken::all_but_every_other();
+    let taken = Fragments::all_but_every_other();
     let free = frames::free() * PAGE_SIZE;
     let direct = DirectStack::new();
     let mapped = TASKS.alloc(0);
@@ -105,39 +106,6 @@ fn fragmentation() {
     fact!("fragmentation.virtual.got", "{}", usize::from(mapped.is_ok()));
     drop((direct, mapped));
     taken.give();
-}
-
-/// Frames that the experiment holds, linked through themselves.
-struct Taken(PhysAddr);
-
-impl Taken {
-    const END: PhysAddr = PhysAddr::new(0);
-
-    /// Takes every frame there is, and gives back those with odd numbers.
-    fn all_but_every_other() -> Self {
-        let (mut even, mut odd) = (Self(Self::END), Self(Self::END));
-        while let Some(frame) = frames::take(0) {
-            let list = if (frame.get() as usize / PAGE_SIZE).is_multiple_of(2) { &mut even } else { &mut odd };
-            list.push(frame);
-        }
-        odd.give();
-        even
-    }
-
-    fn push(&mut self, frame: PhysAddr) {
-        // SAFETY: the frame was taken, and the direct map shows it.
-        unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().write(self.0) };
-        self.0 = frame;
-    }
-
-    fn give(mut self) {
-        while self.0 != Self::END {
-            let frame = self.0;
-            // SAFETY: the frame is on the list, so `push` wrote the link.
-            self.0 = unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().read() };
-            frames::give(frame, 0);
-        }
-    }
 }
 
 /// The slots of the task area as facts, a line each, for the drawing: index, state, deepest use, size, owner.

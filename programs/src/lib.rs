@@ -24,6 +24,10 @@ pub const AREAS: &str = "/sys/kernel/debug/vmstack/tasks";
 
 /// Where the reference kernel shows its last reports.
 pub const REPORTS: &str = "/sys/kernel/debug/vmstack/reports";
+/// Where the reference kernel says how often pages side by side were asked for and got.
+pub const CONTIGUOUS: &str = "/sys/kernel/debug/vmstack/contiguous";
+/// Where the reference kernel is told to take every other page of its memory, or to give them back.
+pub const FRAGMENTED: &str = "/sys/kernel/debug/vmstack/fragmented";
 /// Where a program that works beside a crash counts what it does, on the reference kernel.
 pub const WORK: &str = "/sys/kernel/debug/provoke-crash/work";
 

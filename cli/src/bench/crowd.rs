@@ -127,10 +127,12 @@ impl Seen {
             let [heap, heap_after, lost] = facts.numbers("balance.heap")?;
             let [tasks, tasks_after] = facts.numbers("balance.tasks")?;
             let slots = facts.number("balance.slots")?;
-            let held = frames == frames_after && heap_after <= heap && lost == 0 && tasks == tasks_after && slots == 0;
+            let [threads, processes] = facts.numbers("balance.processes")?;
+            let gone = tasks == tasks_after && slots == 0 && threads == 0 && processes == 0;
+            let held = gone && frames == frames_after && heap_after <= heap && lost == 0;
             let detail = format!(
                 "frames {frames} before, {frames_after} after; bytes of heap {heap}, {heap_after}; tasks {tasks}, \
-                 {tasks_after}; {slots} stacks that no task has"
+                 {tasks_after}; {slots} stacks that no task has; {threads} threads and {processes} processes are left"
             );
             Ok(verdict(held, detail))
         })

@@ -27,8 +27,8 @@ pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Chec
     screen.heading("Scarcity: fragmented memory, and fork bombs");
     let mut checks = Vec::new();
     for (name, stacks) in [("scarcity.mapped", "virtual"), ("scarcity.direct", "direct")] {
-        let words = [("stacks", stacks), ("memory", "fragmented")];
-        let program = ["/bin/crowd", "processes", PROCESSES];
+        let words = [("stacks", stacks)];
+        let program = ["/bin/crowd", "processes", PROCESSES, "--fragmented"];
         let seen = Trial { name, words: &words, program: &program, memory: MEMORY }.run(setting, &archive, screen)?;
         checks.extend(fragmented(&seen, stacks == "virtual"));
     }
@@ -50,7 +50,7 @@ fn fragmented(seen: &Seen, mapped: bool) -> [Check; 4] {
         Ok(verdict(true, format!("{free} MiB were free when fork failed")).with_figure(free, "MiB"))
     });
     let contiguous = seen.check("contiguous", |facts| {
-        let [asked, got] = facts.numbers("frames.contiguous")?;
+        let [asked, got] = facts.numbers("crowd.contiguous")?;
         let detail = format!("{asked} times several frames side by side were asked for, {got} times there were any");
         Ok(verdict(!mapped || asked == 0, detail).with_figure(asked, "allocations"))
     });
@@ -76,7 +76,8 @@ fact balance.frames 500 500
 fact balance.heap 64 64 0
 fact balance.tasks 2 2
 fact balance.slots 0
-fact frames.contiguous 0 0
+fact balance.processes 0 0
+fact crowd.contiguous 0 0
 exit 0
 ";
 
@@ -107,6 +108,7 @@ exit 0
             ("heap 64 64 0", "heap 64 64 8"),
             ("tasks 2 2", "tasks 2 3"),
             ("slots 0", "slots 1"),
+            ("processes 0 0", "processes 0 1"),
         ] {
             assert_eq!(seen(&LOG.replace(from, to)).balance().outcome, Verdict::Fail, "{to}");
         }

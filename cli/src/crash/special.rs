@@ -159,7 +159,7 @@ pub(super) fn in_thread(crash: &Evidence) -> Result<Seen, Shortfall> {
     let seen = crash.facts.all("thread");
     hold(seen.len() == THREADS, || format!("{} threads overflowed, not {THREADS}", seen.len()))?;
     for words in seen {
-        hold(words == ["11", OWNER_DIED, "0", "0"], || {
+        hold(*words == ["11", OWNER_DIED, "0", "0"], || {
             format!("status, futex, threads that are left, and whether it is there: {}", words.join(" "))
         })?;
     }

@@ -10,7 +10,7 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::Provocation;
-use super::script::{Script, Victim, perform_provocation};
+use super::script::{Script, Victim, perform_provocation, start_program};
 use super::stack::exhaust_stack;
 use crate::sync::rcu::{self, Head, Publish, Published};
 use crate::task::look::Look;
@@ -71,6 +71,11 @@ fn read_once() {
     (0..TURNS).for_each(|_| hint::spin_loop());
     READS.fetch_add(1, Ordering::Relaxed);
     STALE.fetch_add(usize::from(specimen.mark.load(Ordering::Relaxed) != WHOLE), Ordering::Relaxed);
+    // A count that is raised in the section keeps it for longer.
+    let counted = PUBLISHED.get_counted(&guard);
+    drop(guard);
+    let gone = counted.is_some_and(|specimen| specimen.mark.load(Ordering::Relaxed) != WHOLE);
+    STALE.fetch_add(usize::from(gone), Ordering::Relaxed);
 }
 
 fn replace_on() {
@@ -161,6 +166,8 @@ fn in_reader(_: &str) {
 const ROUNDS: usize = 100;
 /// How many tasks start others beside it.
 const STORMS: usize = 2;
+/// How many children each of as many programs has, one after the other, which overflow: as a number, and as its argument.
+const PROCESSES: (usize, &[u8]) = (50, b"50");
 /// One in so many of these overflows; the others just end.
 const OVERFLOWS: usize = 8;
 
@@ -189,6 +196,8 @@ fn during_hotplug(_: &str) {
     let before = rcu::periods();
     let mut company = start_company();
     company.extend((0..STORMS).filter_map(|_| Victim::start(storm)));
+    let arguments: [&[u8]; 3] = [b"/bin/storm", b"EXHAUST_STACK", PROCESSES.1];
+    let programs: Vec<_> = (0..STORMS).filter_map(|_| start_program(&arguments).ok()).collect();
     let refused = hotplug::set_online(0, false).is_err();
     let (mut gone, mut back) = (0, 0);
     for _ in 0..ROUNDS {
@@ -200,6 +209,12 @@ fn during_hotplug(_: &str) {
         }
     }
     fact!("hotplug", "{} {gone} {back} {}", ROUNDS * (boot::cpus() - 1), u32::from(refused));
+    for program in &programs {
+        // Status 0: each of its children was killed by the signal.
+        OVERFLOWED.fetch_add(PROCESSES.0, Ordering::Relaxed);
+        let killed = if program.wait_for_end().wait_status() == 0 { PROCESSES.0 } else { 0 };
+        KILLED.fetch_add(killed, Ordering::Relaxed);
+    }
     stop_company(&company, before);
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     fact!("hotplug.tasks", "ended {} {}", count(&STARTED), count(&ENDED));

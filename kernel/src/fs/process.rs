@@ -7,8 +7,9 @@ use core::fmt::Write;
 use super::entry::Subject;
 use super::node::Node;
 use super::open::{Held, Object};
+use crate::mm::memory::Memory;
 use crate::process::{Process, Thread, tree};
-use crate::syscall::Errno;
+use crate::syscall::{Errno, user};
 use crate::task::{State, Task, sched};
 use crate::text::Text;
 
@@ -86,12 +87,24 @@ pub(super) struct Facts {
     pub(super) group: usize,
     pub(super) session: usize,
     pub(super) threads: usize,
-    /// Pages of memory that it has mapped.
+    /// Pages of memory that are there, and bytes that are mapped: of the process that asks; zero of others.
     pub(super) pages: usize,
+    pub(super) bytes: usize,
     /// Ticks that it ran.
     pub(super) ticks: u64,
     /// The tick at which it was made.
     pub(super) started: u64,
+}
+
+/// Runs `use_it` on the memory of the subject's process, if that is the one that asks: nobody else can reach it.
+pub(super) fn with_own_memory<T>(
+    subject: Subject,
+    use_it: impl FnOnce(&Memory) -> Result<T, Errno>,
+) -> Result<Option<T>, Errno> {
+    if current()?.0 != subject.process {
+        return Ok(None);
+    }
+    user::with_memory(use_it).map(Some)
 }
 
 /// How thread `id` of `process` is.
@@ -107,6 +120,7 @@ fn state(process: &Process, id: usize) -> char {
 
 /// What is known of the thread that the subject means.
 pub(super) fn facts(subject: Subject) -> Result<Facts, Errno> {
+    let (pages, bytes) = with_own_memory(subject, |memory| Ok(memory.sizes()))?.unwrap_or_default();
     with(subject.process, |process| {
         let state = state(process, subject.number);
         Ok(Facts {
@@ -116,7 +130,8 @@ pub(super) fn facts(subject: Subject) -> Result<Facts, Errno> {
             group: process.group(),
             session: process.session(),
             threads: process.thread_count(),
-            pages: 0,
+            pages,
+            bytes,
             ticks: process.ticks().0,
             started: 0,
         })

@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, Numbered, Subject, line, written_number};
 use super::root;
+use crate::mm::{fragments, frames};
 use crate::syscall::Errno;
 use crate::text::Text;
 use crate::{boot, hotplug, oops, story};
@@ -17,10 +18,26 @@ pub(super) static FILES: [Entry; 2] = [
     ),
 ];
 
-/// Where the kernel shows its task stacks, and its last reports.
-static VMSTACK: [Entry; 2] = [
+/// Where the kernel shows its task stacks, its last reports, and how often several frames side by side were asked for and got; and where
+/// memory is fragmented.
+static VMSTACK: [Entry; 4] = [
     Entry::text("tasks", |_, text| Ok(text.push(&story::slots()?)?)),
     Entry::text("reports", |_, text| Ok(text.push(&oops::all()?)?)),
+    Entry::text("contiguous", |_, text| {
+        let (asked, got) = frames::contiguous();
+        line!(text, "{asked} {got}")
+    }),
+    Entry::control(
+        "fragmented",
+        |_, text| line!(text, "{}", u8::from(fragments::are_held())),
+        |_, text| match written_number(text)? {
+            wanted @ (0 | 1) => {
+                fragments::fragment(wanted == 1);
+                Ok(())
+            }
+            _ => Err(Errno::INVAL),
+        },
+    ),
 ];
 
 static CPU_FILES: [Entry; 3] = [

@@ -48,6 +48,7 @@ pub(crate) fn lock() -> &'static dyn AnyLock {
 
 /// The owners that each frame has beside its first, and how many frames there are.
 static OWNERS: (AtomicPtr<AtomicU32>, AtomicUsize) = (AtomicPtr::new(core::ptr::null_mut()), AtomicUsize::new(0));
+static CONTIGUOUS: (AtomicUsize, AtomicUsize) = (AtomicUsize::new(0), AtomicUsize::new(0));
 /// Frames that were free when the kernel started.
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
@@ -260,7 +261,17 @@ pub(crate) fn take(order: u32) -> Option<PhysAddr> {
     if super::inject::fails() {
         return None;
     }
-    FRAMES.lock().take(order).map(address)
+    let taken = FRAMES.lock().take(order).map(address);
+    if order > 0 {
+        CONTIGUOUS.0.fetch_add(1, Ordering::Relaxed);
+        CONTIGUOUS.1.fetch_add(usize::from(taken.is_some()), Ordering::Relaxed);
+    }
+    taken
+}
+
+/// How often several frames side by side were asked for, and how often there were some.
+pub(crate) fn contiguous() -> (usize, usize) {
+    (CONTIGUOUS.0.load(Ordering::Relaxed), CONTIGUOUS.1.load(Ordering::Relaxed))
 }
 
 /// Gives back what [`take`] returned for the same `order`.

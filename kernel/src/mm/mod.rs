@@ -2,6 +2,7 @@
 //!
 //! What may not enter: stacks (they are the library's), tasks, files.
 
+pub(crate) mod fragments;
 pub(crate) mod frames;
 pub(crate) mod heap;
 pub(crate) mod inject;

@@ -43,12 +43,13 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 23] = [
+pub(crate) static ALL: [Declared; 24] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("task-structs", Kind::Vital, reference::lock),
     at("page-tables", Kind::Vital, || &PageTables),
     at("heap", Kind::Spin, heap::lock),
+    at("heap-small", Kind::Vital, heap::small::lock),
     at("console", Kind::Spin, console::lock),
     at("console-input", Kind::Mutex, fs::console::lock),
     at("boot-found", Kind::Spin, boot::lock),

@@ -162,7 +162,7 @@ fn after_switch() {
         // SAFETY: the count is the one that `start` was given; `give_up` gives it up, and nobody else does.
         unsafe { rcu::call(&task.rcu, super::give_up) };
     }
-    rcu::poll(true);
+    rcu::poll_switch();
 }
 
 /// What a new task runs first: it was switched to with the queue locked and interrupts off.

@@ -1,25 +1,28 @@
-//! Many at once: `crowd threads N [PROCESSES]`, `crowd processes N`.
+//! Many at once: `crowd threads N [PROCESSES]`, `crowd processes N [--fragmented]`.
 //!
 //! `threads` starts N threads in all, in a few processes (4 if not said), each blocked on a futex on a stack of 512 bytes. `processes`
-//! starts up to N, each blocked in a read. When all are there, or no more can be, the memory is looked at; then they are let go and waited
-//! for.
+//! starts up to N, each blocked in a read; with `--fragmented`, on the reference kernel, in memory of which every other page is taken.
+//! When all are there, or no more can be, the memory is looked at; then they are let go and waited for.
 //!
 //! ```text
 //! fact crowd.alive KIND N              alive at once, besides this process and, for threads, the first of each process
 //! fact crowd.refused KIND ERRNO N      there could be no more: so many of the processes were told so, for this reason
 //! fact crowd.memory WHEN FREE STACKS   KiB free and KiB of kernel stacks, from /proc/meminfo; WHEN before full after
-//! fact crowd.ended N BADLY             children that were waited for, and those that did not end well
+//! fact crowd.contiguous ASKED GOT      how often on the way the kernel asked for pages side by side, where it says so
+//! fact crowd.ended N KILLED BADLY      children that were waited for, those that were killed for want of memory, and those that ended badly
 //! ```
 //!
-//! Exit status 1: something failed that must not. That there can be no more is no failure.
+//! Exit status 1: something failed that must not. That there can be no more is no failure, nor that a child is killed which writes to
+//! memory it shares with its parent when there is none left for a copy.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::process::ExitCode;
 
 use vmstack_programs::release::{Release, Reports};
 use vmstack_programs::threads::{Alive, Gate, Stacks, start, wait_at};
-use vmstack_programs::{Pid, memory_info, spawn, wait};
+use vmstack_programs::{CONTIGUOUS, FRAGMENTED, Pid, memory_info, spawn, wait};
 
 /// A thread's stack, in bytes: one futex call.
 const STACK: usize = 512;
@@ -78,10 +81,14 @@ fn threads(count: usize, processes: usize) -> io::Result<bool> {
     end(&children)
 }
 
-fn processes(count: usize) -> io::Result<bool> {
+fn processes(count: usize, fragmented: bool) -> io::Result<bool> {
     let release = Release::new()?;
+    if fragmented {
+        fs::write(FRAGMENTED, "1")?;
+    }
     memory("before");
-    let mut children = Vec::with_capacity(count);
+    let asked = contiguous();
+    let mut children = Vec::new();
     let mut refused = 0;
     while children.len() < count {
         let child = spawn(|| {
@@ -97,10 +104,24 @@ fn processes(count: usize) -> io::Result<bool> {
         }
     }
     memory("full");
+    if let (Some([asked, got]), Some([asked_now, got_now])) = (asked, contiguous()) {
+        println!("fact crowd.contiguous {} {}", asked_now - asked, got_now - got);
+    }
     println!("fact crowd.alive processes {}", children.len());
     say_refused("processes", [refused].into_iter());
     release.let_go();
-    end(&children)
+    let ended = end(&children);
+    if fragmented {
+        fs::write(FRAGMENTED, "0")?;
+    }
+    ended
+}
+
+/// How often pages side by side were asked for and got, if the kernel says so.
+fn contiguous() -> Option<[u64; 2]> {
+    let text = fs::read_to_string(CONTIGUOUS).ok()?;
+    let (asked, got) = text.trim().split_once(' ')?;
+    Some([asked.parse().ok()?, got.parse().ok()?])
 }
 
 /// Says which errors there were, and how often; zero is none.
@@ -110,14 +131,18 @@ fn say_refused(kind: &str, errors: impl Iterator<Item = i32>) {
     counted.iter().for_each(|(error, times)| println!("fact crowd.refused {kind} {error} {times}"));
 }
 
-/// Waits for all; whether each ended well.
+/// Waits for all; whether none ended badly.
 fn end(children: &[Pid]) -> io::Result<bool> {
-    let mut badly = 0;
+    let (mut killed, mut badly) = (0, 0);
     for &child in children {
-        badly += usize::from(!wait(child)?.well());
+        match wait(child)?.status {
+            0 => {}
+            libc::SIGKILL => killed += 1,
+            _ => badly += 1,
+        }
     }
     memory("after");
-    println!("fact crowd.ended {} {badly}", children.len());
+    println!("fact crowd.ended {} {killed} {badly}", children.len());
     Ok(badly == 0)
 }
 
@@ -129,9 +154,9 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match (words.first().map(String::as_str), number(words.get(1))) {
         (Some("threads"), Some(count)) => threads(count, number(words.get(2)).unwrap_or(PROCESSES)),
-        (Some("processes"), Some(count)) => processes(count),
+        (Some("processes"), Some(count)) => processes(count, words.get(2).is_some_and(|word| word == "--fragmented")),
         _ => {
-            eprintln!("crowd: of what? crowd threads N [PROCESSES], or crowd processes N");
+            eprintln!("crowd: of what? crowd threads N [PROCESSES], or crowd processes N [--fragmented]");
             return ExitCode::from(2);
         }
     };

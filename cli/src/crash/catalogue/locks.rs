@@ -18,7 +18,7 @@ const LOCKS: &str = "the port has no locks of a kernel";
 pub(super) static CRASHES: &[Crash] = &[
     Crash {
         name: "OVERFLOW_HOLDING_LOCK",
-        does: "once for each lock of the kernel; those that protect all stacks and tasks: a stop",
+        does: "once for each lock of the kernel; the five that all stacks need: a stop",
         outcome: Outcome::TaskKilled,
         hosted: Err(LOCKS),
         unit: "locks",
@@ -28,6 +28,7 @@ pub(super) static CRASHES: &[Crash] = &[
             stop("page-tables", VITAL),
             stop("run-queue", VITAL),
             stop("task-structs", VITAL),
+            stop("heap-small", VITAL),
             stop("process-tree", VITAL),
         ],
     },

@@ -155,7 +155,7 @@ pub(super) static CRASHES: &[Crash] = &[
     },
     Crash {
         name: "OVERFLOW_IN_THREAD",
-        does: "one of four threads overflows, and holds a robust futex: its process is killed",
+        does: "one of four threads overflows, holding a robust futex: its process dies",
         outcome: Outcome::TaskKilled,
         hosted: Err("the port has no processes"),
         unit: "overflows",

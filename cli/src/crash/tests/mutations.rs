@@ -238,6 +238,21 @@ fn grace_periods_go_on_and_cpus_come_back() {
 }
 
 #[test]
+fn the_process_of_a_thread_that_overflows_is_gone() {
+    let thread = "fact thread 11 0xc0000000 0 0\nfact victim";
+    assert_each_falls(
+        "OVERFLOW_IN_THREAD",
+        &[
+            (thread, "fact victim", "3 threads overflowed, not 4"),
+            (thread, "fact thread 0 0xc0000000 0 0\nfact victim", "0 0xc0000000 0 0"),
+            (thread, "fact thread 11 0x8000004c 0 0\nfact victim", "11 0x8000004c 0 0"),
+            (thread, "fact thread 11 0xc0000000 1 0\nfact victim", "11 0xc0000000 1 0"),
+            (thread, "fact thread 11 0xc0000000 0 1\nfact victim", "11 0xc0000000 0 1"),
+        ],
+    );
+}
+
+#[test]
 fn what_frames_owned_is_given_back_by_name() {
     assert_each_falls(
         "OVERFLOW_OWNING",

@@ -120,7 +120,7 @@ fn count(name: &str, survival: &Survival, cpus: u32) -> u64 {
         Reports::Exactly(count) => count as u64,
         Reports::EachCpu | Reports::EachCpuTwice => cpus.into(),
         Reports::Swept => 4 * 20,
-        Reports::DiedIn("taking") => 3,
+        Reports::DiedIn("taking") => 5,
         Reports::DiedIn(_) => 8,
     }
 }
@@ -229,7 +229,8 @@ const GRACES: &str = "fact rcu.periods 5 9\nfact rcu.pending 0\nfact rcu.readers
 fn own_facts(name: &str, cpus: u32) -> String {
     match name {
         "OVERFLOW_TAKING_VITAL_LOCK" => {
-            "fact taking frame-allocator 9 1\nfact taking run-queue 9 1\nfact taking page-tables 9 1\nfact taking task-structs 9 1\nfact taking process-tree 9 1\n".into()
+            let vital = ["frame-allocator", "run-queue", "page-tables", "task-structs", "heap-small", "process-tree"];
+            vital.map(|name| format!("fact taking {name} 9 1\n")).concat()
         }
         "OVERFLOW_OWNING" => {
             "fact owning.heap 512 560 2\nfact owning.pointers 1\nfact lock specimen-mutex mutex poisoned\n".into()
@@ -243,6 +244,7 @@ fn own_facts(name: &str, cpus: u32) -> String {
         "OVERFLOW_ON_IRQ_STACK:line" => "fact handler.line 1 0 1\n".into(),
         "OVERFLOW_WITH_CONSOLE_BUSY" => "fact console.busy 1 1\n".into(),
         "OVERFLOW_IN_IDLE" => "fact idle 0 1\nfact idle 1 1\n".into(),
+        "OVERFLOW_IN_THREAD" => "fact thread 11 0xc0000000 0 0\n".repeat(4) + "fact victim 3 0\n",
         "OVERFLOW_IN_RCU_READER" => format!("{GRACES}fact stack.leaked 0 1\n"),
         "OVERFLOW_DURING_HOTPLUG" => {
             let times = HOTPLUGS * u64::from(cpus - 1);

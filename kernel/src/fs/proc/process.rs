@@ -60,16 +60,17 @@ static THREAD: [Entry; 8] = [
 
 /// `stat`, on one line: programs find their fields by counting.
 fn stat(subject: Subject, text: &mut Text) -> Result<(), Errno> {
-    let Facts { id, state, parent, group, session, threads, pages, ticks, started } = people::facts(subject)?;
+    let Facts { id, state, parent, group, session, threads, pages, bytes, ticks, started } = people::facts(subject)?;
     put(text, format_args!("{id} ({}) {state} {parent} {group} {session} 0 -1 0 0 0 0 0 ", Name(id)))?;
-    put(text, format_args!("0 {ticks} 0 0 20 0 {threads} 0 {started} {} {pages} ", pages * PAGE_SIZE))?;
+    put(text, format_args!("0 {ticks} 0 0 20 0 {threads} 0 {started} {bytes} {pages} "))?;
     line!(text, "18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0")
 }
 
 /// `statm`, in pages.
 fn pages(subject: Subject, text: &mut Text) -> Result<(), Errno> {
-    let pages = people::facts(subject)?.pages;
-    line!(text, "{pages} {pages} 0 0 0 {pages} 0")
+    let Facts { pages, bytes, .. } = people::facts(subject)?;
+    let mapped = bytes / PAGE_SIZE;
+    line!(text, "{mapped} {pages} 0 0 0 {pages} 0")
 }
 
 /// `status`
@@ -83,8 +84,8 @@ fn status(subject: Subject, text: &mut Text) -> Result<(), Errno> {
     line!(text, "Name:\t{}\nUmask:\t0022\nState:\t{state}", Name(facts.id))?;
     line!(text, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}", subject.process, facts.id, facts.parent)?;
     line!(text, "TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t")?;
-    let kib = facts.pages * (PAGE_SIZE / 1024);
-    line!(text, "VmPeak:\t{kib:8} kB\nVmSize:\t{kib:8} kB\nVmRSS:\t{kib:8} kB\nThreads:\t{}", facts.threads)
+    let (mapped, there) = (facts.bytes / 1024, facts.pages * (PAGE_SIZE / 1024));
+    line!(text, "VmPeak:\t{mapped:8} kB\nVmSize:\t{mapped:8} kB\nVmRSS:\t{there:8} kB\nThreads:\t{}", facts.threads)
 }
 
 /// `comm`
@@ -97,9 +98,10 @@ fn arguments(subject: Subject, text: &mut Text) -> Result<(), Errno> {
     people::with(subject.process, |process| process.place().with_arguments(|arguments| Ok(text.push(arguments)?)))
 }
 
-/// `maps`: what lies where in the process's memory.
-fn maps(subject: Subject, _text: &mut Text) -> Result<(), Errno> {
-    people::facts(subject).map(drop)
+/// `maps`: what lies where in the process's memory, for itself.
+fn maps(subject: Subject, text: &mut Text) -> Result<(), Errno> {
+    people::facts(subject)?;
+    people::with_own_memory(subject, |memory| memory.write_maps(text).map_err(|_| Errno::NOMEM)).map(drop)
 }
 
 /// `limits`: those that there are.

@@ -1,0 +1,67 @@
+//! Memory of which every other page is taken, so that nothing contiguous is left: an experiment, by command.
+//!
+//! `/sys/kernel/debug/vmstack/fragmented` takes and gives them back. The frames that are held are linked through themselves, so that
+//! holding them needs no memory.
+//!
+//! # Context
+//!
+//! Task. While it takes them all, for a moment nobody else gets one.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use vmstack::PhysAddr;
+
+use super::frames;
+use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
+
+/// The first of the frames that are held by command.
+static HELD: AtomicU64 = AtomicU64::new(Fragments::END.get());
+
+/// Takes every frame but every other one, or gives all of them back.
+pub(crate) fn fragment(wanted: bool) {
+    let held = Fragments(PhysAddr::new(HELD.swap(Fragments::END.get(), Ordering::AcqRel)));
+    held.give();
+    if wanted {
+        HELD.store(Fragments::all_but_every_other().0.get(), Ordering::Release);
+    }
+}
+
+/// Whether they are taken.
+pub(crate) fn are_held() -> bool {
+    HELD.load(Ordering::Relaxed) != Fragments::END.get()
+}
+
+/// Frames that are held, linked through themselves.
+#[derive(Debug)]
+pub(crate) struct Fragments(PhysAddr);
+
+impl Fragments {
+    const END: PhysAddr = PhysAddr::new(0);
+
+    /// Takes every frame there is, and gives back those with odd numbers.
+    pub(crate) fn all_but_every_other() -> Self {
+        let (mut even, mut odd) = (Self(Self::END), Self(Self::END));
+        while let Some(frame) = frames::take(0) {
+            let list = if (frame.get() as usize / PAGE_SIZE).is_multiple_of(2) { &mut even } else { &mut odd };
+            list.push(frame);
+        }
+        odd.give();
+        even
+    }
+
+    fn push(&mut self, frame: PhysAddr) {
+        // SAFETY: the frame was taken, and the direct map shows it.
+        unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().write(self.0) };
+        self.0 = frame;
+    }
+
+    /// Gives them all back.
+    pub(crate) fn give(mut self) {
+        while self.0 != Self::END {
+            let frame = self.0;
+            // SAFETY: the frame is on the list, so `push` wrote the link.
+            self.0 = unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().read() };
+            frames::give(frame, 0);
+        }
+    }
+}
