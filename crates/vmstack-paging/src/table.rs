@@ -46,7 +46,6 @@ impl Table {
     /// The slot at `index`, which counts modulo [`ENTRIES`](Self::ENTRIES).
     #[inline]
     #[must_use]
-    #[inline]
     pub const fn slot(&self, index: usize) -> &Slot {
         &self.slots[index % Self::ENTRIES]
     }
@@ -85,7 +84,6 @@ impl Slot {
     /// The 64 bits as they are now.
     #[inline]
     #[must_use]
-    #[inline]
     pub fn raw(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }

@@ -14,7 +14,7 @@ use super::script::{Script, Victim, perform_process, wait_a_little};
 use super::stack::exhaust_stack;
 use crate::console::Console;
 use crate::mm::{frames, heap};
-use crate::process::{self, tree};
+use crate::process;
 use crate::stacks::TASKS;
 use crate::sync::declared::{self, Declared, SPECIMEN_MUTEX, SPECIMEN_RWLOCK, SPECIMEN_SPIN};
 use crate::sync::{self, AnyLock, Kind, SpinLock};
@@ -322,18 +322,26 @@ fn taking(_: &str) {
             1
         })
     }
-    extern "C" fn take_struct(_: usize) -> usize {
-        reference::frames()
+    extern "C" fn count_structs(_: usize) -> usize {
+        reference::frames().min(1)
     }
-    extern "C" fn look_for_process(_: usize) -> usize {
-        usize::from(tree::lock().process(0).is_none())
+    extern "C" fn take_block(_: usize) -> usize {
+        usize::from(*black_box(Box::new(true)))
     }
-    static ASKS: [(&str, extern "C" fn(usize) -> usize); 5] = [
+    extern "C" fn take_tree(_: usize) -> usize {
+        let tree = declared::find("process-tree").and_then(Declared::of_kernel);
+        tree.map_or(0, |tree| {
+            tree.hold(|| ());
+            1
+        })
+    }
+    static ASKS: [(&str, extern "C" fn(usize) -> usize); 6] = [
         ("frame-allocator", take_frame),
         ("run-queue", leave_cpu),
         ("page-tables", map_stack),
-        ("task-structs", take_struct),
-        ("process-tree", look_for_process),
+        ("task-structs", count_structs),
+        ("heap-small", take_block),
+        ("process-tree", take_tree),
     ];
     for (way, (name, _)) in ASKS.iter().enumerate() {
         WAY.store(way, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Memory for what there are many of, all of one size: task structs.
+//! Memory for what there are many of, all of one size: task structs, and the heap's small blocks.
 //!
 //! Objects are cut from single frames, so that memory in pieces serves as well as any ([`store`]). Each CPU has a few of them at
 //! hand: one that is taken and given back soon costs a load and a store. A frame of which nothing is used goes back to the frame

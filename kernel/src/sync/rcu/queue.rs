@@ -279,10 +279,8 @@ impl Running {
             return false;
         }
         // SAFETY: it waits, so its object is there.
-        let (next, callback) = {
-            let head = unsafe { &*head };
-            (head.next(), head.callback.load(Ordering::Relaxed))
-        };
+        let waiting = unsafe { &*head };
+        let (next, callback) = (waiting.next(), waiting.callback.load(Ordering::Relaxed));
         self.0.store(next, Ordering::Relaxed);
         // SAFETY: `prepare` stored a `Callback`.
         let callback: Callback = unsafe { core::mem::transmute(callback) };
