@@ -72,7 +72,9 @@ pub unsafe fn clone(
     argument: usize,
 ) -> io::Result<i32> {
     // SAFETY: the caller's promise.
-    unsafe { clone_words(flags, stack, [parent_tid.expose_provenance(), child_tid.expose_provenance(), 0], run, argument) }
+    unsafe {
+        clone_words(flags, stack, [parent_tid.expose_provenance(), child_tid.expose_provenance(), 0], run, argument)
+    }
 }
 
 /// `clone` of a thread whose thread-local storage is at `tls`.
