@@ -206,6 +206,9 @@ fn new_process(id: usize, parent: &Process, request: &Request) -> Result<Kept<Ar
     drop(section);
     child.place().copy_from(parent.place());
     child.inherit(parent, request.exit_signal);
+    if !request.has(flag::CLEAR_SIGHAND) {
+        child.signals().copy_actions(parent.signals())?;
+    }
     if request.has(flag::PARENT) {
         child.exit_signal.store(parent.exit_signal.load(Relaxed), Relaxed);
     }
@@ -220,7 +223,7 @@ fn parent_for<'a>(tree: &'a Tree, process: &'a Process, request: &Request) -> Re
 /// Puts `task` into the tree, unless the thread that makes it has to end.
 fn let_in(tree: &Tree, task: &Task, maker: &Thread, process: &Process) -> Result<(), Errno> {
     if maker.must_end() {
-        return Err(Errno::INTR);
+        return Err(Errno::RESTART);
     }
     tree.admit(task, process, maker.process().limits().threads())
 }
@@ -232,6 +235,8 @@ fn set_up(task: &Task, maker: &Thread, request: &Request) {
     task.set_fs_base(tls.unwrap_or_else(features::user_fs_base));
     task.set_gs_base(features::user_gs_base());
     let thread = tree::thread_of(task);
+    let same_stack = request.has(flag::VM) && !request.has(flag::VFORK);
+    thread.signals().inherit(maker.signals(), !same_stack);
     if request.has(flag::CHILD_CLEARTID) {
         thread.set_clear_child_tid(request.child_tid);
     }

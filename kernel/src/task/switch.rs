@@ -174,7 +174,8 @@ pub(crate) fn begin() {
 }
 
 fn leave_user_state(task: &Task) {
-    if task.process().is_some() {
+    if let Some(process) = task.process() {
+        task.end_turn(process);
         // SAFETY: the task is current, with interrupts off.
         unsafe { task.fpu() }.save();
         task.set_fs_base(features::user_fs_base());
@@ -188,6 +189,7 @@ fn enter_user_state(task: &Task) {
     // SAFETY: interrupts are off; it is the stack of the task that is about to run.
     unsafe { gdt::set_kernel_stack(task.stack_bounds().1) };
     if task.process().is_some() {
+        task.begin_turn();
         // SAFETY: the task does not run yet, and the lock is held.
         unsafe { task.fpu() }.restore();
         features::restore_user_bases(task.fs_base(), task.gs_base());
