@@ -11,6 +11,9 @@
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsRawFd, RawFd};
 
+use crate::mapping::Mapping;
+use crate::{Pid, spawn, wait};
+
 /// What children wait for.
 #[derive(Debug)]
 pub struct Release {
@@ -39,6 +42,52 @@ impl Release {
     /// In the parent: lets all children go.
     pub fn let_go(self) {
         drop(self.hold);
+    }
+}
+
+/// Memory that a child holds, for when there is no more: whoever shares its pages with children needs a copy to write to one.
+#[derive(Debug)]
+pub struct Aside {
+    child: Pid,
+    release: Release,
+}
+
+impl Aside {
+    /// What looking at a full machine takes, in bytes.
+    const BYTES: usize = 512 << 10;
+
+    /// Puts it aside.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when there is none even now.
+    pub fn put() -> io::Result<Self> {
+        let (release, ready) = (Release::new()?, Reports::new()?);
+        let child = spawn(|| {
+            // Only now: pages that the parent had touched would be the parent's too.
+            let held = Mapping::new(Self::BYTES).inspect(Mapping::touch);
+            let told = ready.tell("");
+            release.wait();
+            i32::from(held.is_err() || told.is_err())
+        })?;
+        ready.hear()?;
+        Ok(Self { child, release })
+    }
+
+    /// In another child: gives up its copy of what keeps it aside.
+    pub fn forget(&self) {
+        close(self.release.hold.as_raw_fd());
+    }
+
+    /// Gives it back to the system, once all other children have forgotten it.
+    ///
+    /// # Errors
+    ///
+    /// When there never was any.
+    pub fn give(self) -> io::Result<()> {
+        self.release.let_go();
+        let ended = wait(self.child)?;
+        if ended.well() { Ok(()) } else { Err(io::Error::other("nothing could be put aside")) }
     }
 }
 
