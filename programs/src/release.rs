@@ -99,6 +99,9 @@ pub struct Reports {
 }
 
 impl Reports {
+    /// Bytes of lines that are heard without more memory.
+    const ROOM: usize = 64 << 10;
+
     /// No lines yet.
     ///
     /// # Errors
@@ -129,7 +132,9 @@ impl Reports {
     pub fn hear(self) -> io::Result<String> {
         let Self { mut read, write } = self;
         drop(write);
-        let mut lines = String::new();
+        // Room that is there, and this process's alone: when the lines come there may be no more.
+        let mut lines = "\0".repeat(Self::ROOM);
+        lines.clear();
         read.read_to_string(&mut lines)?;
         Ok(lines)
     }
