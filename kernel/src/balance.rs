@@ -12,6 +12,8 @@ use crate::{crash, fact, oops};
 pub(crate) struct Balance {
     /// Free frames, the heap's, the task structs', and the areas' own: mapped, parked, or page tables.
     pub(crate) frames: usize,
+    /// Owners that frames have beside their first ones: those of users' memory after a fork.
+    owners: usize,
     /// Page tables of the stack areas.
     pub(crate) tables: usize,
     /// Stacks that are handed out, less the tasks that there are, and less those that the crash scripts keep.
@@ -38,6 +40,7 @@ impl Balance {
         let tasks = sched::tasks_alive();
         Self {
             frames: frames::recount() + in_areas + tables + heap::frames() + reference::frames(),
+            owners: frames::recount_owners(),
             tables,
             slots_without_task: held
                 .iter()
@@ -53,6 +56,7 @@ impl Balance {
     /// Says what was there before and is there now.
     pub(crate) fn print_since(&self, before: &Self) {
         fact!("balance.frames", "{} {}", before.frames, self.frames);
+        fact!("balance.owners", "{} {}", before.owners, self.owners);
         fact!("balance.heap", "{} {} {}", before.heap, self.heap, self.lost - before.lost);
         let (ignored, arenas) = heap::retired();
         fact!("balance.retired", "{arenas} {} {}", ignored.bytes, ignored.objects);

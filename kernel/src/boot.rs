@@ -217,7 +217,7 @@ fn become_idle(raw: usize) {
     // SAFETY: the word came from `into_raw` of a stack of this area, and is used once.
     let stack: Stack = unsafe { Stack::from_raw(&IDLE, raw) };
     sched::start_idle(TaskStack::Mapped(stack));
-    rcu::awake();
+    rcu::come();
     stacks::cpu_is_up();
 }
 

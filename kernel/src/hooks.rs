@@ -12,8 +12,7 @@ use crate::arch::{cpu, percpu, provoke};
 use crate::interrupts;
 use crate::mm::memory::{FaultAccess, UserFault};
 use crate::oops;
-use crate::println;
-use crate::process::{self, End, signal};
+use crate::process::signal::{self, Signal, code};
 use crate::syscall;
 use crate::task::flags::{self, Flag};
 use crate::task::sched;
@@ -41,27 +40,43 @@ pub(crate) fn nested_page_fault(frame: &mut TrapFrame, address: VirtAddr) {
     oops::fault_in_handler(frame, address)
 }
 
-/// A fault of a program: a page comes, or the program is killed, as by a signal that nobody handles.
+/// A fault of a program: a page comes, or it is a signal that the program cannot escape.
 fn user_fault(frame: &TrapFrame, address: VirtAddr) {
-    const DIVIDE: u64 = 0;
-    const INVALID_OPCODE: u64 = 6;
-    const FLOATING_POINT: [u64; 2] = [16, 19];
-    let signal = match frame.vector {
-        vector::PAGE_FAULT => match page_in(frame, address) {
-            Ok(()) => return,
-            Err(UserFault::OutOfMemory) => signal::KILL,
-            Err(UserFault::BeyondFile) => signal::BUS,
-            Err(UserFault::NotMapped | UserFault::NotAllowed) => signal::SEGV,
-        },
-        DIVIDE => signal::FPE,
-        exception if FLOATING_POINT.contains(&exception) => signal::FPE,
-        INVALID_OPCODE => signal::ILL,
-        vector::DEBUG | vector::BREAKPOINT => signal::TRAP,
-        _ => signal::SEGV,
+    let fault = match frame.vector {
+        vector::PAGE_FAULT => page_in(frame, address).err().map(page_signal),
+        _ => Some(fault_signal(frame)),
     };
-    let (id, ip, sp) = (sched::current().id(), frame.instruction(), frame.stack_pointer());
-    println!("pid {id}: killed by signal {signal}: vector {} at {ip}, address {address}, stack {sp}", frame.vector);
-    process::exit_current(End::Killed(signal));
+    let Some((signal, code)) = fault else { return };
+    let said = match (frame.vector, code) {
+        (_, code::KERNEL) => VirtAddr::default(),
+        (vector::PAGE_FAULT, _) => address,
+        _ => frame.instruction(),
+    };
+    signal::fault(frame, signal, code, said, address);
+}
+
+/// What signal it is that a page cannot come, and of which kind.
+const fn page_signal(fault: UserFault) -> (Signal, i32) {
+    match fault {
+        UserFault::OutOfMemory => (signal::KILL, code::KERNEL),
+        UserFault::BeyondFile => (signal::BUS, code::BEYOND_FILE),
+        UserFault::NotMapped => (signal::SEGV, code::NOT_MAPPED),
+        UserFault::NotAllowed => (signal::SEGV, code::NOT_ALLOWED),
+    }
+}
+
+/// What signal another exception in user mode is, and of which kind.
+fn fault_signal(frame: &TrapFrame) -> (Signal, i32) {
+    match frame.vector {
+        vector::DIVIDE => (signal::FPE, code::INTEGER_DIVIDE),
+        vector::X87 | vector::SIMD => (signal::FPE, code::FLOATING_INVALID),
+        vector::INVALID_OPCODE => (signal::ILL, code::ILLEGAL_OPERAND),
+        vector::DEBUG => (signal::TRAP, code::STEP),
+        vector::BREAKPOINT => (signal::TRAP, code::KERNEL),
+        vector::NO_SEGMENT | vector::STACK_SEGMENT => (signal::BUS, code::KERNEL),
+        vector::ALIGNMENT => (signal::BUS, code::ALIGNMENT),
+        _ => (signal::SEGV, code::KERNEL),
+    }
 }
 
 /// Makes the page of `address` come, which a program has touched.
@@ -110,18 +125,23 @@ const PREEMPTION: usize = 512;
 
 /// The last stop before user mode, if a flag of this CPU is up. Each is looked at again until none is left that asks for something.
 pub(crate) fn before_return(frame: &mut TrapFrame) {
-    while flags::of_current(Flag::Resched) {
-        sched::yield_now();
-    }
     if flags::of_current(Flag::Trace) {
         syscall::trace::returned(frame);
     }
+    loop {
+        if flags::of_current(Flag::Resched) {
+            sched::yield_now();
+        } else if flags::of_current(Flag::Signal) {
+            // SAFETY: nothing is held on the way to user mode.
+            unsafe { cpu::enable_interrupts() };
+            signal::deliver(frame);
+            cpu::disable_interrupts();
+        } else {
+            break;
+        }
+    }
     if flags::of_current(Flag::Provoked) && !provoke::moves_entry() {
         flags::lower(Flag::Provoked);
-    }
-    if flags::of_current(Flag::Signal) {
-        flags::lower(Flag::Signal);
-        process::obey();
     }
 }
 

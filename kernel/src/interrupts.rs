@@ -25,6 +25,7 @@ use crate::arch::ioapic::{IoApic, Route};
 use crate::arch::percpu::{self, MAX_CPUS, PerCpu};
 use crate::arch::provoke;
 use crate::mm::memory::active;
+use crate::process::signal::timers;
 use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched;
 use crate::{crash, stacks};
@@ -178,7 +179,7 @@ impl Serving {
     /// Drives grace periods on, unless a reader was interrupted.
     fn poll_rcu(&self) {
         if self.depth.load(Ordering::Relaxed) == 1 && self.preempt_count.load(Ordering::Relaxed) == 0 {
-            rcu::poll(false);
+            rcu::poll();
         }
     }
 
@@ -282,12 +283,18 @@ pub(crate) fn serve_undelivered() -> usize {
     served
 }
 
+/// The timer's tick. One CPU's is the machine's.
+fn tick() {
+    sched::tick();
+    Serving::of_this_cpu().poll_rcu();
+    if percpu::cpu_number().index() == 0 {
+        timers::tick();
+    }
+}
+
 fn serve(vector: u8) {
     match vector {
-        apic::VECTOR_TIMER => {
-            sched::tick();
-            Serving::of_this_cpu().poll_rcu();
-        }
+        apic::VECTOR_TIMER => tick(),
         POKE => percpu::this_cpu().set_need_resched(true),
         SHOOTDOWN => stacks::acknowledge_shootdown(),
         FORGET => active::hear(),

@@ -65,9 +65,41 @@ pub const OF_THREAD: u64 = (libc::CLONE_VM
 /// What `run` does is right in a thread that the C library does not know: no allocation, no thread-local storage.
 pub unsafe fn clone(
     flags: u64,
-    mut stack: Stack,
+    stack: Stack,
     parent_tid: *mut i32,
     child_tid: *mut i32,
+    run: extern "C" fn(usize) -> i32,
+    argument: usize,
+) -> io::Result<i32> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        clone_words(flags, stack, [parent_tid.expose_provenance(), child_tid.expose_provenance(), 0], run, argument)
+    }
+}
+
+/// `clone` of a thread whose thread-local storage is at `tls`.
+///
+/// # Errors
+///
+/// The system's.
+///
+/// # Safety
+///
+/// As for [`clone`].
+pub unsafe fn clone_with(flags: u64, stack: Stack, tls: usize, run: extern "C" fn(usize) -> i32) -> io::Result<i32> {
+    // SAFETY: the caller's promise.
+    unsafe { clone_words(flags, stack, [0, 0, tls], run, 0) }
+}
+
+/// `clone` with these words behind the stack.
+///
+/// # Safety
+///
+/// As for [`clone`]; the first two words are null or can be written to.
+unsafe fn clone_words(
+    flags: u64,
+    mut stack: Stack,
+    [parent_tid, child_tid, tls]: [usize; 3],
     run: extern "C" fn(usize) -> i32,
     argument: usize,
 ) -> io::Result<i32> {
@@ -92,7 +124,7 @@ pub unsafe fn clone(
             in("rsi") stack.top(),
             in("rdx") parent_tid,
             in("r10") child_tid,
-            in("r8") 0,
+            in("r8") tls,
             in("r12") run,
             in("r13") argument,
             out("rcx") _,

@@ -14,6 +14,8 @@ mod memory;
 mod mm;
 #[cfg(loom)]
 mod models;
+mod programs;
 mod start_info;
 mod task;
+mod user_memory;
 mod x86_64;

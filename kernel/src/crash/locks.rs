@@ -18,7 +18,7 @@ use crate::process;
 use crate::stacks::TASKS;
 use crate::sync::declared::{self, Declared, SPECIMEN_MUTEX, SPECIMEN_RWLOCK, SPECIMEN_SPIN};
 use crate::sync::{self, AnyLock, Kind, SpinLock};
-use crate::task::{kept, sched};
+use crate::task::{kept, reference, sched};
 use crate::{boot, fact, oops, println};
 
 pub(super) static SCRIPTS: [Script; 5] = [
@@ -322,8 +322,27 @@ fn taking(_: &str) {
             1
         })
     }
-    static ASKS: [(&str, extern "C" fn(usize) -> usize); 3] =
-        [("frame-allocator", take_frame), ("run-queue", leave_cpu), ("page-tables", map_stack)];
+    extern "C" fn count_structs(_: usize) -> usize {
+        reference::frames().min(1)
+    }
+    extern "C" fn take_block(_: usize) -> usize {
+        usize::from(*black_box(Box::new(true)))
+    }
+    extern "C" fn take_tree(_: usize) -> usize {
+        let tree = declared::find("process-tree").and_then(Declared::of_kernel);
+        tree.map_or(0, |tree| {
+            tree.hold(|| ());
+            1
+        })
+    }
+    static ASKS: [(&str, extern "C" fn(usize) -> usize); 6] = [
+        ("frame-allocator", take_frame),
+        ("run-queue", leave_cpu),
+        ("page-tables", map_stack),
+        ("task-structs", count_structs),
+        ("heap-small", take_block),
+        ("process-tree", take_tree),
+    ];
     for (way, (name, _)) in ASKS.iter().enumerate() {
         WAY.store(way, Ordering::Relaxed);
         let (mut started, mut died) = (0, 0);

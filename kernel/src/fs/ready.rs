@@ -100,7 +100,7 @@ pub(crate) fn wait_for_any<T>(until: Option<u64>, mut look: impl FnMut() -> Opti
     let wait = Wait { until, interruptible: true, ..Wait::FOR_EVER };
     match NEWS.wait_in(&wait, &mut look) {
         Ok(found) => Ok(Some(found)),
-        Err(Woken::Interrupted) => Err(Errno::INTR),
+        Err(Woken::Interrupted) => Err(Errno::RESTART_TIMED),
         Err(_) => Ok(look()),
     }
 }

@@ -23,4 +23,4 @@ pub(super) fn fail_nth(number: usize) -> Result<(), Errno> {
 }
 
 /// The signal for who writes to a pipe that nobody reads.
-pub(crate) fn broken_pipe() {}
+pub(crate) use crate::process::signal::broken_pipe;

@@ -97,9 +97,14 @@ impl FileTable {
 
     /// The word of `descriptor`, if there is a chunk for it.
     fn slot(&self, descriptor: usize) -> Option<&AtomicPtr<OpenFile>> {
-        let chunk = self.chunks.get(descriptor / CHUNK)?.load(Relaxed);
+        self.chunk(descriptor / CHUNK).map(|chunk| &chunk.0[descriptor % CHUNK])
+    }
+
+    /// The chunk with number `index`, if there is one.
+    fn chunk(&self, index: usize) -> Option<&Chunk> {
+        let chunk = self.chunks.get(index)?.load(Relaxed);
         // SAFETY: null, or a chunk that is the table's until the table is dropped.
-        unsafe { chunk.as_ref() }.map(|chunk| &chunk.0[descriptor % CHUNK])
+        unsafe { chunk.as_ref() }
     }
 
     /// Makes sure that there is a chunk for `descriptor`.
@@ -128,7 +133,12 @@ impl FileTable {
 
     /// The lowest descriptor from `from` on that is open.
     pub(crate) fn next_open(&self, from: usize) -> Option<usize> {
-        (from..MAX_FILES).find(|&descriptor| self.slot(descriptor).is_some_and(|slot| !slot.load(Relaxed).is_null()))
+        (from / CHUNK..CHUNKS).find_map(|index| {
+            let chunk = self.chunk(index)?;
+            let start = if index == from / CHUNK { from % CHUNK } else { 0 };
+            let open = (start..CHUNK).find(|&place| !chunk.0[place].load(Relaxed).is_null())?;
+            Some(index * CHUNK + open)
+        })
     }
 
     /// Puts `file` at the lowest free descriptor from `from` on.

@@ -13,7 +13,7 @@
 //! A few single frames are kept *at hand*, unmerged, so that one which is given back and taken again costs no search for its buddies.
 //!
 //! Frames of users' memory can have several owners: after a fork, until one of them writes. [`Owners`] counts them, beside the states, without
-//! the lock: one more owner than the number says. The frames of files that came with the boot are *pinned*: they are shared, and never given back.
+//! the lock: one more owner than the number says.
 //!
 //! # Context
 //!
@@ -37,8 +37,6 @@ const FREE: u8 = 0x80;
 const AT_HAND: u8 = 0x40;
 /// How many frames are at hand at most.
 const HAND: usize = 64;
-/// A count of owners that never comes to its end.
-const PINNED: u32 = 1 << 31;
 const NONE: u32 = u32::MAX;
 
 static FRAMES: VitalLock<Buddy> = VitalLock::new("frame-allocator", Buddy::empty());
@@ -346,21 +344,9 @@ pub(crate) fn is_shared(frame: PhysAddr) -> bool {
     owners_of(frame).load(Ordering::Acquire) != 0
 }
 
-/// Makes the frames of `range`, which are not the allocator's, such as are shared and never given back.
-pub(crate) fn pin(range: FrameRange) {
-    for owners in owners().get(range.start..range.end).unwrap_or(&[]) {
-        owners.store(PINNED, Ordering::Relaxed);
-    }
-}
-
-/// Whether `frame` is pinned.
-pub(crate) fn is_pinned(frame: PhysAddr) -> bool {
-    owners_of(frame).load(Ordering::Relaxed) >= PINNED
-}
-
 /// The owners of all frames beside their first ones, found by looking at every frame (INV-COUNT).
 pub(crate) fn recount_owners() -> usize {
-    owners().iter().map(|owners| (owners.load(Ordering::Relaxed) & !PINNED) as usize).sum()
+    owners().iter().map(|owners| owners.load(Ordering::Relaxed) as usize).sum()
 }
 
 /// Takes one frame and clears it.

@@ -4,6 +4,8 @@
 //! memory in pieces serves as well as any; it grows while there are frames, and what it has it keeps. What is allocated because a
 //! program wishes it is asked for with [`reserve`], [`try_arc`] or [`try_box`], which fail before the kernel itself could run short.
 //!
+//! Small blocks come from slabs ([`small`]); the rest is about the others.
+//!
 //! # When a task dies here
 //!
 //! A task that is killed in the middle of `alloc` or `free` leaves the bookkeeping cut anywhere. The *arena* that was in use is
@@ -32,6 +34,8 @@ use crate::arch::layout::PAGE_SIZE;
 use crate::arch::percpu;
 use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
 use crate::task::{Task, sched};
+
+pub(crate) mod small;
 
 /// Where the heap lies: under the top-level entry of the stack areas, behind them.
 const START: usize = 0xffff_c940_0000_0000;
@@ -131,10 +135,10 @@ pub(crate) fn retired() -> (Amount, usize) {
     (ignored, ARENAS.load(Ordering::Relaxed).saturating_sub(1))
 }
 
-/// Frames that the heap has, retired arenas and page tables included, counted by looking at the tables (INV-COUNT).
+/// Frames that the heap has, retired arenas and page tables included, counted by looking at tables and slabs (INV-COUNT).
 pub(crate) fn frames() -> usize {
     let census = tables::kernel().census(range());
-    census.leaves + census.tables
+    census.leaves + census.tables + small::frames()
 }
 
 fn range() -> VirtRange {
@@ -180,6 +184,8 @@ pub(crate) fn count_lost(task: &Task) -> Amount {
     LOST_BYTES.fetch_add(amount.bytes, Ordering::Relaxed);
     LOST_OBJECTS.fetch_add(amount.objects, Ordering::Relaxed);
     task.heap().reset();
+    // If it died with the heap's lock, its arena is retired now: not every allocation comes there.
+    drop(HEAP.arena());
     amount
 }
 
@@ -317,42 +323,77 @@ impl Heap {
     }
 }
 
-// SAFETY: `talc` hands out blocks that fit the layout and do not overlap; the lock keeps its state whole, and where it could not,
-// nothing of that arena is handed out again.
-unsafe impl GlobalAlloc for Heap {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+impl Heap {
+    /// A block of the arena.
+    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
         let mut arena = self.arena();
         let block = loop {
-            // SAFETY: the layout's size is not zero (the trait's contract).
+            // SAFETY: the layout's size is not zero (`GlobalAlloc`'s contract).
             if let Some(block) = unsafe { arena.talc.allocate(layout) } {
                 break block;
             }
             // Enough bytes may be free, and none in one piece.
             let wanted = arena.free.max(taken_by(layout)) + layout.align();
             if !arena.grow_to(wanted, 0) {
-                return ptr::null_mut();
+                return None;
             }
         };
         let free = arena.free.saturating_sub(taken_by(layout));
         arena.set_free(free);
         // Under the lock: who is killed in between has the arena retired, and no block of it is missed.
-        USED.fetch_add(layout.size(), Ordering::Relaxed);
-        account(layout.size().cast_signed(), 1);
-        block.as_ptr()
+        count(layout.size().cast_signed(), 1);
+        Some(block)
     }
 
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+    /// Takes back a block of an arena.
+    ///
+    /// # Safety
+    ///
+    /// [`take`](Self::take) returned it for `layout`, and nobody uses it.
+    unsafe fn give(&self, block: *mut u8, layout: Layout) {
         let mut arena = self.arena();
-        USED.fetch_sub(layout.size(), Ordering::Relaxed);
-        account(-layout.size().cast_signed(), -1);
+        count(-layout.size().cast_signed(), -1);
         if arena.contains(block) {
             let free = arena.free + taken_by(layout);
             arena.set_free(free);
-            // SAFETY: the block came from `alloc` with this layout (the trait's contract), out of this arena.
+            // SAFETY: the caller's promise, and it is out of this arena.
             unsafe { arena.talc.deallocate(block, layout) };
         } else {
             IGNORED_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
             IGNORED_OBJECTS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts what is handed out or taken back, for the heap and for the current task. Interrupts are off.
+fn count(bytes: isize, objects: isize) {
+    USED.fetch_add(bytes.cast_unsigned(), Ordering::Relaxed);
+    account(bytes, objects);
+}
+
+// SAFETY: slabs and `talc` hand out blocks that fit the layout and do not overlap; nobody is killed in a slab; the arena's lock keeps its
+// state whole, and where it could not, nothing of that arena is handed out again.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let section = Section::enter();
+        if let Some(block) = small::take(layout, &section) {
+            count(layout.size().cast_signed(), 1);
+            return block.as_ptr();
+        }
+        drop(section);
+        self.take(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        match NonNull::new(block) {
+            Some(small) if !range().contains(VirtAddr::of(block)) => {
+                let section = Section::enter();
+                count(-layout.size().cast_signed(), -1);
+                // SAFETY: it is in no arena, so it came from the slab for this layout (the trait's contract).
+                unsafe { small::give(small, layout, &section) };
+            }
+            // SAFETY: it came from an arena with this layout.
+            _ => unsafe { self.give(block, layout) },
         }
     }
 }
@@ -362,6 +403,7 @@ pub(crate) fn init() -> usize {
     if tables::kernel().ensure_top_level(range()).is_err() {
         return 0;
     }
+    small::init();
     drop(HEAP.arena());
     FREE.load(Ordering::Relaxed)
 }

@@ -21,6 +21,7 @@ use super::tree::Tree;
 use super::{Process, Thread, tree};
 use crate::arch::features;
 use crate::arch::frame::TrapFrame;
+use crate::arch::layout::USER_END;
 use crate::mm::heap;
 use crate::mm::memory::Memory;
 use crate::sync::Section;
@@ -79,15 +80,20 @@ impl Request {
         if thread_without || handlers_without || handlers_twice || absent {
             return Err(Errno::INVAL);
         }
+        if self.has(flag::SETTLS) && self.tls >= USER_END.get() {
+            return Err(Errno::PERM);
+        }
         let as_thread = flag::SIGHAND | flag::FILES;
         let unknown = if self.has(flag::THREAD) { !self.has(as_thread) } else { self.has(flag::SIGHAND) };
         if unknown { Err(Errno::NOSYS) } else { Ok(()) }
     }
 
-    /// The registers of the copy, which returns from the call of `frame` too.
-    const fn registers(&self, frame: &TrapFrame) -> TrapFrame {
-        let rsp = if self.stack == 0 { frame.rsp } else { self.stack as u64 };
-        TrapFrame { rax: 0, rsp, ..*frame }
+    /// Makes a copy of the caller's registers those of the copy, which returns from the call too.
+    const fn adjust(&self, copy: &mut TrapFrame) {
+        copy.rax = 0;
+        if self.stack != 0 {
+            copy.rsp = self.stack as u64;
+        }
     }
 }
 
@@ -96,10 +102,6 @@ pub(crate) fn clone(request: &Request, frame: &TrapFrame) -> Result<usize, Errno
     request.check()?;
     let me = sched::current();
     let thread = me.thread().ok_or(Errno::NOSYS)?;
-    // Before anything is copied that is large. Asked again when the copy is let in.
-    if tree::counts().0 >= thread.process().limits().threads() {
-        return Err(Errno::AGAIN);
-    }
     let id = tree::next_number();
     if request.has(flag::PARENT_SETTID) {
         // As on Linux, where it cannot be written it is not.
@@ -137,10 +139,17 @@ fn add_thread(id: usize, me: &CurrentTask, thread: &Thread, request: &Request, f
         memory.write(request.child_tid, &(id as u32).to_le_bytes()).ok();
     }
     let make = |_: &Section| (Thread::new(Arc::clone(process), id), Arc::clone(memory));
-    spawn(id, &request.registers(frame), Registers::Current, make, |tree, task| {
-        set_up(task, thread, request);
-        let_in(tree, task, thread, process)
-    })
+    spawn(
+        id,
+        frame,
+        |copy| request.adjust(copy),
+        Registers::Current,
+        make,
+        |tree, task| {
+            set_up(task, thread, request);
+            let_in(tree, task, thread, process)
+        },
+    )
 }
 
 /// One more process, a child of the current one or of its parent.
@@ -151,19 +160,30 @@ fn add_process(
     request: &Request,
     frame: &TrapFrame,
 ) -> Result<(), Errno> {
+    // Before anything is copied that is large. Asked again when the copy is let in.
+    if tree::counts().0 >= thread.process().limits().threads() {
+        return Err(Errno::AGAIN);
+    }
     let memory = copy_memory(me, request)?;
     if request.has(flag::CHILD_SETTID) {
         memory.write(request.child_tid, &(id as u32).to_le_bytes()).ok();
     }
     let child = new_process(id, thread.process(), request)?;
     let make = |section: &Section| (Thread::new(Arc::clone(&child), id), memory.take(section));
-    spawn(id, &request.registers(frame), Registers::Current, make, |tree, task| {
-        set_up(task, thread, request);
-        let parent = parent_for(tree, thread.process(), request)?;
-        let_in(tree, task, thread, &child)?;
-        tree.plant(Arc::clone(&child), Some(parent));
-        Ok(())
-    })
+    spawn(
+        id,
+        frame,
+        |copy| request.adjust(copy),
+        Registers::Current,
+        make,
+        |tree, task| {
+            set_up(task, thread, request);
+            let parent = parent_for(tree, thread.process(), request)?;
+            let_in(tree, task, thread, &child)?;
+            tree.plant(Arc::clone(&child), Some(parent));
+            Ok(())
+        },
+    )
 }
 
 /// The memory for a new process: a copy of the current task's, which `me` is, or the same.
@@ -186,6 +206,9 @@ fn new_process(id: usize, parent: &Process, request: &Request) -> Result<Kept<Ar
     drop(section);
     child.place().copy_from(parent.place());
     child.inherit(parent, request.exit_signal);
+    if !request.has(flag::CLEAR_SIGHAND) {
+        child.signals().copy_actions(parent.signals())?;
+    }
     if request.has(flag::PARENT) {
         child.exit_signal.store(parent.exit_signal.load(Relaxed), Relaxed);
     }
@@ -200,7 +223,7 @@ fn parent_for<'a>(tree: &'a Tree, process: &'a Process, request: &Request) -> Re
 /// Puts `task` into the tree, unless the thread that makes it has to end.
 fn let_in(tree: &Tree, task: &Task, maker: &Thread, process: &Process) -> Result<(), Errno> {
     if maker.must_end() {
-        return Err(Errno::INTR);
+        return Err(Errno::RESTART);
     }
     tree.admit(task, process, maker.process().limits().threads())
 }
@@ -212,6 +235,8 @@ fn set_up(task: &Task, maker: &Thread, request: &Request) {
     task.set_fs_base(tls.unwrap_or_else(features::user_fs_base));
     task.set_gs_base(features::user_gs_base());
     let thread = tree::thread_of(task);
+    let same_stack = request.has(flag::VM) && !request.has(flag::VFORK);
+    thread.signals().inherit(maker.signals(), !same_stack);
     if request.has(flag::CHILD_CLEARTID) {
         thread.set_clear_child_tid(request.child_tid);
     }

@@ -2,13 +2,15 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use super::signal::Signal;
+
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
     /// It exited with this status.
     Exited(u8),
     /// This signal killed it.
-    Killed(u8),
+    Killed(Signal),
 }
 
 impl End {
@@ -16,7 +18,7 @@ impl End {
     pub(crate) const fn wait_status(self) -> u32 {
         match self {
             Self::Exited(status) => (status as u32) << 8,
-            Self::Killed(signal) => signal as u32,
+            Self::Killed(signal) => signal.number() as u32,
         }
     }
 }
@@ -48,7 +50,7 @@ impl AtomicEnd {
         let word = self.0.load(Ordering::SeqCst);
         match word & !0xff {
             Self::EXITED => Some(End::Exited(word as u8)),
-            Self::KILLED => Some(End::Killed(word as u8)),
+            Self::KILLED => Signal::new(usize::from(word as u8)).map(End::Killed),
             _ => None,
         }
     }

@@ -14,9 +14,11 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
+use super::futex::{self, Futex};
+use super::signal::Signal;
 use super::thread::Stage;
 use super::tree::{self, Tree, thread_of};
-use super::{End, Process, Thread, clone, signal};
+use super::{End, Process, Thread, clone, robust, signal};
 use crate::arch::cpu;
 use crate::mm::memory::Memory;
 use crate::syscall::Errno;
@@ -45,6 +47,7 @@ pub(crate) fn exit_thread(end: End) -> ! {
         leave_process(&task, thread, end);
         if thread.stage() == Stage::Last {
             thread.process().files().leave();
+            signal::timers::forget(thread.process().id());
             announce(thread.process());
         }
     }
@@ -80,6 +83,7 @@ pub(crate) fn end_process(process: &Process, end: End) {
     if process.heir() != 0 {
         process.news.announce();
     }
+    process.signals().end_stop();
     tell(process);
 }
 
@@ -113,32 +117,39 @@ fn tell_some(process: &Process) -> bool {
 
 /// Tells those who wait for the end of `thread`, the current one: a zero in its memory, if somebody else has that too.
 fn say_goodbye(task: &Task, thread: &Thread) {
-    let addr = thread.clear_child_tid();
-    if addr == 0 {
-        return;
-    }
+    let (addr, list) = (thread.clear_child_tid(), thread.robust_list());
     // SAFETY: the task itself, which does not replace its memory meanwhile.
-    if let Some(memory) = unsafe { task.memory_place().get() }.filter(|memory| Arc::strong_count(memory) > 1) {
-        memory.write(addr, &0_u32.to_le_bytes()).ok();
+    let Some(memory) = (unsafe { task.memory_place().get() }) else { return };
+    // Once: who is killed in here does not begin it again.
+    thread.set_robust_list(0);
+    if list != 0 {
+        robust::give_back(memory, list, thread.id());
     }
     thread.set_clear_child_tid(0);
+    if addr != 0 && Arc::strong_count(memory) > 1 {
+        // Where it cannot be written, nobody waits.
+        let _written = memory.write(addr, &0_u32.to_le_bytes());
+        let _woken = futex::wake(memory, Futex { addr, private: false }, 1, futex::ANY);
+    }
 }
 
-/// Takes the current thread off its process's list. The last one decides how the process ends, if nobody has.
+/// Takes the current thread off its process's list. The last one decides how the process ends, if nobody has. What signals it was to
+/// take are another's.
 fn leave_process(task: &Task, thread: &Thread, end: End) {
-    if thread.stage() != Stage::Listed {
-        return;
-    }
-    let (tree, process) = (tree::lock(), thread.process());
-    if tree.dismiss(task, process) {
-        process.end.set(end);
-        thread.set_stage(Stage::Last);
-    } else {
-        thread.set_stage(Stage::Off);
-        if process.heir() != 0 {
-            process.news.announce();
+    let process = thread.process();
+    if thread.stage() == Stage::Listed {
+        let tree = tree::lock();
+        if tree.dismiss(task, process) {
+            process.end.set(end);
+            thread.set_stage(Stage::Last);
+        } else {
+            thread.set_stage(Stage::Off);
+            if process.heir() != 0 {
+                process.news.announce();
+            }
         }
     }
+    signal::leave(process, thread.signals());
 }
 
 /// Ends `process`, whose threads are gone: its children get another parent, and its parent is told, once.
@@ -159,14 +170,21 @@ fn announce(process: &Process) {
 
 /// Tells `parent` that `process` has ended; nobody has to wait for one that has no parent.
 fn report(process: &Process, parent: Option<&Process>, tree: &Tree) {
-    match parent {
-        Some(parent) => parent.news.announce(),
-        None => {
-            let count = tree.uproot(process);
-            process.news.announce();
-            drop(count);
-        }
+    if parent.is_none_or(|parent| lets_go(process, parent, tree)) {
+        let count = tree.uproot(process);
+        process.news.announce();
+        drop(count);
     }
+    if let Some(parent) = parent {
+        parent.news.announce();
+    }
+}
+
+/// Sends `parent` the signal of its child's end. Whether it does not wait for its children.
+fn lets_go(process: &Process, parent: &Process, tree: &Tree) -> bool {
+    let signal = Signal::new(usize::from(process.exit_signal.load(Relaxed)));
+    let end = process.end.get();
+    signal.zip(end).is_some_and(|(signal, end)| signal::child_ended(tree, parent, signal, process.id(), end))
 }
 
 /// Ends the other threads of the current process, for `execve`. The caller has the process's number from here on.
@@ -214,7 +232,8 @@ pub(crate) fn change_program(memory: Kept<Arc<Memory>>) {
     task.change_memory(memory);
     clone::give_memory_back(thread);
     thread.process().executed.store(true, Relaxed);
-    thread.process().exit_signal.store(signal::CHLD, Relaxed);
+    thread.process().exit_signal.store(signal::CHLD.number(), Relaxed);
+    signal::own::begin_program();
 }
 
 /// Kills all processes, lets nothing new in meanwhile, and waits until they are gone: after the first program's end.

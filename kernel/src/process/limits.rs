@@ -26,6 +26,10 @@ const KEPT: [(usize, u64, u64); 4] = [
     (ADDRESS_SPACE, INFINITE, INFINITE),
 ];
 
+/// Where the limit of threads is among them: it is asked for often.
+const THREADS: usize = 1;
+const _: () = assert!(KEPT[THREADS].0 == NPROC);
+
 /// The limits of a process.
 #[derive(Debug)]
 pub(crate) struct Limits([(AtomicU64, AtomicU64); KEPT.len()]);
@@ -74,7 +78,7 @@ impl Limits {
 
     /// How many threads there may be, of all processes, when this one makes another.
     pub(crate) fn threads(&self) -> usize {
-        self.soft(NPROC).min(tree::most_threads())
+        (self.0[THREADS].0.load(Relaxed) as usize).min(tree::most_threads())
     }
 
     /// How many files may be open.

@@ -14,6 +14,8 @@
 //! | `wait` | waiting for the end of a child |
 //! | `group` | process groups and sessions |
 //! | `limits` | what a process may use at most |
+//! | `signal` | signals |
+//! | `futex`, `robust` | what threads wait on in their memory, and what is done about it when one ends |
 //!
 //! What may not enter: how a task is switched to (`task`), what a file or a mapping is (`fs`, `mm`).
 
@@ -22,6 +24,7 @@ use core::ops::Deref;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use crate::arch::clock;
 use crate::fs::{FileTable, Files, Place};
 use crate::sync::AnyLock;
 use crate::task::sched::CurrentTask;
@@ -33,42 +36,26 @@ pub(crate) mod elf;
 mod end;
 pub(crate) mod exec;
 mod exit;
+pub(crate) mod futex;
 pub(crate) mod group;
 pub(crate) mod limits;
 mod links;
+pub(crate) mod robust;
+pub(crate) mod signal;
 pub(crate) mod start;
 mod thread;
 pub(crate) mod tree;
 pub(crate) mod wait;
 
 pub(crate) use end::End;
-pub(crate) use exit::{
-    become_only_thread, change_program, end_all, end_process, exit_current, exit_thread, leave_current, obey,
-};
+pub(crate) use exit::{become_only_thread, change_program, end_all, exit_current, exit_thread, leave_current, obey};
 pub(crate) use thread::Thread;
 
 use end::AtomicEnd;
 use limits::Limits;
 use links::{Link, List};
+use signal::ProcessSignals;
 use tree::{OfParent, OfProcess};
-
-/// A signal's number, as Linux has it.
-pub(crate) mod signal {
-    /// Illegal instruction.
-    pub(crate) const ILL: u8 = 4;
-    /// Trap.
-    pub(crate) const TRAP: u8 = 5;
-    /// A page that its file does not have.
-    pub(crate) const BUS: u8 = 7;
-    /// Arithmetic.
-    pub(crate) const FPE: u8 = 8;
-    /// Nobody survives it.
-    pub(crate) const KILL: u8 = 9;
-    /// Bad access.
-    pub(crate) const SEGV: u8 = 11;
-    /// A child has ended.
-    pub(crate) const CHLD: u8 = 17;
-}
 
 /// A process.
 #[derive(Debug)]
@@ -97,11 +84,14 @@ pub(crate) struct Process {
     news: Event,
     files: Files,
     place: Place,
+    signals: ProcessSignals,
     limits: Limits,
     /// `personality`, as it was set.
     pub(crate) personality: AtomicU32,
     /// Ticks that its threads had, and those of children that were waited for.
     ticks: AtomicU64,
+    /// Cycles of a CPU that its threads had, up to the last switch of each.
+    cycles: AtomicU64,
     children_ticks: AtomicU64,
     /// What it says that it has done, for the crash tests.
     pub(crate) work: AtomicUsize,
@@ -120,7 +110,7 @@ impl Process {
             thread_count: AtomicUsize::new(0),
             group: AtomicUsize::new(id),
             session: AtomicUsize::new(id),
-            exit_signal: AtomicU8::new(signal::CHLD),
+            exit_signal: AtomicU8::new(signal::CHLD.number()),
             executed: AtomicBool::new(true),
             heir: AtomicUsize::new(0),
             end: AtomicEnd::none(),
@@ -128,9 +118,11 @@ impl Process {
             news: Event::new(),
             files: Files::new(files),
             place: Place::new(),
+            signals: ProcessSignals::new(),
             limits: Limits::new(),
             personality: AtomicU32::new(0),
             ticks: AtomicU64::new(0),
+            cycles: AtomicU64::new(0),
             children_ticks: AtomicU64::new(0),
             work: AtomicUsize::new(0),
         }
@@ -173,9 +165,14 @@ impl Process {
         &self.place
     }
 
-    /// The process's locks: files, place.
-    pub(crate) fn locks(&self) -> [&dyn AnyLock; 2] {
-        [self.files.any_lock(), self.place.any_lock()]
+    /// Its signals.
+    pub(crate) const fn signals(&self) -> &ProcessSignals {
+        &self.signals
+    }
+
+    /// The process's locks: files, place, signals.
+    pub(crate) fn locks(&self) -> [&dyn AnyLock; 3] {
+        [self.files.any_lock(), self.place.any_lock(), self.signals.any_lock()]
     }
 
     /// What it may use at most.
@@ -229,6 +226,21 @@ impl Process {
     /// Notes that one of its threads had a tick of a CPU. Any context.
     pub(crate) fn count_tick(&self) {
         self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Makes it look at its children: one of them was stopped, or goes on.
+    fn child_has_news(&self) {
+        self.news.announce();
+    }
+
+    /// Notes that one of its threads had so many cycles of a CPU.
+    pub(crate) fn count_cycles(&self, cycles: u64) {
+        self.cycles.fetch_add(cycles, Ordering::Relaxed);
+    }
+
+    /// How long its threads had CPUs, in nanoseconds; `task` is the current one.
+    pub(crate) fn cpu_time(&self, task: &Task) -> u64 {
+        clock::nanoseconds(self.cycles.load(Ordering::Relaxed).saturating_add(task.cycles_since_switch()))
     }
 
     /// Ticks that its threads had, and those of children that were waited for.

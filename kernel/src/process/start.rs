@@ -40,12 +40,19 @@ fn start_as(path: &[u8], strings: &Strings, then: impl FnOnce(&Tree, &Process)) 
     names::set(id, base_name(path));
     let frame = TrapFrame::user(entry, stack);
     let make = |section: &Section| (Thread::new(Arc::clone(&process), id), memory.take(section));
-    spawn(id, &frame, Registers::Initial, make, |tree, task| {
-        tree.admit(task, &process, tree::most_threads())?;
-        tree.plant(Arc::clone(&process), None);
-        then(tree, &process);
-        Ok(())
-    })?;
+    spawn(
+        id,
+        &frame,
+        |_| (),
+        Registers::Initial,
+        make,
+        |tree, task| {
+            tree.admit(task, &process, tree::most_threads())?;
+            tree.plant(Arc::clone(&process), None);
+            then(tree, &process);
+            Ok(())
+        },
+    )?;
     Ok(process)
 }
 
@@ -55,18 +62,23 @@ pub(crate) fn base_name(path: &[u8]) -> &str {
     core::str::from_utf8(name).unwrap_or("?")
 }
 
-/// Makes task `id`, which enters user mode with the registers of `frame`, and queues it once `admit` has put it into the tree.
+/// Makes task `id`, which enters user mode with the registers of `frame`, but for what `adjust` changes of them, and queues it once
+/// `admit` has put it into the tree.
 pub(super) fn spawn(
     id: usize,
     frame: &TrapFrame,
+    adjust: impl FnOnce(&mut TrapFrame),
     registers: Registers,
     make: impl FnOnce(&Section) -> (Thread, Arc<Memory>),
     admit: impl FnOnce(&Tree, &Task) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let (stack, section) = TaskStack::in_section(id).ok_or(Errno::AGAIN)?;
     let place = stack.top().wrapping_sub(size_of::<TrapFrame>());
+    let top = place.as_mut_ptr::<TrapFrame>();
     // SAFETY: the stack is new; its top is aligned, and a frame fits.
-    unsafe { place.as_mut_ptr::<TrapFrame>().write(*frame) };
+    unsafe { top.copy_from_nonoverlapping(frame, 1) };
+    // SAFETY: the frame was written just now, and nobody else knows it.
+    adjust(unsafe { &mut *top });
     let (thread, memory) = make(&section);
     let (thread, memory, below) = (Some(thread), Some(memory), size_of::<TrapFrame>());
     let new = NewTask { id, thread, memory, stack, registers, entry: enter, argument: place.get(), below };

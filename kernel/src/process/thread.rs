@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use super::Process;
 use super::links::Link;
+use super::signal::ThreadSignals;
 use crate::task::Task;
 
 /// How far a thread is with its end. It goes on from here if it is killed on the way.
@@ -33,6 +34,9 @@ pub(crate) struct Thread {
     pub(super) lent_to: AtomicUsize,
     /// The thread whose memory it runs on, and that waits for it; zero: none.
     pub(super) borrows_from: AtomicUsize,
+    /// Its list of robust futexes; zero: none.
+    robust_list: AtomicUsize,
+    signals: ThreadSignals,
     stage: AtomicU8,
     /// Whether it was told to end.
     pub(super) told: AtomicBool,
@@ -50,6 +54,8 @@ impl Thread {
             clear_child_tid: AtomicUsize::new(0),
             lent_to: AtomicUsize::new(0),
             borrows_from: AtomicUsize::new(0),
+            robust_list: AtomicUsize::new(0),
+            signals: ThreadSignals::new(),
             stage: AtomicU8::new(Stage::Listed as u8),
             told: AtomicBool::new(false),
             beside: Link::new(),
@@ -88,9 +94,19 @@ impl Thread {
         self.process.is_ending() || (heir != 0 && heir != self.id())
     }
 
-    /// Whether something waits for it that it has to act upon: what ends interruptible waits.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.must_end()
+    /// Its signals.
+    pub(crate) const fn signals(&self) -> &ThreadSignals {
+        &self.signals
+    }
+
+    /// Its list of robust futexes; zero: none.
+    pub(crate) fn robust_list(&self) -> usize {
+        self.robust_list.load(Relaxed)
+    }
+
+    /// Sets where its list of robust futexes is.
+    pub(crate) fn set_robust_list(&self, head: usize) {
+        self.robust_list.store(head, Relaxed);
     }
 
     pub(super) fn stage(&self) -> Stage {

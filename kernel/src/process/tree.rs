@@ -276,7 +276,7 @@ impl Tree {
         for child in process.children.iter(self) {
             process.children.remove(child, self);
             self.hang(child, reaper);
-            child.exit_signal.store(signal::CHLD, Relaxed);
+            child.exit_signal.store(signal::CHLD.number(), Relaxed);
             told(child, reaper);
         }
     }

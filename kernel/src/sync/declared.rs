@@ -7,6 +7,7 @@ use super::raw::{Kind, State};
 use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
 use crate::fs;
 use crate::mm::{frames, heap};
+use crate::process::signal::timers;
 use crate::process::tree;
 use crate::task::{reference, sched};
 use crate::{boot, console, crash, hotplug, interrupts, run};
@@ -43,12 +44,13 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 23] = [
+pub(crate) static ALL: [Declared; 26] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("task-structs", Kind::Vital, reference::lock),
     at("page-tables", Kind::Vital, || &PageTables),
     at("heap", Kind::Spin, heap::lock),
+    at("heap-small", Kind::Vital, heap::small::lock),
     at("console", Kind::Spin, console::lock),
     at("console-input", Kind::Mutex, fs::console::lock),
     at("boot-found", Kind::Spin, boot::lock),
@@ -61,6 +63,8 @@ pub(crate) static ALL: [Declared; 23] = [
     of_memory("process-memory", Kind::Mutex),
     of_process("process-files", Kind::Spin, 0),
     of_process("process-place", Kind::Spin, 1),
+    of_process("process-signals", Kind::Vital, 2),
+    at("signal-timers", Kind::Vital, timers::lock),
     at("file-text", Kind::Spin, fs::text::lock),
     at("pipe", Kind::Mutex, fs::pipe::lock),
     at("epoll", Kind::Mutex, fs::epoll::lock),

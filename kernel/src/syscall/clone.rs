@@ -15,12 +15,12 @@ const WORDS: usize = 11;
 const FIRST_WORDS: usize = 8;
 
 pub(super) fn fork(frame: &TrapFrame) -> Result<usize, Errno> {
-    clone::clone(&Request { exit_signal: signal::CHLD, ..Request::default() }, frame)
+    clone::clone(&Request { exit_signal: signal::CHLD.number(), ..Request::default() }, frame)
 }
 
 pub(super) fn vfork(frame: &TrapFrame) -> Result<usize, Errno> {
     let flags = flag::VM | flag::VFORK;
-    clone::clone(&Request { flags, exit_signal: signal::CHLD, ..Request::default() }, frame)
+    clone::clone(&Request { flags, exit_signal: signal::CHLD.number(), ..Request::default() }, frame)
 }
 
 pub(super) fn clone(

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Errno, file, poll, user};
+use super::{Errno, file, poll, time, user};
 use crate::arch::clock;
 use crate::fs::OpenFile;
 use crate::fs::epoll::{Epoll, Interest};
@@ -60,7 +60,7 @@ pub(super) fn wait(list: usize, events: usize, count: usize, milliseconds: usize
     let count = usize::try_from(count as i32).ok().filter(|&count| count != 0).ok_or(Errno::INVAL)?.min(MAX_EVENTS);
     let list = file::file(list)?;
     let list = epoll(&list)?;
-    let until = u64::try_from(milliseconds as i32).ok().map(|ms| clock::now() + ms * (clock::SECOND / 1000));
+    let until = u64::try_from(milliseconds as i32).ok().map(|ms| time::deadline(ms * (clock::SECOND / 1000)));
     let mut told: Vec<Interest> = Vec::new();
     heap::reserve(&mut told, count)?;
     let found = poll::wait(until, || {

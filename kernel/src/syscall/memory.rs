@@ -126,12 +126,15 @@ pub(super) fn brk(end: usize) -> Result<usize, Errno> {
 pub(super) fn mremap(addr: usize, old: usize, new: usize, flags: usize, to: usize) -> Result<usize, Errno> {
     const MAY_MOVE: usize = 1;
     const FIXED: usize = 2;
-    if flags & !(MAY_MOVE | FIXED) != 0 || flags & (MAY_MOVE | FIXED) == FIXED || old == 0 || new == 0 {
+    const DONT_UNMAP: usize = 4;
+    let (may_move, leave) = (flags & MAY_MOVE != 0, flags & DONT_UNMAP != 0);
+    let wrong = flags & !(MAY_MOVE | FIXED | DONT_UNMAP) != 0 || (flags != 0 && !may_move) || (leave && old != new);
+    if wrong || old == 0 || new == 0 {
         return Err(Errno::INVAL);
     }
     let range = whole_pages(addr, old, Errno::FAULT)?;
     let to = (flags & FIXED != 0).then(|| VirtAddr::new(to));
-    user::with_memory(|memory| Ok(memory.remap(range, new, flags & MAY_MOVE != 0, to)?.get()))
+    user::with_memory(|memory| Ok(memory.remap(range, new, may_move, to, leave)?.get()))
 }
 
 pub(super) fn madvise(addr: usize, length: usize, advice: usize) -> Result<usize, Errno> {

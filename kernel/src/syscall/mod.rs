@@ -5,18 +5,20 @@
 //! | write, exit_group, brk, mmap, munmap, mprotect, arch_prctl, set_tid_address, prlimit64, readlink, getrandom | any static glibc program |
 //! | clone3, exit, gettid | programs/threads, any with threads of the C library |
 //! | clone, vfork, waitid, setpgid, getpgid, getpgrp, setsid, getsid, sched_setaffinity, getcpu, prctl, personality, getrlimit, setrlimit, getrusage, times | programs/threads |
-//! | kill, tkill, tgkill to oneself | abort |
 //! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
 //! | pipe, pipe2, dup, dup2, chdir, getcwd, umask, stat, lstat, access, faccessat, poll | sh |
 //! | readv, pread64, lseek, sendfile (`EINVAL`: it reads and writes instead), getdents64, fchdir, statfs, sysinfo, select, fsync | cat, head, ls, find, df, free, dd and other applets |
 //! | mkdir, rmdir, unlink, rename, link, symlink, chmod, chown, utimensat and their like (`EROFS`) | touch, rm, mv and other applets |
 //! | epoll_create1, epoll_ctl, epoll_pwait | Go's runtime, in gojq |
 //! | pwrite64, dup3, close_range, ppoll, pselect6, statx, faccessat2, flock | other C libraries, for what those above do |
-//! | fork, wait4, kill (signal 0), getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
+//! | fork, wait4, getpid, getppid, sched_yield, nanosleep, clock_gettime, clock_nanosleep | programs/story |
 //! | execve | programs/story, sh |
 //! | mremap, madvise | glibc's and musl's malloc |
 //! | msync, mincore, mlock, munlock | programs/memory |
 //! | rt_sigaction, rt_sigprocmask, sigaltstack, poll, sched_getaffinity | Rust's standard library at start |
+//! | rt_sigreturn, kill, tkill, tgkill, rt_sigsuspend, setitimer, alarm, pause, gettimeofday, time | sh, sleep and timeout of busybox |
+//! | futex, set_robust_list, get_robust_list, restart_syscall, clock_getres | programs/futexes, any with threads of the C library |
+//! | rt_sigpending, rt_sigtimedwait, rt_sigqueueinfo, rt_tgsigqueueinfo, getitimer | programs/signals |
 //!
 //! Everything else is `ENOSYS`, and counted. A call gets its arguments as words, checks all of them, and answers with a word or
 //! an error; no argument can make the kernel fault.
@@ -26,17 +28,20 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::arch::frame::TrapFrame;
 use crate::mm::heap::OutOfHeap;
 use crate::mm::space::SpaceError;
+use crate::task::flags::Flag;
 use crate::task::sched;
 use path::HERE;
 
 mod clone;
 mod epoll;
 mod file;
+mod futex;
 mod memory;
 mod path;
 mod poll;
 mod process;
 mod resource;
+mod signal;
 mod time;
 pub(crate) mod trace;
 pub(crate) mod user;
@@ -74,11 +79,26 @@ impl Errno {
     pub(crate) const NAMETOOLONG: Self = Self(36);
     pub(crate) const NOSYS: Self = Self(38);
     pub(crate) const LOOP: Self = Self(40);
-    /// Not seen by programs: the call is made again once a signal was looked at.
+    pub(crate) const TIMEDOUT: Self = Self(110);
+    /// Not seen by programs: the call was interrupted. See `process/signal/deliver.rs`.
     pub(crate) const RESTART: Self = Self(512);
+    /// As [`RESTART`](Self::RESTART), but `EINTR` if a handler runs.
+    pub(crate) const RESTART_NO_HANDLER: Self = Self(514);
+    /// As [`RESTART_NO_HANDLER`](Self::RESTART_NO_HANDLER), and the call goes on waiting until the time that was noted.
+    pub(crate) const RESTART_TIMED: Self = Self(516);
+
+    /// Whether it is one of the kernel's own, of a call that was interrupted.
+    pub(crate) fn is_of_interrupted(self) -> bool {
+        Self::of_interrupted(self.word()).is_some()
+    }
+
+    /// The error of a call that was interrupted and answered with `word`.
+    pub(crate) fn of_interrupted(word: u64) -> Option<Self> {
+        [Self::RESTART, Self::RESTART_NO_HANDLER, Self::RESTART_TIMED].into_iter().find(|error| error.word() == word)
+    }
 
     /// The word that the program gets.
-    fn word(self) -> u64 {
+    pub(crate) fn word(self) -> u64 {
         (-i64::from(self.0)).cast_unsigned()
     }
 }
@@ -124,6 +144,21 @@ pub(crate) fn handle(frame: &mut TrapFrame) {
         Ok(word) => word as u64,
         Err(error) => error.word(),
     };
+    if Errno::of_interrupted(frame.rax).is_some() {
+        // It is settled on the way back.
+        sched::current().raise(Flag::Signal);
+    }
+}
+
+/// The call that goes on with one that was interrupted: `restart_syscall`.
+pub(crate) const RESTART_CALL: usize = 219;
+
+/// Makes the call again that was interrupted, with the time that was noted.
+fn go_on(arguments: Arguments, frame: &mut TrapFrame) -> Result<usize, Errno> {
+    let number = time::interrupted_call()?;
+    let answer = dispatch(number, arguments, frame);
+    time::end_interrupted_call();
+    answer
 }
 
 /// The calls that were answered with `ENOSYS`, and how often.
@@ -147,11 +182,13 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         10 => memory::mprotect(a, b, c),
         11 => memory::munmap(a, b),
         12 => memory::brk(a),
+        13 => signal::rt_sigaction(a, b, c, d),
+        14 => signal::rt_sigprocmask(a, b, c, d),
+        15 => Ok(signal::rt_sigreturn(frame)),
         25 => memory::mremap(a, b, c, d, e),
         26 => memory::msync(a, b),
         27 => memory::mincore(a, b, c),
         28 => memory::madvise(a, b, c),
-        13 | 14 | 131 => Ok(0),
         16 => file::ioctl(a, b, c),
         17 => file::pread(a, b, c, d),
         18 => file::pwrite(a, b, c, d),
@@ -163,7 +200,11 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         24 => time::sched_yield(),
         32 => file::dup(a),
         33 => file::dup2(a, b),
-        35 => time::nanosleep(a, false),
+        34 => signal::pause(),
+        35 => time::nanosleep(a, b),
+        36 => signal::getitimer(a, b),
+        37 => signal::alarm(a),
+        38 => signal::setitimer(a, b, c),
         39 => process::getpid(),
         40 => file::sendfile(a, b),
         56 => clone::clone(arguments.0, frame),
@@ -172,7 +213,7 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         59 => process::execve(a, b, c, frame),
         60 => process::exit(a),
         61 => process::wait4(a, b, c, d),
-        62 => process::kill(a, b),
+        62 => signal::kill(a, b),
         63 => process::uname(a),
         72 => file::fcntl(a, b, c),
         73 => file::flock(a),
@@ -187,6 +228,7 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         86 | 88 => path::make(HERE, b),
         89 => path::readlink(HERE, a, b, c),
         95 => path::umask(a),
+        96 => time::gettimeofday(a, b),
         97 => resource::getrlimit(a, b),
         98 => resource::getrusage(a, b),
         99 => memory::sysinfo(a),
@@ -198,6 +240,11 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         112 => process::setsid(),
         121 => process::getpgid(a),
         124 => process::getsid(a),
+        127 => signal::rt_sigpending(a, b),
+        128 => signal::rt_sigtimedwait(a, b, c, d),
+        129 => signal::rt_sigqueueinfo(a, b, c),
+        130 => signal::rt_sigsuspend(a, b),
+        131 => signal::sigaltstack(a, b, frame),
         135 => process::personality(a),
         137 => path::statfs(a, b),
         138 => path::fstatfs(a, b),
@@ -207,17 +254,21 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         158 => process::arch_prctl(a, b),
         160 => resource::prlimit(0, a, b, 0),
         186 => process::gettid(),
-        200 => process::kill(a, b),
+        200 => signal::tgkill(None, a, b),
+        201 => time::time(a),
+        202 => futex::futex(arguments.0),
         203 => process::sched_setaffinity(a, b, c),
         204 => process::sched_getaffinity(a, b, c),
         217 => path::getdents(a, b, c),
         218 => process::set_tid_address(a),
+        RESTART_CALL => go_on(arguments, frame),
         228 => time::clock_gettime(a, b),
-        230 => time::nanosleep(c, b & 1 != 0),
+        229 => time::clock_getres(a, b),
+        230 => time::clock_nanosleep(a, b, c, d),
         231 => process::exit_group(a),
         232 => epoll::wait(a, b, c, d),
         233 => epoll::control(a, b, c, d),
-        234 => process::kill(b, c),
+        234 => signal::tgkill(Some(a), b, c),
         247 => process::waitid(arguments.0),
         257 => path::open(a, b, c),
         258 | 259 => path::make(a, b),
@@ -228,11 +279,14 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         267 => path::readlink(a, b, c, d),
         269 => path::access(a, b, c, 0),
         270 => poll::pselect(arguments.0),
-        271 => poll::ppoll(a, b, c),
-        281 => epoll::wait(a, b, c, d),
+        271 => poll::ppoll(a, b, c, d, e),
+        281 => signal::with_mask(e, f, || epoll::wait(a, b, c, d)),
+        273 => futex::set_robust_list(a, b),
+        274 => futex::get_robust_list(a, b, c),
         291 => epoll::create(a),
         292 => file::dup3(a, b, c),
         293 => file::pipe(a, b),
+        297 => signal::rt_tgsigqueueinfo(a, b, c, d),
         302 => resource::prlimit(a, b, c, d),
         309 => process::getcpu(a, b),
         318 => memory::getrandom(a, b),
@@ -241,7 +295,6 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         436 => file::close_range(a, b, c),
         439 => path::access(a, b, c, d),
         _ => {
-            let _ = f;
             if let Some(count) = UNKNOWN.get(number) {
                 count.fetch_add(1, Ordering::Relaxed);
             }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Errno, file, user};
+use super::{Errno, file, signal, time, user};
 use crate::arch::clock;
 use crate::fs::MAX_FILES;
 use crate::fs::ready::{self, Ready, TICK};
@@ -41,7 +41,8 @@ pub(super) fn wait(until: Option<u64>, mut look: impl FnMut() -> (usize, bool)) 
             let (found, is_silent) = look();
             silent |= is_silent;
             (found != 0).then_some(found)
-        })?;
+        });
+        let found = found.inspect_err(|_| time::note_restart(until.unwrap_or(u64::MAX)))?;
         match found {
             Some(found) => return Ok(found),
             None if silent => {}
@@ -55,21 +56,18 @@ fn deadline(addr: usize) -> Result<Option<u64>, Errno> {
     if addr == 0 {
         return Ok(None);
     }
-    let (seconds, nanoseconds) = (user::word(addr)? as u64, user::word(addr + 8)? as u64);
-    if nanoseconds >= NANOSECONDS || seconds.cast_signed() < 0 {
-        return Err(Errno::INVAL);
-    }
-    Ok(Some(clock::now().saturating_add(seconds.saturating_mul(NANOSECONDS).saturating_add(nanoseconds))))
+    time::read(addr).map(|nanoseconds| Some(time::deadline(nanoseconds)))
 }
 
 pub(super) fn poll(entries: usize, count: usize, milliseconds: usize) -> Result<usize, Errno> {
     let milliseconds = milliseconds as i32;
-    let until = u64::try_from(milliseconds).ok().map(|ms| clock::now() + ms * (NANOSECONDS / 1000));
+    let until = u64::try_from(milliseconds).ok().map(|ms| time::deadline(ms * (NANOSECONDS / 1000)));
     poll_until(entries, count, until)
 }
 
-pub(super) fn ppoll(entries: usize, count: usize, time: usize) -> Result<usize, Errno> {
-    poll_until(entries, count, deadline(time)?)
+pub(super) fn ppoll(entries: usize, count: usize, time: usize, mask: usize, size: usize) -> Result<usize, Errno> {
+    let until = deadline(time)?;
+    signal::with_mask(mask, size, || poll_until(entries, count, until))
 }
 
 fn poll_until(entries: usize, count: usize, until: Option<u64>) -> Result<usize, Errno> {
@@ -184,11 +182,14 @@ pub(super) fn select([count, read, write, other, time, _]: [usize; 6]) -> Result
             return Err(Errno::INVAL);
         }
         let wait = seconds.saturating_mul(NANOSECONDS).saturating_add(microseconds.saturating_mul(1000));
-        Some(clock::now().saturating_add(wait))
+        Some(time::deadline(wait))
     };
     select_until(count, [read, write, other], until)
 }
 
-pub(super) fn pselect([count, read, write, other, time, _]: [usize; 6]) -> Result<usize, Errno> {
-    select_until(count, [read, write, other], deadline(time)?)
+/// The last argument leads to two words: a mask, and its size.
+pub(super) fn pselect([count, read, write, other, time, mask]: [usize; 6]) -> Result<usize, Errno> {
+    let [mask, size] = if mask == 0 { [0; 2] } else { user::words::<2>(mask)? };
+    let until = deadline(time)?;
+    signal::with_mask(mask, size, || select_until(count, [read, write, other], until))
 }

@@ -8,7 +8,8 @@ use super::{Errno, resource, user};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{features, percpu};
 use crate::process::exec::{self, MAX_STRING, MAX_STRINGS, Program, Strings};
-use crate::process::wait::{Ended, Query, Sort, Whom};
+use crate::process::signal::{Report, code};
+use crate::process::wait::{Found, News, Query, Sort, Whom};
 use crate::process::{self, End, Process, group, signal, start, tree};
 use crate::task::{names, sched};
 use crate::{boot, fs};
@@ -80,7 +81,9 @@ fn query(whom: Whom, options: usize, allowed: usize) -> Result<Query, Errno> {
         (0, _) => Sort::Clones,
         _ => Sort::All,
     };
-    Ok(Query { whom, sort, keep: options & option::NO_WAIT != 0 })
+    let has = |option: usize| options & option != 0;
+    let (stopped, continued) = (has(option::STOPPED), has(option::CONTINUED));
+    Ok(Query { whom, sort, keep: has(option::NO_WAIT), ended: has(option::EXITED), stopped, continued })
 }
 
 pub(super) fn wait4(id: usize, status: usize, options: usize, usage: usize) -> Result<usize, Errno> {
@@ -93,12 +96,13 @@ pub(super) fn wait4(id: usize, status: usize, options: usize, usage: usize) -> R
         group => Whom::Group(group.unsigned_abs() as usize),
     };
     let query = query(whom, options, option::STOPPED | option::CONTINUED)?;
+    let query = Query { ended: true, ..query };
     let Some(ended) = process.wait(&query, options & option::NO_HANG == 0)? else { return Ok(0) };
     if usage != 0 {
         resource::write_usage(usage, ended.ticks)?;
     }
     if status != 0 {
-        user::write(status, &ended.end.wait_status().to_le_bytes())?;
+        user::write(status, &ended.news.wait_status().to_le_bytes())?;
     }
     Ok(ended.id)
 }
@@ -131,33 +135,20 @@ pub(super) fn waitid([kind, id, info, options, usage, _]: [usize; 6]) -> Result<
 const SIGINFO: usize = 48;
 
 /// What SIGCHLD says of a child: signal, error, code; from byte 16 on its number, its user, and its status.
-fn child_information(ended: &Ended) -> [u8; SIGINFO] {
-    const EXITED: u32 = 1;
-    const KILLED: u32 = 2;
-    let (code, status) = match ended.end {
-        End::Exited(status) => (EXITED, status),
-        End::Killed(signal) => (KILLED, signal),
+fn child_information(found: &Found) -> [u8; SIGINFO] {
+    let (code, status) = match found.news {
+        News::Ended(End::Exited(status)) => (code::EXITED, status),
+        News::Ended(End::Killed(signal)) => (code::KILLED, signal.number()),
+        News::Still(Report::Stopped(signal)) => (code::STOPPED, signal.number()),
+        News::Still(Report::Continued) => (code::CONTINUED, signal::CONT.number()),
     };
     let mut bytes = [0; SIGINFO];
-    let words = [(0, u32::from(signal::CHLD)), (8, code), (16, ended.id as u32), (24, u32::from(status))];
+    let words =
+        [(0, u32::from(signal::CHLD)), (8, code.cast_unsigned()), (16, found.id as u32), (24, u32::from(status))];
     for (offset, word) in words {
         bytes[offset..offset + 4].copy_from_slice(&word.to_le_bytes());
     }
     bytes
-}
-
-/// Asks whether a process lives (signal 0), or does what a signal does by default.
-pub(super) fn kill(id: usize, signal: usize) -> Result<usize, Errno> {
-    /// SIGCHLD, SIGCONT, SIGURG, SIGWINCH: nothing happens.
-    const IGNORED: [u8; 4] = [17, 18, 23, 28];
-    let process = tree::find(id).ok_or(Errno::SRCH)?;
-    match u8::try_from(signal) {
-        Ok(0) => {}
-        Ok(signal @ 1..=64) if IGNORED.contains(&signal) => {}
-        Ok(signal @ 1..=64) => process::end_process(&process, End::Killed(signal)),
-        _ => return Err(Errno::INVAL),
-    }
-    Ok(0)
 }
 
 pub(super) fn setpgid(id: usize, group: usize) -> Result<usize, Errno> {

@@ -57,6 +57,23 @@ pub(super) fn name(addr: usize) -> Result<[u8; 16], Errno> {
     Ok(name)
 }
 
+/// Words of user memory.
+pub(crate) fn words<const COUNT: usize>(addr: usize) -> Result<[usize; COUNT], Errno> {
+    let mut words = [0; COUNT];
+    for (index, place) in words.iter_mut().enumerate() {
+        *place = word(addr.checked_add(index * 8).ok_or(Errno::FAULT)?)?;
+    }
+    Ok(words)
+}
+
+/// Writes words to user memory.
+pub(crate) fn write_words<const COUNT: usize>(addr: usize, words: [usize; COUNT]) -> Result<(), Errno> {
+    for (index, word) in words.into_iter().enumerate() {
+        write(addr.checked_add(index * 8).ok_or(Errno::FAULT)?, &word.to_le_bytes())?;
+    }
+    Ok(())
+}
+
 /// A string that ends with a zero, of at most `max` bytes, without the zero.
 pub(crate) fn string(addr: usize, max: usize) -> Result<Vec<u8>, Errno> {
     let mut string = Vec::new();

@@ -61,6 +61,24 @@ impl FpuState {
         unsafe { fpu::save(self.0.as_ptr()) };
     }
 
+    /// Copies the CPU's registers to `area`, of [`fpu::area_bytes`] bytes.
+    pub(crate) fn copy_to(&mut self, area: &mut [u8]) {
+        self.save();
+        // SAFETY: the area is as large as the CPU wants it, is borrowed exclusively, and was written.
+        area.copy_from_slice(unsafe { slice::from_raw_parts(self.0.as_ptr(), fpu::area_bytes()) });
+    }
+
+    /// Loads the CPU's registers from `area`, of [`fpu::area_bytes`] bytes.
+    ///
+    /// # Safety
+    ///
+    /// The area is such as can be loaded: what `copy_to` wrote, or what was put right (`FpuImage::accept`).
+    pub(crate) unsafe fn load(&mut self, area: &[u8]) {
+        // SAFETY: the area is as large as the CPU wants it, and is borrowed exclusively.
+        unsafe { slice::from_raw_parts_mut(self.0.as_ptr(), fpu::area_bytes()) }.copy_from_slice(area);
+        self.restore();
+    }
+
     /// Loads the CPU's registers.
     pub(crate) fn restore(&self) {
         // SAFETY: the area holds a state that can be loaded (see the type).

@@ -11,12 +11,13 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::{self, offset_of};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use vmstack::{StackId, VirtAddr};
 use vmstack_arch::Context;
 
-use crate::arch::cpu::InterruptsOff;
+use crate::arch::clock;
+use crate::arch::cpu::{self, InterruptsOff};
 use crate::control::DirectStack;
 use crate::mm::heap::Account;
 use crate::mm::inject;
@@ -134,6 +135,9 @@ pub(crate) struct Task {
     fpu: UnsafeCell<FpuState>,
     fs_base: AtomicUsize,
     gs_base: AtomicUsize,
+    /// Cycles of a CPU that it had up to its last switch, and when it was switched to, for threads of programs.
+    cycles: AtomicU64,
+    on_since: AtomicU64,
     /// Under the run queue's lock.
     scheduling: Scheduling,
     /// An idle task: the kernel has one for each CPU, and it is never queued.
@@ -243,6 +247,8 @@ impl Task {
             fpu: UnsafeCell::new(fpu),
             fs_base: AtomicUsize::new(0),
             gs_base: AtomicUsize::new(0),
+            cycles: AtomicU64::new(0),
+            on_since: AtomicU64::new(0),
             scheduling: Scheduling::new(state),
             idle,
             flags: TaskWords::new(inherited),
@@ -346,9 +352,31 @@ impl Task {
         (stack.bottom(), stack.top())
     }
 
-    /// Whether a signal waits for the task: what ends interruptible waits.
+    /// Whether something waits for the task that it has to look at: what ends interruptible waits. It may be a false alarm.
     pub(crate) fn is_interrupted(&self) -> bool {
-        self.thread().is_some_and(Thread::is_interrupted)
+        self.is_raised(Flag::Signal)
+    }
+
+    /// How long it had CPUs, in nanoseconds. For the task itself.
+    pub(crate) fn cpu_time(&self) -> u64 {
+        clock::nanoseconds(self.cycles.load(Ordering::Relaxed).saturating_add(self.cycles_since_switch()))
+    }
+
+    /// For how many cycles it has had its CPU now. For the task itself.
+    pub(crate) fn cycles_since_switch(&self) -> u64 {
+        cpu::cycles().saturating_sub(self.on_since.load(Ordering::Relaxed))
+    }
+
+    /// Notes that it gets a CPU.
+    fn begin_turn(&self) {
+        self.on_since.store(cpu::cycles(), Ordering::Relaxed);
+    }
+
+    /// Notes that it leaves its CPU.
+    fn end_turn(&self, process: &Process) {
+        let cycles = self.cycles_since_switch();
+        self.cycles.store(self.cycles.load(Ordering::Relaxed) + cycles, Ordering::Relaxed);
+        process.count_cycles(cycles);
     }
 
     /// Whether a fault killed it.

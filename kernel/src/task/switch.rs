@@ -162,7 +162,7 @@ fn after_switch() {
         // SAFETY: the count is the one that `start` was given; `give_up` gives it up, and nobody else does.
         unsafe { rcu::call(&task.rcu, super::give_up) };
     }
-    rcu::poll(true);
+    rcu::poll_switch();
 }
 
 /// What a new task runs first: it was switched to with the queue locked and interrupts off.
@@ -174,7 +174,8 @@ pub(crate) fn begin() {
 }
 
 fn leave_user_state(task: &Task) {
-    if task.process().is_some() {
+    if let Some(process) = task.process() {
+        task.end_turn(process);
         // SAFETY: the task is current, with interrupts off.
         unsafe { task.fpu() }.save();
         task.set_fs_base(features::user_fs_base());
@@ -188,6 +189,7 @@ fn enter_user_state(task: &Task) {
     // SAFETY: interrupts are off; it is the stack of the task that is about to run.
     unsafe { gdt::set_kernel_stack(task.stack_bounds().1) };
     if task.process().is_some() {
+        task.begin_turn();
         // SAFETY: the task does not run yet, and the lock is held.
         unsafe { task.fpu() }.restore();
         features::restore_user_bases(task.fs_base(), task.gs_base());

@@ -11,14 +11,14 @@
 //!
 //! # Context
 //!
-//! [`find`] and [`each`]: wherever a reader section may be. The changes: under the run queue's lock.
+//! [`find`]: wherever a reader section may be. The changes: under the run queue's lock.
 
 use core::cell::Cell;
 use core::fmt;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Task, TaskRef};
+use super::Task;
 use crate::sync::rcu::ReadGuard;
 
 /// How many chains there are.
@@ -101,22 +101,4 @@ fn chain<'a>(bucket: &'static AtomicPtr<Task>, _guard: &'a ReadGuard) -> impl It
 /// The task of this number, if there is one that is not dead.
 pub(crate) fn find(id: usize, guard: &ReadGuard) -> Option<&Task> {
     chain(bucket(id), guard).find(|task| task.id == id)
-}
-
-/// Calls `visit` with the numbers of all tasks; a reader section for each chain, so that others run in between.
-pub(crate) fn each(mut visit: impl FnMut(&Task)) {
-    for bucket in &TABLE {
-        let guard = crate::sync::rcu::read();
-        chain(bucket, &guard).for_each(&mut visit);
-    }
-}
-
-impl TaskRef {
-    /// A count of `task`, which was found in the table.
-    pub(crate) fn of_found(task: &Task, _guard: &ReadGuard) -> Self {
-        // Relaxed: the scheduler's own count is given up only after a grace period, so there is one to add to.
-        task.count.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: it has a count more.
-        unsafe { Self::from_raw(NonNull::from(task)) }
-    }
 }

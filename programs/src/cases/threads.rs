@@ -111,6 +111,10 @@ fn refused_flags() -> Result<(), String> {
         let made = unsafe { raw::clone(flags as u64, Stack::new(), ptr::null_mut(), ptr::null_mut(), count, 0) };
         expect(&format!("clone({flags:#x})"), made.map_err(|error| error.raw_os_error()), Err(Some(libc::EINVAL)))?;
     }
+    let flags = OF_THREAD | libc::CLONE_SETTLS as u64;
+    // SAFETY: as above; where thread-local storage would be is no address.
+    let made = unsafe { raw::clone_with(flags, Stack::new(), 1 << 63, count) };
+    expect("no such address", made.map_err(|error| error.raw_os_error()), Err(Some(libc::EPERM)))?;
     let mut words = [0_u64; 12];
     let clone3 = |words: &[u64], bytes: usize| {
         // SAFETY: the structure is as long as is said; what it asks for is refused.

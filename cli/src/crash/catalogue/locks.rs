@@ -28,6 +28,7 @@ pub(super) static CRASHES: &[Crash] = &[
             stop("page-tables", VITAL),
             stop("run-queue", VITAL),
             stop("task-structs", VITAL),
+            stop("heap-small", VITAL),
             stop("process-tree", VITAL),
         ],
     },

@@ -229,7 +229,7 @@ const GRACES: &str = "fact rcu.periods 5 9\nfact rcu.pending 0\nfact rcu.readers
 fn own_facts(name: &str, cpus: u32) -> String {
     match name {
         "OVERFLOW_TAKING_VITAL_LOCK" => {
-            let vital = ["frame-allocator", "run-queue", "page-tables", "task-structs", "process-tree"];
+            let vital = ["frame-allocator", "run-queue", "page-tables", "task-structs", "heap-small", "process-tree"];
             vital.map(|name| format!("fact taking {name} 9 1\n")).concat()
         }
         "OVERFLOW_OWNING" => {

@@ -1,7 +1,7 @@
 //! The protocols without their fences.
 
 pub(crate) mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
     pub(crate) fn fence(_: Ordering) {}
 }
@@ -14,7 +14,7 @@ pub(crate) mod words;
 impl<const CPUS: usize> periods::Periods<CPUS> {
     pub(crate) fn new(passed: [u64; CPUS]) -> Self {
         let word = atomic::AtomicU64::new;
-        Self { begun: word(0), over: word(0), passed: passed.map(word) }
+        Self { begun: word(0), over: word(0), passed: passed.map(word), known: atomic::AtomicUsize::new(CPUS) }
     }
 }
 

@@ -20,18 +20,30 @@ const HEADER_BYTES: u32 = 64;
 /// x87 and SSE, which XSAVE always has.
 const XCR0_BASE: u64 = 0b011;
 const XCR0_AVX: u64 = 0b100;
+/// The sets of an FXSAVE area.
+pub(super) const LEGACY_SETS: u64 = XCR0_BASE;
+/// The largest area that there can be, in bytes: with AVX.
+pub(crate) const MOST_BYTES: usize = 832;
+/// Of a magic word that goes after an XSAVE area where programs see it (`signal.rs`).
+const MAGIC_BYTES: usize = 4;
 /// All x87 exceptions masked, 64-bit precision: what `fninit` sets.
 const FCW: u16 = 0x037f;
 /// All SSE exceptions masked.
 const MXCSR: u32 = 0x1f80;
 const MXCSR_OFFSET: usize = 24;
+/// What MXCSR may have, where the CPU does not say.
+const MXCSR_MASK: u32 = 0xffbf;
+const MXCSR_MASK_OFFSET: usize = 28;
 
 /// XCR0 as set, zero without XSAVE.
 static XCR0: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU32 = AtomicU32::new(LEGACY_BYTES);
+/// What MXCSR may have: loading anything else faults.
+static CONTROL_MASK: AtomicU32 = AtomicU32::new(MXCSR_MASK);
 
 /// Turns on the register sets that the CPU has. CR4 allows it already.
 pub(super) fn set_up(features: Features) {
+    read_control_mask();
     if !features.has(Features::XSAVE) {
         return;
     }
@@ -42,7 +54,48 @@ pub(super) fn set_up(features: Features) {
     unsafe { asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nomem, nostack, preserves_flags)) };
     XCR0.store(xcr0, Relaxed);
     let bytes = CpuId::new().get_extended_state_info().map_or(0, |info| info.xsave_area_size_enabled_features());
-    BYTES.store(bytes.max(LEGACY_BYTES + HEADER_BYTES), Relaxed);
+    let bytes = bytes.max(LEGACY_BYTES + HEADER_BYTES);
+    assert!(bytes as usize <= MOST_BYTES, "{bytes} bytes of vector registers");
+    BYTES.store(bytes, Relaxed);
+}
+
+/// What FXSAVE aligns its area to.
+#[repr(align(16))]
+struct LegacyArea([u8; LEGACY_BYTES as usize]);
+
+fn read_control_mask() {
+    let mut area = LegacyArea([0; LEGACY_BYTES as usize]);
+    // SAFETY: the area is as FXSAVE wants it, and nobody else's.
+    unsafe { asm!("fxsave64 [{}]", in(reg) area.0.as_mut_ptr(), options(nostack, preserves_flags)) };
+    let bytes = area.0[MXCSR_MASK_OFFSET..].first_chunk().copied().unwrap_or_default();
+    let mask = u32::from_le_bytes(bytes);
+    if mask != 0 {
+        CONTROL_MASK.store(mask, Relaxed);
+    }
+}
+
+/// What MXCSR may have.
+#[must_use]
+pub(super) fn control_mask() -> u32 {
+    CONTROL_MASK.load(Relaxed)
+}
+
+/// The sets that areas hold, as bits of XCR0.
+#[must_use]
+pub(super) fn sets() -> u64 {
+    XCR0.load(Relaxed).max(XCR0_BASE)
+}
+
+/// Whether areas are XSAVE's.
+#[must_use]
+pub(super) fn has_xsave() -> bool {
+    XCR0.load(Relaxed) != 0
+}
+
+/// The size of an area as programs see it, in bytes.
+#[must_use]
+pub(super) fn image_bytes() -> usize {
+    area_bytes() + if has_xsave() { MAGIC_BYTES } else { 0 }
 }
 
 /// The size of a task's area, in bytes. The same on all CPUs, and final once the boot CPU is set up.

@@ -26,20 +26,34 @@ pub(crate) const SYSCALL_VECTOR: u64 = 0x100;
 
 /// Exception vectors that the kernel tells apart.
 pub(crate) mod vector {
+    /// #DE, an integer was divided by zero, or the quotient is too large.
+    pub(crate) const DIVIDE: u64 = 0;
     /// #DB, debug: on an IST stack if it interrupted the kernel.
     pub(crate) const DEBUG: u64 = 1;
     /// NMI: always on its IST stack.
     pub(crate) const NMI: u64 = 2;
     /// #BP, the `int3` instruction.
     pub(crate) const BREAKPOINT: u64 = 3;
+    /// #UD.
+    pub(crate) const INVALID_OPCODE: u64 = 6;
     /// #DF, double fault: always on its IST stack.
     pub(crate) const DOUBLE_FAULT: u64 = 8;
+    /// #NP and #SS: segments that are none.
+    pub(crate) const NO_SEGMENT: u64 = 11;
+    /// See [`NO_SEGMENT`].
+    pub(crate) const STACK_SEGMENT: u64 = 12;
     /// #GP, general protection.
     pub(crate) const GENERAL_PROTECTION: u64 = 13;
     /// #PF, page fault: on the stack that was current.
     pub(crate) const PAGE_FAULT: u64 = 14;
+    /// #MF, of the x87 unit.
+    pub(crate) const X87: u64 = 16;
+    /// #AC, a misaligned access where that is asked to fault.
+    pub(crate) const ALIGNMENT: u64 = 17;
     /// #MC, machine check: on an IST stack if it interrupted the kernel.
     pub(crate) const MACHINE_CHECK: u64 = 18;
+    /// #XM, of the vector units.
+    pub(crate) const SIMD: u64 = 19;
 }
 
 /// The registers of whoever was interrupted.
@@ -115,6 +129,16 @@ impl TrapFrame {
     #[must_use]
     pub(crate) const fn call_number(&self) -> Option<usize> {
         if self.vector == SYSCALL_VECTOR { Some(self.error as usize) } else { None }
+    }
+
+    /// Has user mode make system call `number` instead of going on after the one of this frame.
+    pub(crate) const fn make_call_again(&mut self, number: usize) {
+        /// Bytes of the SYSCALL instruction.
+        const INSTRUCTION: u64 = 2;
+        self.rip -= INSTRUCTION;
+        // SYSCALL leaves rip there, and so can SYSRET take it.
+        self.rcx = self.rip;
+        self.rax = number as u64;
     }
 
     /// The instruction that was interrupted, or that faulted.

@@ -75,6 +75,7 @@ pub(crate) mod pit;
 pub(crate) mod provoke;
 mod rtc;
 pub(crate) mod serial;
+pub(crate) mod signal;
 pub(crate) mod smp;
 pub(crate) mod stacks;
 pub(crate) mod start_info;

@@ -190,15 +190,15 @@ extern "C" fn before_preemption(frame: &mut TrapFrame) {
 /// The entries call it where a frame may have been changed: after `hooks::before_return`, and for a system call that does not go back
 /// by SYSRET. Frames of exceptions and interrupts are the hardware's own; a hook that changes one raises a flag.
 extern "C" fn make_returnable(frame: &mut TrapFrame) {
-    frame.rflags = frame.rflags & USER_RFLAGS | RFLAGS_IF | RFLAGS_FIXED;
-    if is_returnable(frame) {
-        return;
+    while !is_returnable(frame) {
+        // As the hardware reports it when user mode itself jumps to such a place. A handler that catches it may be at such a place
+        // too: that ends with its stack.
+        frame.vector = vector::GENERAL_PROTECTION;
+        frame.error = 0;
+        hooks::exception(frame);
+        hooks::before_return(frame);
     }
-    // As the hardware reports it when user mode itself jumps to such a place.
-    frame.vector = vector::GENERAL_PROTECTION;
-    frame.error = 0;
-    hooks::exception(frame);
-    assert!(is_returnable(frame), "a task was to return to user mode where there is none: {frame:?}");
+    frame.rflags = frame.rflags & USER_RFLAGS | RFLAGS_IF | RFLAGS_FIXED;
 }
 
 fn is_returnable(frame: &TrapFrame) -> bool {

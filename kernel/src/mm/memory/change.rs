@@ -208,13 +208,14 @@ impl Memory {
         Ok(inner.mappings.insert(mapping)?)
     }
 
-    /// Makes the mapping at `old` as long as `bytes`: where it is, or, if it may, elsewhere. Returns where.
+    /// Makes the mapping at `old` as long as `bytes`: where it is, or, if it may, elsewhere. Returns where. With `leave` only its pages move.
     pub(crate) fn remap(
         &self,
         old: VirtRange,
         bytes: usize,
         may_move: bool,
         to: Option<VirtAddr>,
+        leave: bool,
     ) -> Result<VirtAddr, SpaceError> {
         let bytes = page_multiple(bytes)?;
         let mut inner = self.lock();
@@ -228,11 +229,11 @@ impl Memory {
             self.unmap_locked(&mut inner, rest)?;
         }
         let kept = part.below(part.start.wrapping_add(bytes.min(part.bytes())));
-        if to.is_none() && bytes <= old.bytes() {
+        if to.is_none() && !leave && bytes <= old.bytes() {
             return Ok(old.start());
         }
         check_count(&Mapping { end: part.start.wrapping_add(bytes), ..part })?;
-        if to.is_none() && inner.extend(&part, bytes).is_ok() {
+        if to.is_none() && !leave && inner.extend(&part, bytes).is_ok() {
             return Ok(old.start());
         }
         if !may_move {
@@ -245,11 +246,17 @@ impl Memory {
             Some(at) => self.place(&mut inner, Where::There(at), bytes)?,
             None => inner.find_room(VirtAddr::default(), bytes)?,
         };
-        self.relocate(&mut inner, &kept, target)
+        self.relocate(&mut inner, &kept, target, leave)
     }
 
-    /// Moves `mapping` to the beginning of `target`, where nothing is.
-    fn relocate(&self, inner: &mut Inner, mapping: &Mapping, target: VirtRange) -> Result<VirtAddr, SpaceError> {
+    /// Moves the pages of `mapping` to the beginning of `target`, where nothing is; with `leave` the mapping stays, without pages.
+    fn relocate(
+        &self,
+        inner: &mut Inner,
+        mapping: &Mapping,
+        target: VirtRange,
+        leave: bool,
+    ) -> Result<VirtAddr, SpaceError> {
         let moved = Mapping { start: target.start(), end: target.end(), ..*mapping };
         inner.mappings.insert(moved)?;
         for piece in inner.space.pieces(mapping.range()) {
@@ -266,7 +273,9 @@ impl Memory {
             }
         }
         self.flush();
-        self.unmap_locked(inner, mapping.range())?;
+        if !leave {
+            self.unmap_locked(inner, mapping.range())?;
+        }
         Ok(target.start())
     }
 
@@ -283,7 +292,9 @@ impl Memory {
     fn drop_pages(&self, range: VirtRange) {
         let mut inner = self.lock();
         let mut at = range.start();
-        while let Some(&mapping) = inner.mappings.from(at).filter(|mapping| mapping.start < range.end()) {
+        while at < range.end()
+            && let Some(&mapping) = inner.mappings.from(at).filter(|mapping| mapping.start < range.end())
+        {
             let (start, end) = (mapping.start.max(at), mapping.end.min(range.end()));
             at = end;
             if let Some(part) = VirtRange::new(start, end.distance(start))

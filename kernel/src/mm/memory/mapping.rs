@@ -2,7 +2,7 @@
 
 use vmstack::{VirtAddr, VirtRange};
 
-use crate::arch::layout::PAGE_SIZE;
+use super::PAGE_SIZE;
 
 /// What a program may do with a mapping, as `mmap` has it: never both write and execute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

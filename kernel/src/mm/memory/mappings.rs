@@ -17,8 +17,7 @@ use vmstack::{VirtAddr, VirtRange};
 use super::chunk::{CAPACITY, Chunk};
 use super::mapping::Mapping;
 use super::page_box::PageBox;
-use crate::mm::heap;
-use crate::sync::Section;
+use super::{Section, heap};
 
 /// How many mappings a program can have: Linux's `max_map_count`.
 pub(crate) const LIMIT: usize = 65_530;
@@ -45,11 +44,6 @@ struct Place {
 impl Mappings {
     pub(crate) const fn new() -> Self {
         Self { chunks: Vec::new(), count: 0 }
-    }
-
-    /// How many there are.
-    pub(crate) const fn count(&self) -> usize {
-        self.count
     }
 
     /// All of them, lowest address first.

@@ -35,8 +35,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr, VirtRange};
 
+use super::heap;
 use super::space::{AddressSpace, SpaceError};
-use crate::sync::{AnyLock, Mutex, MutexGuard};
+use crate::arch::layout::PAGE_SIZE;
+use crate::sync::{AnyLock, Mutex, MutexGuard, Section};
 use mapping::Mapping;
 use mappings::Mappings;
 

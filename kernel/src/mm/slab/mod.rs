@@ -1,4 +1,4 @@
-//! Memory for what there are many of, all of one size: task structs.
+//! Memory for what there are many of, all of one size: task structs, and the heap's small blocks.
 //!
 //! Objects are cut from single frames, so that memory in pieces serves as well as any ([`store`]). Each CPU has a few of them at
 //! hand: one that is taken and given back soon costs a load and a store. A frame of which nothing is used goes back to the frame
@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 
 use vmstack::VirtAddr;
 
-use super::frames;
+use super::{frames, inject};
 use crate::arch::layout::{direct_map_to_phys, phys_to_virt};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::sync::{AnyLock, Section, VitalLock};
@@ -126,7 +126,8 @@ impl Slab {
 
 /// Takes one frame more. False if there is none.
 fn add_frame(store: &mut Store) -> bool {
-    let Some(frame) = frames::take(0) else { return false };
+    // Whoever wants the object decides whether it fails on purpose.
+    let Some(frame) = inject::spared(|| frames::take(0)) else { return false };
     let Some(place) = NonNull::new(phys_to_virt(frame).as_mut_ptr::<u8>()) else { return false };
     // SAFETY: a frame of the allocator's, shown by the direct map, and the store's from here on.
     unsafe { store.add(place) };

@@ -28,7 +28,7 @@
 //! [`synchronize`] and [`settle`]: tasks, outside sections.
 
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use core::sync::atomic::AtomicBool;
 
 use super::Section;
 use crate::arch::percpu::{self, MAX_CPUS};
@@ -42,17 +42,21 @@ mod queue;
 
 /// The atomics of the protocol: loom's, in its tests.
 mod atomic {
-    pub(super) use core::sync::atomic::{AtomicU64, Ordering, fence};
+    pub(super) use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 }
 
-use atomic::Ordering;
+use atomic::{AtomicU64, AtomicUsize, Ordering};
 use periods::{IDLE, Periods};
 pub(crate) use pointer::{Publish, Published};
 use queue::{Basket, Queues, Running};
 pub(crate) use queue::{Callback, Head};
 
-static PERIODS: Periods<MAX_CPUS> =
-    Periods { begun: AtomicU64::new(0), over: AtomicU64::new(0), passed: [const { AtomicU64::new(IDLE) }; MAX_CPUS] };
+static PERIODS: Periods<MAX_CPUS> = Periods {
+    begun: AtomicU64::new(0),
+    over: AtomicU64::new(0),
+    passed: [const { AtomicU64::new(IDLE) }; MAX_CPUS],
+    known: AtomicUsize::new(0),
+};
 static QUEUES: Queues<MAX_CPUS> = Queues::new();
 /// What may be freed.
 static READY: Basket = Basket::new();
@@ -65,7 +69,7 @@ static WANTED: AtomicU64 = AtomicU64::new(0);
 static QUEUED: AtomicUsize = AtomicUsize::new(0);
 static RUN: AtomicUsize = AtomicUsize::new(0);
 
-/// So many callbacks are worth waking the task for, without a tick; and it runs so many before it lets others run.
+/// So many callbacks on a CPU do not wait for a tick; and the task runs so many before it lets others run.
 const BATCH: usize = 32;
 /// With a longer queue than this it runs them all.
 const BACKLOG: usize = 1024;
@@ -124,7 +128,10 @@ unsafe fn enqueue(head: *mut Head, section: &Section) {
         WANTED.fetch_max(number, Ordering::Relaxed);
     }
     // SAFETY: the caller's promise.
-    READY.put(unsafe { queue.push(number, head) });
+    let older = unsafe { queue.push(number, head) };
+    QUEUES.lengthen(cpu);
+    QUEUES.shorten(cpu, older.heads());
+    READY.put(older);
 }
 
 /// Waits until every reader section that there is has ended.
@@ -187,9 +194,18 @@ pub(crate) fn note_interrupt(preempt_count: u32) {
     }
 }
 
-/// Drives grace periods on, and hands what is due to the task that runs it. After each switch and at each tick, with no lock held,
-/// interrupts off. `lazily`: a few callbacks are not worth waking the task for.
-pub(crate) fn poll(lazily: bool) {
+/// After each switch, with no lock held, interrupts off: drives grace periods on if somebody waits for one, or if much waits here. A few
+/// callbacks have time until the next tick.
+pub(crate) fn poll_switch() {
+    let cpu = percpu::cpu_number().index();
+    if QUEUES.length(cpu) >= BATCH || AWAITED.load(Ordering::Relaxed) {
+        poll();
+    }
+}
+
+/// Drives grace periods on, and hands what is due to the task that runs it. At each tick, and where a CPU is about to idle; with no
+/// lock held, interrupts off, and outside sections.
+pub(crate) fn poll() {
     let cpu = percpu::cpu_number().index();
     let over = PERIODS.over();
     let wanted = WANTED.load(Ordering::Relaxed) > over;
@@ -202,10 +218,12 @@ pub(crate) fn poll(lazily: bool) {
     let queue = unsafe { QUEUES.of(cpu, &section) };
     let over = PERIODS.over();
     if queue.due().is_some_and(|due| due <= over) {
-        READY.put(queue.take_due(over));
+        let due = queue.take_due(over);
+        QUEUES.shorten(cpu, due.heads());
+        READY.put(due);
     }
     drop(section);
-    if READY.heads() >= BATCH || !(lazily || READY.is_empty()) {
+    if !READY.is_empty() {
         wake();
     }
 }
@@ -233,7 +251,12 @@ fn drive(cpu: usize) {
 pub(crate) fn idle() {
     let cpu = percpu::cpu_number().index();
     PERIODS.enter_idle(cpu);
-    poll(false);
+    poll();
+}
+
+/// This CPU is there from here on. Interrupts are off.
+pub(crate) fn come() {
+    PERIODS.come(percpu::cpu_number().index());
 }
 
 /// This CPU goes on, if it was idle. Interrupts are off.
@@ -250,6 +273,7 @@ pub(crate) fn leave_cpu() {
     let cpu = percpu::cpu_number().index();
     // SAFETY: this CPU's, in the section.
     let all = unsafe { QUEUES.of(cpu, &section) }.take_due(u64::MAX);
+    QUEUES.shorten(cpu, all.heads());
     ORPHANS.put(all);
     PERIODS.enter_idle(cpu);
     drive(cpu);

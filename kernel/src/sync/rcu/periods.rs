@@ -28,7 +28,7 @@
 //!
 //! Any in which the caller does not leave its CPU meanwhile.
 
-use super::atomic::{AtomicU64, Ordering, fence};
+use super::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// In a CPU's word: it idles, or it is not there. No period waits for it.
 pub(crate) const IDLE: u64 = u64::MAX;
@@ -42,6 +42,8 @@ pub(crate) struct Periods<const CPUS: usize> {
     pub(super) over: AtomicU64,
     /// The number of the last period for which each CPU has passed.
     pub(super) passed: [AtomicU64; CPUS],
+    /// How many CPUs have ever come: their numbers are below it.
+    pub(super) known: AtomicUsize,
 }
 
 impl<const CPUS: usize> Periods<CPUS> {
@@ -69,6 +71,13 @@ impl<const CPUS: usize> Periods<CPUS> {
     /// Whether `cpu` is where no period waits for it. For the CPU itself; of another one it may not be true any more.
     pub(crate) fn is_idle(&self, cpu: usize) -> bool {
         self.passed[cpu].load(Ordering::Relaxed) == IDLE
+    }
+
+    /// `cpu`, which runs this, comes for the first time, and may read from here on.
+    pub(crate) fn come(&self, cpu: usize) {
+        // The fence that follows makes it known as it makes the CPU's word known.
+        self.known.fetch_max(cpu + 1, Ordering::Relaxed);
+        self.leave_idle(cpu);
     }
 
     /// `cpu`, which runs this, may read again.
@@ -109,7 +118,8 @@ impl<const CPUS: usize> Periods<CPUS> {
         // Pairs with the one in `leave_idle`, and with the same one of another CPU that has just passed: one of both sees the other's
         // word.
         fence(Ordering::SeqCst);
-        let all = self.passed.iter().all(|passed| passed.load(Ordering::Acquire) >= begun);
+        let known = self.known.load(Ordering::Relaxed);
+        let all = self.passed.iter().take(known).all(|passed| passed.load(Ordering::Acquire) >= begun);
         all && self.over.compare_exchange(begun - 1, begun, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }

@@ -74,6 +74,10 @@ impl Chain {
         self.first.is_null()
     }
 
+    pub(super) const fn heads(&self) -> usize {
+        self.heads
+    }
+
     /// Appends `other`.
     ///
     /// # Safety
@@ -162,14 +166,34 @@ impl Queue {
 }
 
 /// A queue for each of so many CPUs.
-pub(super) struct Queues<const CPUS: usize>([UnsafeCell<Queue>; CPUS]);
+pub(super) struct Queues<const CPUS: usize> {
+    queues: [UnsafeCell<Queue>; CPUS],
+    /// How many heads are on each: written by its CPU.
+    lengths: [AtomicUsize; CPUS],
+}
 
 // SAFETY: a queue is used by its CPU alone, in a section: `of`.
 unsafe impl<const CPUS: usize> Sync for Queues<CPUS> {}
 
 impl<const CPUS: usize> Queues<CPUS> {
     pub(super) const fn new() -> Self {
-        Self([const { UnsafeCell::new(Queue::new()) }; CPUS])
+        let queues = [const { UnsafeCell::new(Queue::new()) }; CPUS];
+        Self { queues, lengths: [const { AtomicUsize::new(0) }; CPUS] }
+    }
+
+    /// How many heads are on the queue of `cpu`.
+    pub(super) fn length(&self, cpu: usize) -> usize {
+        self.lengths[cpu].load(Ordering::Relaxed)
+    }
+
+    /// A head was put on the queue of `cpu`, which runs this.
+    pub(super) fn lengthen(&self, cpu: usize) {
+        self.lengths[cpu].store(self.length(cpu) + 1, Ordering::Relaxed);
+    }
+
+    /// So many `heads` were taken off the queue of `cpu`, which runs this.
+    pub(super) fn shorten(&self, cpu: usize, heads: usize) {
+        self.lengths[cpu].store(self.length(cpu) - heads, Ordering::Relaxed);
     }
 
     /// The queue of `cpu`.
@@ -180,7 +204,7 @@ impl<const CPUS: usize> Queues<CPUS> {
     #[expect(clippy::mut_from_ref, reason = "the caller proves that it is alone")]
     pub(super) unsafe fn of(&self, cpu: usize, _section: &Section) -> &mut Queue {
         // SAFETY: the caller's promise: interrupts are off, so the CPU does nothing else meanwhile.
-        unsafe { &mut *self.0[cpu].get() }
+        unsafe { &mut *self.queues[cpu].get() }
     }
 }
 
@@ -188,17 +212,11 @@ impl<const CPUS: usize> Queues<CPUS> {
 #[derive(Debug)]
 pub(super) struct Basket {
     first: AtomicPtr<Head>,
-    heads: AtomicUsize,
 }
 
 impl Basket {
     pub(super) const fn new() -> Self {
-        Self { first: AtomicPtr::new(ptr::null_mut()), heads: AtomicUsize::new(0) }
-    }
-
-    /// How many heads were put in since it was last emptied: of the moment.
-    pub(super) fn heads(&self) -> usize {
-        self.heads.load(Ordering::Relaxed)
+        Self { first: AtomicPtr::new(ptr::null_mut()) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -210,7 +228,6 @@ impl Basket {
         if chain.is_empty() {
             return;
         }
-        self.heads.fetch_add(chain.heads, Ordering::Relaxed);
         let mut first = self.first.load(Ordering::Relaxed);
         loop {
             // SAFETY: the chain is the caller's, and so is its last head.
@@ -225,7 +242,6 @@ impl Basket {
 
     /// Takes everything out: the first head of a chain whose last one's `next` is null.
     pub(super) fn take(&self) -> *mut Head {
-        self.heads.store(0, Ordering::Relaxed);
         // Acquire: pairs with the Release in `put`.
         self.first.swap(ptr::null_mut(), Ordering::Acquire)
     }
@@ -263,10 +279,8 @@ impl Running {
             return false;
         }
         // SAFETY: it waits, so its object is there.
-        let (next, callback) = {
-            let head = unsafe { &*head };
-            (head.next(), head.callback.load(Ordering::Relaxed))
-        };
+        let waiting = unsafe { &*head };
+        let (next, callback) = (waiting.next(), waiting.callback.load(Ordering::Relaxed));
         self.0.store(next, Ordering::Relaxed);
         // SAFETY: `prepare` stored a `Callback`.
         let callback: Callback = unsafe { core::mem::transmute(callback) };
