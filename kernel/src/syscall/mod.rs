@@ -252,7 +252,7 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         150..=152 => Ok(0),
         157 => process::prctl(a, b),
         158 => process::arch_prctl(a, b),
-        160 => resource::prlimit(0, a, b, 0),
+        160 => resource::setrlimit(a, b),
         186 => process::gettid(),
         200 => signal::tgkill(None, a, b),
         201 => time::time(a),

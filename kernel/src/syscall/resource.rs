@@ -19,7 +19,11 @@ fn write_pair(addr: usize, (first, second): (u64, u64)) -> Result<(), Errno> {
 }
 
 pub(super) fn getrlimit(number: usize, addr: usize) -> Result<usize, Errno> {
-    prlimit(0, number, 0, addr)
+    if addr == 0 { Err(Errno::FAULT) } else { prlimit(0, number, 0, addr) }
+}
+
+pub(super) fn setrlimit(number: usize, addr: usize) -> Result<usize, Errno> {
+    if addr == 0 { Err(Errno::FAULT) } else { prlimit(0, number, addr, 0) }
 }
 
 /// Reads a limit into `old`, then sets it from `new`.

@@ -208,27 +208,34 @@ pub(super) fn tgkill(group: Option<usize>, id: usize, number: usize) -> Result<u
 }
 
 /// What a program wants a signal to say. Only to itself may it say that the kernel or `kill` sent it.
-fn read_info(signal: Signal, addr: usize, to_itself: bool) -> Result<Info, Errno> {
-    let mut bytes = [0; info::BYTES];
-    user::read(addr, &mut bytes)?;
-    let info = Info::from_program(signal, &bytes);
+fn check_info(signal: Signal, bytes: &[u8; info::BYTES], to_itself: bool) -> Result<Info, Errno> {
+    let info = Info::from_program(signal, bytes);
     let pretends = info.code() >= code::USER || info.code() == code::THREAD;
     if pretends && !to_itself { Err(Errno::PERM) } else { Ok(info) }
 }
 
+/// The bytes of what a program wants a signal to say.
+fn read_info(addr: usize) -> Result<[u8; info::BYTES], Errno> {
+    let mut bytes = [0; info::BYTES];
+    user::read(addr, &mut bytes)?;
+    Ok(bytes)
+}
+
 pub(super) fn rt_sigqueueinfo(id: usize, number: usize, addr: usize) -> Result<usize, Errno> {
+    let bytes = read_info(addr)?;
     let id = positive(id).map_err(|_| Errno::SRCH)?;
     let me = process::current().ok_or(Errno::SRCH)?.id();
-    let info = Letter::to(number)?.signal.map(|signal| read_info(signal, addr, id == me)).transpose()?;
+    let info = Letter::to(number)?.signal.map(|signal| check_info(signal, &bytes, id == me)).transpose()?;
     let tree = tree::lock();
     let process = tree.process(id).ok_or(Errno::SRCH)?;
     send(&tree, process, info.as_ref(), true).map(|()| 0)
 }
 
 pub(super) fn rt_tgsigqueueinfo(group: usize, id: usize, number: usize, addr: usize) -> Result<usize, Errno> {
+    let bytes = read_info(addr)?;
     let (group, id) = (positive(group)?, positive(id)?);
     let me = process::current().ok_or(Errno::SRCH)?.id();
-    let info = Letter::to(number)?.signal.map(|signal| read_info(signal, addr, group == me)).transpose()?;
+    let info = Letter::to(number)?.signal.map(|signal| check_info(signal, &bytes, group == me)).transpose()?;
     let tree = tree::lock();
     let (task, process) = thread_of(&tree, Some(group), id)?;
     if let Some(info) = info {

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use vmstack::{PhysAddr, VirtAddr};
 
 use super::fault::page_of;
+use super::mapping::Mapping;
 use super::{FaultAccess, Memory, UserFault};
 use crate::arch::cpu::InterruptsOff;
 use crate::arch::layout::{PAGE_SIZE, USER_END, phys_to_virt};
@@ -69,7 +70,7 @@ impl Memory {
     pub(crate) fn futex_key(&self, addr: usize, private: bool) -> Result<Key, SpaceError> {
         let at = self.word_at(addr)?;
         let own = Key(core::ptr::from_ref(self).addr(), addr);
-        if private || !self.lock().mappings.find(at).is_some_and(super::mapping::Mapping::is_shared) {
+        if private || !self.is_shared(at)? {
             return Ok(own);
         }
         let mut key = own;
@@ -77,6 +78,16 @@ impl Memory {
             key = Key(0, crate::arch::layout::direct_map_to_phys(place).get() as usize);
         })?;
         Ok(key)
+    }
+
+    /// Whether `at` is in a mapping that others may have too. An error where there is none, and none comes of asking for it.
+    fn is_shared(&self, at: VirtAddr) -> Result<bool, SpaceError> {
+        let shared = || self.lock().mappings.find(at).map(Mapping::is_shared);
+        if let Some(shared) = shared() {
+            return Ok(shared);
+        }
+        self.with_page(at, FaultAccess::Read, |_| ())?;
+        Ok(shared().unwrap_or(false))
     }
 
     fn word_at(&self, addr: usize) -> Result<VirtAddr, SpaceError> {

@@ -105,7 +105,8 @@ impl Memory {
         let (root, heap) = (space.root(), (VirtAddr::default(), VirtAddr::default()));
         let inner = Inner { space, mappings: Mappings::new(), heap, unfinished: Unfinished::Nothing };
         let (active, users) = (active::Active::new(), AtomicUsize::new(0));
-        Ok(Arc::new(Self { root, active, users, inner: Mutex::new("process-memory", inner) }))
+        let inner = Mutex::new("process-memory", inner);
+        heap::try_arc(Self { root, active, users, inner }).map_err(|_| SpaceError::OutOfMemory)
     }
 
     /// The root of the page tables.
