@@ -11,6 +11,9 @@
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsRawFd, RawFd};
 
+use crate::mapping::Mapping;
+use crate::{Pid, spawn, wait};
+
 /// What children wait for.
 #[derive(Debug)]
 pub struct Release {
@@ -42,6 +45,52 @@ impl Release {
     }
 }
 
+/// Memory that a child holds, for when there is no more: whoever shares its pages with children needs a copy to write to one.
+#[derive(Debug)]
+pub struct Aside {
+    child: Pid,
+    release: Release,
+}
+
+impl Aside {
+    /// What looking at a full machine takes, in bytes.
+    const BYTES: usize = 512 << 10;
+
+    /// Puts it aside.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when there is none even now.
+    pub fn put() -> io::Result<Self> {
+        let (release, ready) = (Release::new()?, Reports::new()?);
+        let child = spawn(|| {
+            // Only now: pages that the parent had touched would be the parent's too.
+            let held = Mapping::new(Self::BYTES).inspect(Mapping::touch);
+            let told = ready.tell("");
+            release.wait();
+            i32::from(held.is_err() || told.is_err())
+        })?;
+        ready.hear()?;
+        Ok(Self { child, release })
+    }
+
+    /// In another child: gives up its copy of what keeps it aside.
+    pub fn forget(&self) {
+        close(self.release.hold.as_raw_fd());
+    }
+
+    /// Gives it back to the system, once all other children have forgotten it.
+    ///
+    /// # Errors
+    ///
+    /// When there never was any.
+    pub fn give(self) -> io::Result<()> {
+        self.release.let_go();
+        let ended = wait(self.child)?;
+        if ended.well() { Ok(()) } else { Err(io::Error::other("nothing could be put aside")) }
+    }
+}
+
 /// Lines that children write, until all have closed their ends.
 #[derive(Debug)]
 pub struct Reports {
@@ -50,6 +99,9 @@ pub struct Reports {
 }
 
 impl Reports {
+    /// Bytes of lines that are heard without more memory.
+    const ROOM: usize = 64 << 10;
+
     /// No lines yet.
     ///
     /// # Errors
@@ -80,7 +132,9 @@ impl Reports {
     pub fn hear(self) -> io::Result<String> {
         let Self { mut read, write } = self;
         drop(write);
-        let mut lines = String::new();
+        // Room that is there, and this process's alone: when the lines come there may be no more.
+        let mut lines = "\0".repeat(Self::ROOM);
+        lines.clear();
         read.read_to_string(&mut lines)?;
         Ok(lines)
     }

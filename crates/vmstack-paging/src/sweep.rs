@@ -44,12 +44,8 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
 
     /// The first part of `span` whose addresses have a leaf table below `table`, which is of `level`.
     fn first_part(self, table: &'a Table, level: Level, span: Span) -> Option<Span> {
-        for index in F::index(span.first(), level)..=F::index(span.last(), level) {
+        for index in table.used(F::index(span.first(), level), F::index(span.last(), level)) {
             let slot = table.slot(index);
-            // Most entries of most tables are absent.
-            if slot.is_zero() {
-                continue;
-            }
             let (Entry::Table { at }, Some(part)) = (slot.read::<F>(level), span.part::<F>(level, index)) else {
                 continue;
             };
@@ -127,8 +123,8 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         self.sweep(range, |_, slot| {
             let raw = slot.raw();
             // Most entries are leaves like the one before.
-            if raw & !frame_bits::<F>() == leaf && slot.exchange(raw, 0) {
-                return take(frame_of::<F>(raw));
+            if raw & !frame_bits::<F>() == leaf {
+                return take(frame_of::<F>(slot.swap_out()));
             }
             match F::decode(raw, Level::PAGE) {
                 Entry::Leaf { .. } => leaf = raw & !frame_bits::<F>(),

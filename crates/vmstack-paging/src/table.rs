@@ -61,10 +61,38 @@ impl Table {
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        // By eights: it is asked of every table that goes, and mostly to the end.
-        let bits = |slots: &[Slot]| slots.iter().fold(0, |bits, slot| bits | slot.0.load(Ordering::Relaxed));
-        self.slots.chunks_exact(8).all(|slots| bits(slots) == 0)
+        self.slots.chunks_exact(GROUP).all(all_absent)
     }
+
+    /// The indices from `first` to `last` whose entries are not absent, as they are found.
+    #[inline]
+    pub(crate) fn used(&self, first: usize, last: usize) -> impl Iterator<Item = usize> {
+        let mut next = first;
+        core::iter::from_fn(move || {
+            while next <= last {
+                let index = next;
+                // Most entries of most tables are absent.
+                if index.is_multiple_of(GROUP) && self.slots.get(index..index + GROUP).is_some_and(all_absent) {
+                    next += GROUP;
+                    continue;
+                }
+                next += 1;
+                if !self.slot(index).is_zero() {
+                    return Some(index);
+                }
+            }
+            None
+        })
+    }
+}
+
+/// How many entries are looked at together where most are absent.
+const GROUP: usize = 8;
+
+/// Whether all of `slots` are zero.
+#[inline]
+fn all_absent(slots: &[Slot]) -> bool {
+    slots.iter().fold(0, |bits, slot| bits | slot.0.load(Ordering::Relaxed)) == 0
 }
 
 impl Default for Table {
@@ -131,6 +159,12 @@ impl Slot {
     /// Replaces the entry by nothing, and returns what it said at that moment.
     pub(crate) fn take<F: Format>(&self, level: Level) -> Entry {
         F::decode(self.0.swap(0, Ordering::AcqRel), level)
+    }
+
+    /// Replaces the entry by nothing, and returns the 64 bits as they were at that moment.
+    #[inline]
+    pub(crate) fn swap_out(&self) -> u64 {
+        self.0.swap(0, Ordering::AcqRel)
     }
 
     /// Replaces the 64 bits by `new` if they are `old`. Says whether they were.

@@ -100,18 +100,17 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     /// Frees the tables below `table`, which is of `level`, that stand for addresses in `span` and are empty.
     fn free_below(self, table: &Table, level: Level, span: Span) -> usize {
         let mut freed = 0;
-        for index in F::index(span.first(), level)..=F::index(span.last(), level) {
+        for index in table.used(F::index(span.first(), level), F::index(span.last(), level)) {
             let slot = table.slot(index);
-            if slot.is_zero() {
-                continue;
-            }
             let (Entry::Table { at }, Some(down)) = (slot.read::<F>(level), level.down()) else { continue };
+            let below = self.follow(at);
             if down > Level::PAGE
+                && !below.is_empty()
                 && let Some(part) = span.part::<F>(level, index)
             {
-                freed += self.free_below(self.follow(at), down, part);
+                freed += self.free_below(below, down, part);
             }
-            if self.follow(at).is_empty() {
+            if below.is_empty() {
                 slot.take::<F>(level);
                 self.free_unlinked(at);
                 freed += 1;

@@ -147,12 +147,8 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         span: Span,
         visit: &mut impl FnMut(Place<'a>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        for index in F::index(span.first(), level)..=F::index(span.last(), level) {
+        for index in table.used(F::index(span.first(), level), F::index(span.last(), level)) {
             let slot = table.slot(index);
-            // Most entries of most tables are absent.
-            if slot.is_zero() {
-                continue;
-            }
             let Some(part) = span.part::<F>(level, index) else { continue };
             let entry = slot.read::<F>(level);
             if let (Entry::Table { at }, Some(down)) = (entry, level.down()) {

@@ -29,9 +29,9 @@ fn sharing_makes_both_read_only_and_counts_each_frame_once<F: Format>() {
     let (parent, child) = (mapper::<F>(&slab, root), mapper::<F>(&slab, child));
     let islands = map_islands(&parent);
     let mut shared = Vec::new();
-    for round in 0..2 {
+    for island in islands {
         // The second time they are read-only already, and other pages are there.
-        let part = range(islands[round], 3 * 4096);
+        let part = range(island, 3 * 4096);
         // SAFETY: no CPU walks these tables.
         unsafe { parent.share_leaves(&child, part, true, |frame| shared.push(frame)) }.expect("the child is empty");
     }
@@ -95,7 +95,7 @@ fn protecting_asks_for_each_leaf_and_keeps_its_frame<F: Format>() {
     let (slab, root) = Slab::with_root();
     let mapper = mapper::<F>(&slab, root);
     let islands = map_islands(&mapper);
-    let even = |frame: vmstack::PhysAddr| frame.get() / 4096 % 2 == 0;
+    let even = |frame: vmstack::PhysAddr| (frame.get() / 4096).is_multiple_of(2);
     // SAFETY: no CPU walks these tables.
     unsafe {
         mapper.protect_leaves(all::<F>(), |leaf| {

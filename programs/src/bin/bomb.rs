@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::process::ExitCode;
 
-use vmstack_programs::release::{Release, Reports};
+use vmstack_programs::release::{Aside, Release, Reports};
 use vmstack_programs::{spawn, wait};
 
 /// Forks until it cannot; so does every child.
@@ -51,10 +51,17 @@ fn limit(tasks: u64) -> io::Result<()> {
 }
 
 fn set_off() -> io::Result<bool> {
+    // First: whoever is started later has copies of the pipes.
+    let aside = Aside::put()?;
     let (reports, release) = (Reports::new()?, Release::new()?);
-    let first = spawn(|| explode(&reports, &release))?;
+    let first = spawn(|| {
+        aside.forget();
+        explode(&reports, &release)
+    })?;
     let mut counted: BTreeMap<i32, usize> = BTreeMap::new();
-    for error in reports.hear()?.lines().filter_map(|line| line.parse().ok()) {
+    let told = reports.hear();
+    aside.give()?;
+    for error in told?.lines().filter_map(|line| line.parse().ok()) {
         *counted.entry(error).or_default() += 1;
     }
     println!("fact bomb.alive {}", counted.values().sum::<usize>());

@@ -7,7 +7,8 @@
 //! ```text
 //! fact crowd.alive KIND N              alive at once, besides this process and, for threads, the first of each process
 //! fact crowd.refused KIND ERRNO N      there could be no more: so many of the processes were told so, for this reason
-//! fact crowd.memory WHEN FREE STACKS   KiB free and KiB of kernel stacks, from /proc/meminfo; WHEN before full after
+//! fact crowd.memory WHEN FREE STACKS   KiB free and KiB of kernel stacks, from /proc/meminfo; WHEN before full after; of what is free
+//!                                      when no more processes can be, 512 KiB were kept to look at it
 //! fact crowd.contiguous ASKED GOT      how often on the way the kernel asked for pages side by side, where it says so
 //! fact crowd.ended N KILLED BADLY      children that were waited for, those that were killed for want of memory, and those that ended badly
 //! ```
@@ -20,7 +21,7 @@ use std::fs;
 use std::io;
 use std::process::ExitCode;
 
-use vmstack_programs::release::{Release, Reports};
+use vmstack_programs::release::{Aside, Release, Reports};
 use vmstack_programs::threads::{Alive, Gate, Stacks, start, wait_at};
 use vmstack_programs::{CONTIGUOUS, FRAGMENTED, Pid, memory_info, spawn, wait};
 
@@ -86,12 +87,16 @@ fn processes(count: usize, fragmented: bool) -> io::Result<bool> {
     if fragmented {
         fs::write(FRAGMENTED, "1")?;
     }
+    let aside = Aside::put();
     memory("before");
     let asked = contiguous();
     let mut children = Vec::new();
     let mut refused = 0;
     while children.len() < count {
         let child = spawn(|| {
+            if let Ok(aside) = &aside {
+                aside.forget();
+            }
             release.wait();
             0
         });
@@ -103,6 +108,8 @@ fn processes(count: usize, fragmented: bool) -> io::Result<bool> {
             }
         }
     }
+    // In fragmented memory with contiguous stacks there was nobody to hold it.
+    let _ = aside.and_then(Aside::give);
     memory("full");
     if let (Some([asked, got]), Some([asked_now, got_now])) = (asked, contiguous()) {
         println!("fact crowd.contiguous {} {}", asked_now - asked, got_now - got);

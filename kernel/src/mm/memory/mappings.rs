@@ -46,11 +46,6 @@ impl Mappings {
         Self { chunks: Vec::new(), count: 0 }
     }
 
-    /// How many there are.
-    pub(crate) const fn count(&self) -> usize {
-        self.count
-    }
-
     /// All of them, lowest address first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Mapping> {
         self.chunks.iter().flat_map(|chunk| chunk.as_slice())
