@@ -217,7 +217,10 @@ fn copies() -> io::Result<u64> {
     Ok(wrong)
 }
 
-const CHECKS: [(&str, fn() -> io::Result<u64>); 5] =
+/// A check: how much it found that must not be.
+type Check = fn() -> io::Result<u64>;
+
+const CHECKS: [(&str, Check); 5] =
     [("unmap", unmap), ("remap", remap), ("protect", protect), ("fork", fork), ("copies", copies)];
 
 fn main() -> ExitCode {
