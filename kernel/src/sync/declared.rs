@@ -25,7 +25,7 @@ pub(crate) struct Declared {
 enum Place {
     /// In a static, which this function shows.
     Static(fn() -> &'static dyn AnyLock),
-    /// In each process, at this place of [`Process::locks`].
+    /// In each process, at this place of `Process::locks`.
     Process(usize),
     /// In the memory of each process.
     Memory,

@@ -5,9 +5,9 @@
 //! is not lost.
 //!
 //! Who waits is on one of the queues here, by links in its struct: nothing of a waiting task's stack is known to anybody
-//! (INV-PRIVATE), and waiting allocates nothing. The *parking lot* ([`lot`]) is for everything but time: a task parks on a key, an
+//! (INV-PRIVATE), and waiting allocates nothing. The *parking lot* ([`lot`](super::lot)) is for everything but time: a task parks on a key, an
 //! address that it agrees on with whoever wakes it, after a last look under the run queue's lock. Locks, processes and events need
-//! no queues of their own. Whoever waits for a time, in the lot or only asleep, is on the wheels too ([`timers`]).
+//! no queues of their own. Whoever waits for a time, in the lot or only asleep, is on the wheels too ([`timers`](super::timers)).
 //!
 //! However many tasks there are, each operation costs those whom it finds. Interrupts are off under the lock, so what may find many
 //! goes in pieces of [`PIECE`], and lets go of the lock in between.
