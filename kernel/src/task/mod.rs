@@ -152,6 +152,8 @@ pub(crate) struct Task {
     place: table::Place,
     /// Which stack it was given, if that is a mapped one: for those who want to look at it.
     stack_id: Option<StackId>,
+    /// It is dead, and its stack was given back: only the struct waits.
+    over: AtomicBool,
     /// How often a fault killed it: once is enough, but it may overflow again on its way out.
     deaths: AtomicUsize,
     /// The locks that it holds, and the one that it takes.
@@ -256,6 +258,7 @@ impl Task {
             rcu: rcu::Head::new(),
             place: table::Place::new(),
             stack_id,
+            over: AtomicBool::new(false),
             deaths: AtomicUsize::new(0),
             held: HeldLocks::new(),
             kept: KeptList::new(),
@@ -377,6 +380,11 @@ impl Task {
         let cycles = self.cycles_since_switch();
         self.cycles.store(self.cycles.load(Ordering::Relaxed) + cycles, Ordering::Relaxed);
         process.count_cycles(cycles);
+    }
+
+    /// Whether it is dead, and its stack was given back.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     /// Whether a fault killed it.

@@ -87,11 +87,6 @@ impl TaskRef {
         core::mem::forget(self);
         task
     }
-
-    /// How many counts there are.
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
 }
 
 impl Clone for TaskRef {

@@ -159,6 +159,8 @@ fn after_switch() {
     if is_dead {
         stacks::reap();
         control::reap();
+        // Release: who sees it sees the stack given back.
+        task.over.store(true, Ordering::Release);
         // SAFETY: the count is the one that `start` was given; `give_up` gives it up, and nobody else does.
         unsafe { rcu::call(&task.rcu, super::give_up) };
     }
