@@ -270,7 +270,7 @@ const RESIDENT: usize = 1;
 
 /// How many are parked beside those, once these have had a second to come to rest.
 fn left_parked() -> usize {
-    let end = sched::ticks() + TICKS_PER_SECOND;
+    let end = sched::ticks() + sched::TICKS_PER_SECOND;
     while sched::parked() != RESIDENT && sched::ticks() < end {
         sched::sleep_until(sched::ticks() + 1);
     }
