@@ -23,7 +23,7 @@ impl Stack {
     /// When there is no such number.
     #[must_use]
     pub fn spare(index: usize) -> Self {
-        static SPARE: [SpareStack; 4] = [const { SpareStack(UnsafeCell::new([0; 1024])) }; 4];
+        static SPARE: [SpareStack; SPARE_STACKS] = [const { SpareStack(UnsafeCell::new([0; 1024])) }; SPARE_STACKS];
         let words = SPARE[index].0.get();
         // SAFETY: its last user has ended, says the caller; nobody else has it.
         Self(unsafe { &mut *words })
@@ -33,6 +33,9 @@ impl Stack {
         self.0.as_mut_ptr_range().end
     }
 }
+
+/// How many spare stacks there are.
+pub const SPARE_STACKS: usize = 256;
 
 /// Memory for a stack.
 struct SpareStack(UnsafeCell<[u128; 1024]>);

@@ -189,12 +189,6 @@ pub(crate) fn count_lost(task: &Task) -> Amount {
     amount
 }
 
-/// Counts a block of `bytes` bytes as lost: it belonged to a value that was left behind a poisoned lock.
-pub(crate) fn count_left(bytes: usize) {
-    LOST_BYTES.fetch_add(bytes, Ordering::Relaxed);
-    LOST_OBJECTS.fetch_add(usize::from(bytes != 0), Ordering::Relaxed);
-}
-
 /// Adds to the account of the task that runs this. Interrupts are off.
 fn account(bytes: isize, objects: isize) {
     if percpu::this_cpu().irq_depth() != 0 {

@@ -197,7 +197,7 @@ pub(crate) fn become_only_thread() -> Result<(), Errno> {
     let thread = task.thread().ok_or(Errno::SRCH)?;
     let process = thread.process();
     if process.thread_count() > 1 || thread.id() != process.id() {
-        claim(process, thread)?;
+        claim(process, &task, thread)?;
         tell(process);
         process.news.wait_for(|| (process.thread_count() == 1 || process.is_ending()).then_some(()));
         inherit(process, thread);
@@ -206,12 +206,15 @@ pub(crate) fn become_only_thread() -> Result<(), Errno> {
 }
 
 /// Makes `thread` the one that the others make room for.
-fn claim(process: &Process, thread: &Thread) -> Result<(), Errno> {
-    let _tree = tree::lock();
+fn claim(process: &Process, task: &Task, thread: &Thread) -> Result<(), Errno> {
+    let tree = tree::lock();
     if thread.must_end() {
         return Err(Errno::INTR);
     }
     thread.told.store(true, Relaxed);
+    // Those that were told are behind those that were not.
+    process.threads.remove(task, &tree);
+    process.threads.push(task, &tree);
     process.heir.store(thread.id(), SeqCst);
     Ok(())
 }

@@ -25,7 +25,7 @@ pub(crate) struct Declared {
 enum Place {
     /// In a static, which this function shows.
     Static(fn() -> &'static dyn AnyLock),
-    /// In each process, at this place of [`Process::locks`].
+    /// In each process, at this place of `Process::locks`.
     Process(usize),
     /// In the memory of each process.
     Memory,
@@ -63,8 +63,8 @@ pub(crate) static ALL: [Declared; 26] = [
     of_memory("process-memory", Kind::Mutex),
     of_process("process-files", Kind::Spin, 0),
     of_process("process-place", Kind::Spin, 1),
-    of_process("process-signals", Kind::Vital, 2),
-    at("signal-timers", Kind::Vital, timers::lock),
+    of_process("process-signals", Kind::Spin, 2),
+    at("signal-timers", Kind::Spin, timers::lock),
     at("file-text", Kind::Spin, fs::text::lock),
     at("pipe", Kind::Mutex, fs::pipe::lock),
     at("epoll", Kind::Mutex, fs::epoll::lock),

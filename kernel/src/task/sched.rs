@@ -5,9 +5,9 @@
 //! is not lost.
 //!
 //! Who waits is on one of the queues here, by links in its struct: nothing of a waiting task's stack is known to anybody
-//! (INV-PRIVATE), and waiting allocates nothing. The *parking lot* ([`lot`]) is for everything but time: a task parks on a key, an
+//! (INV-PRIVATE), and waiting allocates nothing. The *parking lot* ([`lot`](super::lot)) is for everything but time: a task parks on a key, an
 //! address that it agrees on with whoever wakes it, after a last look under the run queue's lock. Locks, processes and events need
-//! no queues of their own. Whoever waits for a time, in the lot or only asleep, is on the wheels too ([`timers`]).
+//! no queues of their own. Whoever waits for a time, in the lot or only asleep, is on the wheels too ([`timers`](super::timers)).
 //!
 //! However many tasks there are, each operation costs those whom it finds. Interrupts are off under the lock, so what may find many
 //! goes in pieces of [`PIECE`], and lets go of the lock in between.
@@ -39,6 +39,8 @@ pub(crate) use super::switch::{begin, cpu_goes_down, exit, idle, start_idle};
 
 /// Timer interrupts a second.
 pub(crate) const TICKS_PER_SECOND: u64 = 100;
+/// Nanoseconds between them.
+const TICK: u64 = clock::SECOND / TICKS_PER_SECOND;
 /// Ticks that a task may run before another gets its turn.
 const SLICE: u64 = 2;
 /// How many tasks are woken or moved before the lock is let go of.
@@ -169,13 +171,9 @@ fn wait_as(state: State, wait: &Wait, still_wanted: impl FnOnce() -> bool, prepa
     woken.unwrap_or_else(|| unsafe { current().node() }.woken.get())
 }
 
-/// A tick that is not before the clock shows `nanoseconds`.
-fn ticks_at(nanoseconds: u64) -> u64 {
-    match nanoseconds.saturating_sub(clock::now()).div_ceil(clock::SECOND / TICKS_PER_SECOND) {
-        0 => ticks(),
-        // The next tick is less than one away.
-        more => ticks().saturating_add(more + 1),
-    }
+/// The first tick that is not before the clock shows `nanoseconds`.
+const fn ticks_at(nanoseconds: u64) -> u64 {
+    nanoseconds.div_ceil(TICK)
 }
 
 /// How many tasks are parked, on whatever.
@@ -285,8 +283,9 @@ pub(crate) fn tick() {
         percpu::this_cpu().set_need_resched(true);
         return;
     }
-    let now = TICKS.fetch_add(1, Ordering::Relaxed) + 1;
-    if now.is_multiple_of(SLICE) {
+    // By the clock, not by counting: interrupts that were held up come in a row.
+    let now = clock::now() / TICK;
+    if now / SLICE != TICKS.swap(now, Ordering::Relaxed) / SLICE {
         percpu::this_cpu().set_need_resched(true);
     }
     let mut queue = QUEUE.lock();
@@ -296,7 +295,7 @@ pub(crate) fn tick() {
     interrupts::poke(idle);
 }
 
-/// Ticks since the timer was started.
+/// Ticks of the clock, as of the timer's last interrupt.
 pub(crate) fn ticks() -> u64 {
     TICKS.load(Ordering::Relaxed)
 }

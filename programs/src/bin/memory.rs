@@ -47,10 +47,12 @@ impl Page {
         self.0.as_ptr().cast()
     }
 
-    /// Word `index`.
+    /// Word `index` of the page, or of those that were mapped with it.
     fn word(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: the page has 512 words, and is there: its user sees to it.
-        unsafe { self.0.add(index % 512).as_ref() }
+        // SAFETY: the pages are as many as the user wants words of.
+        let word = unsafe { self.0.add(index) };
+        // SAFETY: they are there: their user sees to it.
+        unsafe { word.as_ref() }
     }
 
     fn protect(self, protection: libc::c_int) -> io::Result<()> {
@@ -113,14 +115,12 @@ fn unmap() -> io::Result<u64> {
             // SAFETY: only asks for the pages to be dropped.
             check(unsafe { libc::madvise(canary.address(), 16 * PAGE, libc::MADV_DONTNEED) })?;
             for index in 0..16 * 512 {
-                // SAFETY: inside the 16 pages.
-                let word = unsafe { canary.0.add(index).as_ref() };
+                let word = canary.word(index);
                 wrong += u64::from(word.load(Ordering::SeqCst) != 0);
                 word.store(u64::MAX, Ordering::SeqCst);
             }
             for index in 0..16 * 512 {
-                // SAFETY: inside the 16 pages.
-                let word = unsafe { canary.0.add(index).as_ref() };
+                let word = canary.word(index);
                 wrong += u64::from(word.load(Ordering::SeqCst) != u64::MAX);
             }
         }
@@ -217,7 +217,10 @@ fn copies() -> io::Result<u64> {
     Ok(wrong)
 }
 
-const CHECKS: [(&str, fn() -> io::Result<u64>); 5] =
+/// A check: how much it found that must not be.
+type Check = fn() -> io::Result<u64>;
+
+const CHECKS: [(&str, Check); 5] =
     [("unmap", unmap), ("remap", remap), ("protect", protect), ("fork", fork), ("copies", copies)];
 
 fn main() -> ExitCode {

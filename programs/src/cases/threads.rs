@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Case, child, expect, say};
-use crate::raw::{self, OF_THREAD, Stack, spin_until_zero};
+use crate::raw::{self, OF_THREAD, SPARE_STACKS, Stack, spin_until_zero};
 
 pub(super) static CASES: [Case; 14] = [
     Case { name: "raw-thread", run: raw_thread },
@@ -38,16 +38,16 @@ extern "C" fn count(_: usize) -> i32 {
 }
 
 /// A thread that the kernel says goodbye for: it writes zero where the number was.
-fn start_raw(tid: &AtomicI32) -> Result<i32, String> {
+fn start_raw(tid: &AtomicI32, stack: usize) -> Result<i32, String> {
     let flags = OF_THREAD | (libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
     // SAFETY: the function counts, and that is all.
-    unsafe { raw::clone(flags, Stack::new(), tid.as_ptr(), tid.as_ptr(), count, 0) }.map_err(say("clone"))
+    unsafe { raw::clone(flags, Stack::spare(stack), tid.as_ptr(), tid.as_ptr(), count, 0) }.map_err(say("clone"))
 }
 
 fn raw_thread() -> Result<(), String> {
     let before = DONE.load(Ordering::SeqCst);
     let tid = AtomicI32::new(-1);
-    let number = start_raw(&tid)?;
+    let number = start_raw(&tid, 0)?;
     spin_until_zero(&tid);
     expect("done", DONE.load(Ordering::SeqCst), before + 1)?;
     if number <= std::process::id() as i32 {
@@ -62,8 +62,8 @@ fn raw_storm() -> Result<(), String> {
     let before = DONE.load(Ordering::SeqCst);
     for _ in 0..50 {
         let tids: [AtomicI32; 8] = std::array::from_fn(|_| AtomicI32::new(-1));
-        for tid in &tids {
-            start_raw(tid)?;
+        for (stack, tid) in tids.iter().enumerate() {
+            start_raw(tid, stack)?;
         }
         tids.iter().for_each(spin_until_zero);
     }
@@ -80,12 +80,12 @@ extern "C" fn wait_for_release(_: usize) -> i32 {
 /// Many that are alive at once.
 fn live_threads() -> Result<(), String> {
     RELEASED.store(1, Ordering::SeqCst);
-    let tids: Vec<AtomicI32> = (0..256).map(|_| AtomicI32::new(-1)).collect();
+    let tids: Vec<AtomicI32> = (0..SPARE_STACKS).map(|_| AtomicI32::new(-1)).collect();
     let flags = OF_THREAD | (libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
     let mut numbers = Vec::new();
-    for tid in &tids {
+    for (stack, tid) in tids.iter().enumerate() {
         // SAFETY: the function waits, and that is all.
-        let made = unsafe { raw::clone(flags, Stack::new(), tid.as_ptr(), tid.as_ptr(), wait_for_release, 0) };
+        let made = unsafe { raw::clone(flags, Stack::spare(stack), tid.as_ptr(), tid.as_ptr(), wait_for_release, 0) };
         numbers.push(made.map_err(say("clone"))?);
     }
     let said: Vec<i32> = tids.iter().map(|tid| tid.load(Ordering::SeqCst)).collect();

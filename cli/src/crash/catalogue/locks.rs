@@ -18,7 +18,7 @@ const LOCKS: &str = "the port has no locks of a kernel";
 pub(super) static CRASHES: &[Crash] = &[
     Crash {
         name: "OVERFLOW_HOLDING_LOCK",
-        does: "once for each lock of the kernel; the five that all stacks need: a stop",
+        does: "once for each lock of the kernel; the six that all stacks need: a stop",
         outcome: Outcome::TaskKilled,
         hosted: Err(LOCKS),
         unit: "locks",

@@ -120,7 +120,7 @@ fn count(name: &str, survival: &Survival, cpus: u32) -> u64 {
         Reports::Exactly(count) => count as u64,
         Reports::EachCpu | Reports::EachCpuTwice => cpus.into(),
         Reports::Swept => 4 * 20,
-        Reports::DiedIn("taking") => 5,
+        Reports::DiedIn("taking") => 6,
         Reports::DiedIn(_) => 8,
     }
 }

@@ -57,9 +57,7 @@ pub(super) fn set_blocked(process: &Process, thread: &ThreadSignals, set: Set) {
 
 /// What is to be done about the signals of a thread that ends: `thread`, the current one, which is off its process's list.
 pub(crate) fn leave(process: &Process, thread: &ThreadSignals) {
-    let signals = process.signals();
-    signals.forget_own(thread, !Set::EMPTY);
-    let left = signals.shared() & thread.wants();
+    let left = process.signals().leave(thread);
     if !left.is_empty() {
         hand_on(&tree::lock(), process, left);
     }

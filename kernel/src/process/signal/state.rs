@@ -13,13 +13,14 @@
 //! finds it waiting wakes it. A sender who comes between the question and the park waits for the run queue's lock and
 //! finds the thread parked. A thread that does not take what it was told of (it blocks it, or ends) tells another.
 //!
-//! The lock guards the threads' own signals too. It is a vital one: nobody is killed with it, and what it guards is whole whenever it is
-//! free. It is taken after the tree's, and before those of the scheduler.
+//! The lock guards the threads' own signals too. It is held in a [`Section`]: nobody is killed while what it guards is cut. It is taken
+//! after the tree's, and before those of the scheduler.
 //!
 //! # Context
 //!
 //! Tasks, or interrupt handlers for those that send.
 
+use core::ops::{Deref, DerefMut};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -29,14 +30,14 @@ use super::number::{self, Effect, Set, Signal};
 use super::pending::{Full, Pending};
 use super::thread::ThreadSignals;
 use crate::mm::heap::OutOfHeap;
-use crate::sync::{AnyLock, Section, VitalGuard, VitalLock};
+use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
 use crate::task::flags::Flag;
 use crate::task::sched;
 
 /// What a process has of signals.
 #[derive(Debug)]
 pub(crate) struct ProcessSignals {
-    state: VitalLock<State>,
+    state: SpinLock<State>,
     /// The signal that stopped the process, or zero. Changed under the lock.
     stopped: AtomicU32,
     /// What the parent has not been told: see [`Report`]. Zero: nothing.
@@ -82,6 +83,27 @@ pub(super) enum Sent {
     Ignored,
 }
 
+/// The state, locked, in a section.
+struct Locked<'a> {
+    state: SpinGuard<'a, State>,
+    /// Left after the lock is released.
+    _section: Section,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
 impl State {
     /// All that waits for the thread, wanted or not.
     fn pending(&self, thread: &ThreadSignals) -> Set {
@@ -107,7 +129,7 @@ impl ProcessSignals {
     /// Nothing special, and nothing sent.
     pub(crate) const fn new() -> Self {
         let state = State { actions: Actions::new(), shared: Pending::new() };
-        Self { state: VitalLock::new("process-signals", state), stopped: AtomicU32::new(0), report: AtomicU32::new(0) }
+        Self { state: SpinLock::new("process-signals", state), stopped: AtomicU32::new(0), report: AtomicU32::new(0) }
     }
 
     /// Gives a process that has not run yet the actions of its parent.
@@ -119,8 +141,9 @@ impl ProcessSignals {
         Ok(())
     }
 
-    fn lock(&self) -> VitalGuard<'_, State> {
-        self.state.lock()
+    fn lock(&self) -> Locked<'_> {
+        let section = Section::enter();
+        Locked { state: self.state.lock_anyway(), _section: section }
     }
 
     /// The lock.
@@ -190,9 +213,12 @@ impl ProcessSignals {
         unsafe { thread.own() }.forget(unwanted);
     }
 
-    /// What was sent to the process and not taken.
-    pub(super) fn shared(&self) -> Set {
-        self.lock().shared.set()
+    /// Forgets what was sent to `thread`, which takes nothing any more. Returns those of the process's signals that it would have taken.
+    pub(super) fn leave(&self, thread: &ThreadSignals) -> Set {
+        let state = self.lock();
+        // SAFETY: the lock is held, and the reference ends here.
+        unsafe { thread.own() }.forget(!Set::EMPTY);
+        state.shared.set() & thread.wants()
     }
 
     /// What the threads of a stopped process wait on.

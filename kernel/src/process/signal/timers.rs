@@ -15,7 +15,7 @@ use super::number;
 use crate::arch::clock;
 use crate::mm::heap::{self, OutOfHeap};
 use crate::process::tree;
-use crate::sync::{AnyLock, Section, VitalGuard, VitalLock};
+use crate::sync::{AnyLock, Section, SpinLock};
 use crate::task::sched::TICKS_PER_SECOND;
 
 /// A timer that runs.
@@ -35,7 +35,8 @@ pub(crate) struct Setting {
     pub(crate) every: u64,
 }
 
-static TIMERS: VitalLock<Vec<Timer>> = VitalLock::new("signal-timers", Vec::new());
+/// Changed in sections: nobody is killed while it is cut.
+static TIMERS: SpinLock<Vec<Timer>> = SpinLock::new("signal-timers", Vec::new());
 /// When the first timer is due.
 static FIRST: AtomicU64 = AtomicU64::new(NEVER);
 const NEVER: u64 = u64::MAX;
@@ -52,15 +53,16 @@ fn setting_of(timer: &Timer) -> Setting {
 
 /// The timer of `process`.
 pub(crate) fn get(process: usize) -> Setting {
-    let timers = TIMERS.lock();
+    let _section = Section::enter();
+    let timers = TIMERS.lock_anyway();
     timers.iter().find(|timer| timer.process == process).map_or_else(Setting::default, setting_of)
 }
 
 /// Sets the timer of `process`, or takes it away, and returns what it was.
 pub(crate) fn set(process: usize, setting: Setting) -> Result<Setting, OutOfHeap> {
     // What is allocated is nobody's for a moment.
-    let section = Section::enter();
-    let mut timers = TIMERS.lock();
+    let _section = Section::enter();
+    let mut timers = TIMERS.lock_anyway();
     let place = timers.iter().position(|timer| timer.process == process);
     let before = place.map_or_else(Setting::default, |place| setting_of(&timers[place]));
     let timer = Timer { process, at: clock::now().saturating_add(setting.left), every: setting.every };
@@ -73,21 +75,26 @@ pub(crate) fn set(process: usize, setting: Setting) -> Result<Setting, OutOfHeap
             timers.push(timer);
         }
     }
-    note_first(timers);
-    drop(section);
+    note_first(&mut timers);
     Ok(before)
 }
 
 /// The timer of a process that ends goes with it.
 pub(crate) fn forget(process: usize) {
-    let mut timers = TIMERS.lock();
+    if FIRST.load(Ordering::Relaxed) == NEVER {
+        return;
+    }
+    let _section = Section::enter();
+    let mut timers = TIMERS.lock_anyway();
     timers.retain(|timer| timer.process != process);
+    note_first(&mut timers);
+}
+
+/// Notes when the first is due. A list of none takes no memory.
+fn note_first(timers: &mut Vec<Timer>) {
     if timers.is_empty() {
         *timers = Vec::new();
     }
-}
-
-fn note_first(timers: VitalGuard<'_, Vec<Timer>>) {
     let first = timers.iter().map(|timer| timer.at).min().unwrap_or(NEVER);
     FIRST.store(first, Ordering::Relaxed);
 }
@@ -95,7 +102,8 @@ fn note_first(timers: VitalGuard<'_, Vec<Timer>>) {
 /// Takes a timer that is due, if one is, and sets it anew or takes it away.
 fn take_due() -> Option<usize> {
     let now = clock::now();
-    let mut timers = TIMERS.lock();
+    let _section = Section::enter();
+    let mut timers = TIMERS.lock_anyway();
     let place = timers.iter().position(|timer| timer.at <= now);
     let process = place.map(|place| timers[place].process);
     if let Some(place) = place {
@@ -107,7 +115,7 @@ fn take_due() -> Option<usize> {
             timer.at = timer.at.saturating_add(timer.every).max(now + clock::SECOND / TICKS_PER_SECOND / 2);
         }
     }
-    note_first(timers);
+    note_first(&mut timers);
     process
 }
 

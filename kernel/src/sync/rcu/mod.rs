@@ -11,7 +11,7 @@
 //! A reader section is one in which the CPU does not switch tasks: entering one is one instruction, without a lock or an ordering,
 //! on a word that no other CPU looks at. So a switch is a proof that the sections before it have ended. So is a tick that
 //! interrupts user mode, or the kernel where preemption is on; and an idle CPU is in none, which it says before it halts: nobody wakes
-//! it. [`periods`] has the protocol and the arguments; [`queue`] what waits.
+//! it. [`periods`](mod@periods) has the protocol and the arguments; [`queue`] what waits.
 //!
 //! A reader that overflows is killed, and its task's preemption count is reset: the section has ended with its frames, and
 //! grace periods go on (INV-ALONE).
