@@ -138,7 +138,7 @@ impl Program {
         for path in files {
             let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
             let inside: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
-            for file in if path.is_dir() { &inside } else { std::slice::from_ref(path) } {
+            for file in if path.is_dir() { &inside } else { core::slice::from_ref(path) } {
                 let bytes = std::fs::read(file).map_err(|error| unread(file, error))?;
                 self.beside.push((absolute(file)?, bytes));
             }

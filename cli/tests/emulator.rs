@@ -374,7 +374,7 @@ fn the_story_holds_again_and_again() -> Result<(), Failed> {
 
 /// A trial of each function, by its name.
 macro_rules! trials {
-    ($($($test:ident)::+,)*) => { vec![$(Trial::test(stringify!($($test)::+), $($test)::+)),*] };
+    ($($($test:ident)::+,)*) => { vec![$(Trial::test(stringify!($($test)::+).replace(" ", ""), $($test)::+)),*] };
 }
 
 fn program_trials() -> Vec<Trial> {

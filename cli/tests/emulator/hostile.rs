@@ -80,31 +80,28 @@ pub(super) fn calls_that_are_not_there_are_listed() -> Result<(), Failed> {
     expect(said.lines().any(|line| line == "vmstack: no system call rseq (334): 1 times ENOSYS"), &output)
 }
 
-/// Where a field of an ELF file is, and how long, by name; those of a segment are the first one's.
-const FIELDS: [(&str, usize, usize); 22] = [
-    ("magic", 0, 4),
-    ("class", 4, 1),
-    ("data", 5, 1),
-    ("version-byte", 6, 1),
-    ("abi", 7, 1),
-    ("type", 16, 2),
-    ("machine", 18, 2),
-    ("version", 20, 4),
-    ("entry", 24, 8),
-    ("phoff", 32, 8),
-    ("shoff", 40, 8),
-    ("flags", 48, 4),
-    ("ehsize", 52, 2),
-    ("phentsize", 54, 2),
-    ("phnum", 56, 2),
-    ("shnum", 60, 2),
-    ("p-type", 64, 4),
-    ("p-offset", 72, 8),
-    ("p-vaddr", 80, 8),
-    ("p-filesz", 96, 8),
-    ("p-memsz", 104, 8),
-    ("p-align", 112, 8),
+/// Where a field of an ELF file is, and how long, by name.
+#[rustfmt::skip]
+const FIELDS: [(&str, usize, usize); 16] = [
+    ("magic", 0, 4), ("class", 4, 1), ("data", 5, 1), ("version-byte", 6, 1), ("abi", 7, 1), ("type", 16, 2),
+    ("machine", 18, 2), ("version", 20, 4), ("entry", 24, 8), ("phoff", 32, 8), ("shoff", 40, 8), ("flags", 48, 4),
+    ("ehsize", 52, 2), ("phentsize", 54, 2), ("phnum", 56, 2), ("shnum", 60, 2),
 ];
+
+/// The same of what it says of a segment.
+const OF_SEGMENT: [(&str, usize, usize); 6] = [
+    ("p-type", 0, 4),
+    ("p-offset", 8, 8),
+    ("p-vaddr", 16, 8),
+    ("p-filesz", 32, 8),
+    ("p-memsz", 40, 8),
+    ("p-align", 48, 8),
+];
+
+/// Where a good program speaks of the first segment that is loaded.
+fn first_loaded(good: &[u8]) -> usize {
+    (64..).step_by(56).find(|&at| good[at..at + 4] == [1, 0, 0, 0]).unwrap_or(64)
+}
 
 /// Files that are no ELF files at all.
 const OTHERS: [(&str, &str); 8] = [
@@ -125,7 +122,9 @@ fn damage(good: &[u8], folder: &Path) -> std::io::Result<()> {
         fs::write(&path, bytes)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
     };
-    for (name, at, length) in FIELDS {
+    let segment = first_loaded(good);
+    let fields = FIELDS.into_iter().chain(OF_SEGMENT.map(|(name, at, length)| (name, segment + at, length)));
+    for (name, at, length) in fields {
         let own = good[at..at + length].iter().rev().fold(0, |word: u64, byte| word << 8 | u64::from(*byte));
         // 183: Arm's.
         for value in [0, 1, 3, 183, own + 1, 1 << (8 * length - 1), u64::MAX] {

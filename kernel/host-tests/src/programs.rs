@@ -111,6 +111,19 @@ fn a_program_with_an_interpreter_is_known_as_such() {
     let mut file = fixed(&[TEXT, DATA]);
     file[64] = 3;
     assert_eq!(plan(&file).map(|_| ()), Err(ElfError::Dynamic));
+    // Its path does not end.
+    file[0x17ff] = b'x';
+    assert_eq!(plan(&file).map(|_| ()), Err(ElfError::NotExecutable));
+}
+
+#[test]
+fn what_linux_does_not_look_at_does_not_matter() {
+    let mut file = fixed(&[TEXT, DATA]);
+    // Class, byte order and version; where sections are, and how many.
+    file[4..16].fill(0xff);
+    file[40..48].fill(0xff);
+    file[58..64].fill(0xff);
+    check(&plan(&file).expect("it is a program"), &file);
 }
 
 #[test]
