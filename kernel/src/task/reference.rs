@@ -51,6 +51,7 @@ unsafe impl Sync for TaskRef {}
 
 impl TaskRef {
     /// The task that `new` describes, which has not run yet. `None` if there is no memory; what `new` has is given back then.
+    #[inline(always)]
     pub(crate) fn new(new: NewTask, section: &Section) -> Option<Self> {
         Self::place(|state| Task::new(new, state), section)
     }
