@@ -87,13 +87,14 @@ impl Memory {
     /// shared between programs.
     pub(crate) fn futex_key(&self, addr: usize, private: bool) -> Result<Key, SpaceError> {
         let at = self.word_at(addr)?;
-        let own = Key(core::ptr::from_ref(self).addr(), addr);
+        // No address that the kernel's own waits go by is odd.
+        let own = Key(core::ptr::from_ref(self).addr() | 1, addr);
         if private || !self.is_shared(at)? {
             return Ok(own);
         }
         let mut key = own;
         self.with_page(at, FaultAccess::Read, |place| {
-            key = Key(0, crate::arch::layout::direct_map_to_phys(place).get() as usize);
+            key = Key(1, crate::arch::layout::direct_map_to_phys(place).get() as usize);
         })?;
         Ok(key)
     }
