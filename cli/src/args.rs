@@ -100,6 +100,9 @@ pub struct Run {
     /// Writes the findings there as one JSON array; `-` is standard output, where then nothing else is printed
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Lists at the end, on standard error, the system calls that the program made and the kernel does not have
+    #[arg(long, requires = "program")]
+    pub missing_calls: bool,
     /// Runs this static Linux program instead of the story; all words after FILE are its arguments
     #[arg(long, value_names = ["FILE", "ARG"], num_args = 1.., allow_hyphen_values = true)]
     pub program: Vec<OsString>,
@@ -259,6 +262,13 @@ mod tests {
         let expected: Vec<OsString> = ["/bin/ls", "-l", "--cpus", "9", "--", "--json", "x"].map(OsString::from).into();
         assert_eq!(run.program, expected);
         assert_eq!((run.cpus, run.json), (1, None));
+    }
+
+    #[test]
+    fn missing_calls_are_listed_of_a_program_only() {
+        assert!(run("run --missing-calls --program /bin/ls").missing_calls);
+        assert!(!run("run --program /bin/ls --missing-calls").missing_calls);
+        assert!(wrong("run --missing-calls").contains("--program"));
     }
 
     #[test]

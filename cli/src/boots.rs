@@ -220,12 +220,17 @@ impl<'a> Boots<'a> {
         Ok((Outcome::of(ended.end, proven), transcript))
     }
 
-    /// Boots one program: how it ended, or what the machine died of.
+    /// Boots one program: how it ended, or what the machine died of. With `missing_calls` those are listed.
     ///
     /// # Errors
     ///
     /// When the boot could not be started, or on a signal.
-    pub fn run_program(&self, program: &Program, words: &str) -> Result<Result<Exit, String>, Failure> {
+    pub fn run_program(
+        &self,
+        program: &Program,
+        words: &str,
+        missing_calls: bool,
+    ) -> Result<Result<Exit, String>, Failure> {
         let folder = scratch()?;
         let path = folder.path().join("initrd");
         let mut archive = self.guest.archive()?;
@@ -250,6 +255,9 @@ impl<'a> Boots<'a> {
         // A program that ended by itself has said what it had to say; of a death, its own or a child's, the kernel knows more.
         if !matches!(exit, Some(Exit::Status(_))) || ended.side_channel.contains("BUG: ") {
             program::kernel_words(&ended.side_channel).for_each(|line| eprintln!("{line}"));
+        }
+        if missing_calls && exit.is_some() {
+            program::missing_calls_listed(&ended.side_channel).iter().for_each(|line| eprintln!("{line}"));
         }
         let missing = program::missing(&ended.side_channel);
         Ok(program::judge(Outcome::of(ended.end, exit.is_some()), exit, missing))

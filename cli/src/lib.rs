@@ -27,6 +27,7 @@ pub mod args;
 pub mod bench;
 pub mod boots;
 pub mod borrowed;
+pub mod calls;
 pub mod checkout;
 pub mod checks;
 pub mod console;

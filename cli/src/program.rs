@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::args::Stacks;
+use crate::calls;
 use crate::checks::{Check, Verdict};
 use crate::elf;
 use crate::failure::Failure;
@@ -91,6 +92,24 @@ pub fn refusal(side_channel: &str) -> Option<&str> {
 pub fn kernel_words(side_channel: &str) -> impl Iterator<Item = &str> {
     const NOT_SHOWN: [&str; 6] = ["vmstack:", "fact ", "marker ", "exit ", "signal ", "system call "];
     side_channel.lines().filter(|line| !NOT_SHOWN.iter().any(|start| line.starts_with(start)))
+}
+
+/// The system calls that the kernel does not have, by number, and how often each was made.
+pub fn missing_calls(side_channel: &str) -> impl Iterator<Item = (u32, u32)> {
+    side_channel.lines().filter_map(|line| {
+        let (number, rest) = line.strip_prefix("system call ")?.split_once(" is not there: asked for ")?;
+        let times = rest.split_once(" times")?.0;
+        Some((number.parse().ok()?, times.parse().ok()?))
+    })
+}
+
+/// Lists the system calls that the kernel does not have, for `--missing-calls`.
+#[must_use]
+pub fn missing_calls_listed(side_channel: &str) -> Vec<String> {
+    let lines: Vec<_> = missing_calls(side_channel)
+        .map(|(number, times)| format!("vmstack: no system call {}: {times} times ENOSYS", calls::described(number)))
+        .collect();
+    if lines.is_empty() { vec!["vmstack: no system call was missing".to_owned()] } else { lines }
 }
 
 impl Program {
@@ -193,7 +212,7 @@ pub fn check(judged: &Result<Exit, String>, path: &OsStr) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::{Exit, Program, absolute, judge, kernel_words, missing};
+    use super::{Exit, Program, absolute, judge, kernel_words, missing, missing_calls, missing_calls_listed};
     use crate::args::Stacks;
     use crate::outcome::Outcome;
     use std::path::{Path, PathBuf};
@@ -209,6 +228,18 @@ mod tests {
     fn the_kernels_words_are_its_reports() {
         let channel = "vmstack: 1 CPUs\nBUG: TASK stack\nOops\nsignal 11\nmarker end-of-program\n";
         assert_eq!(kernel_words(channel).collect::<Vec<_>>(), ["BUG: TASK stack", "Oops"]);
+    }
+
+    #[test]
+    fn calls_that_are_not_there_are_listed_by_name_and_number() {
+        let channel = "system call 334 is not there: asked for 2 times\nexit 0\nsystem call 511 is not there: asked for 1 times\n";
+        assert_eq!(missing_calls(channel).collect::<Vec<_>>(), [(334, 2), (511, 1)]);
+        let lines = missing_calls_listed(channel);
+        assert_eq!(
+            lines,
+            ["vmstack: no system call rseq (334): 2 times ENOSYS", "vmstack: no system call 511: 1 times ENOSYS"]
+        );
+        assert_eq!(missing_calls_listed("exit 0\n"), ["vmstack: no system call was missing"]);
     }
 
     #[test]

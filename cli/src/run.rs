@@ -145,7 +145,7 @@ fn run_program(run: &args::Run, request: Request<'_>, sink: Sink) -> Result<Exit
     check_room(run, &program)?;
     let ready = provision(&mut ThisMachine::new(interrupts), Guest::folder_given().is_none())
         .map_err(|refusal| Failure::cannot(refusal.to_string()))?;
-    let judged = Boots::set_up(ready, request)?.run_program(&program, words.line()?)?;
+    let judged = Boots::set_up(ready, request)?.run_program(&program, words.line()?, run.missing_calls)?;
     sink.write(&[program::check(&judged, program.path.as_os_str())])?;
     match judged {
         Ok(exit) => Ok(ExitCode::from(exit.code())),
