@@ -79,29 +79,37 @@ fn word(file: Arc<OpenFile>, close_on_exec: bool) -> *mut OpenFile {
     Arc::into_raw(file).cast_mut().map_addr(|addr| addr | usize::from(close_on_exec))
 }
 
+/// Whether no descriptor of `slots` is open.
+fn all_closed(slots: &[AtomicPtr<OpenFile>]) -> bool {
+    slots.iter().fold(0, |bits, slot| bits | slot.load(Relaxed).addr()) == 0
+}
+
 impl Chunk {
     /// The first descriptor from `from` on that is open.
     fn next_open(&self, from: usize) -> Option<usize> {
-        let is_open = |slot: &AtomicPtr<OpenFile>| !slot.load(Relaxed).is_null();
-        let (begun, groups) = self.0[from..].split_at((CHUNK - from) % GROUP);
-        let mut first = from;
-        for group in core::iter::once(begun).chain(groups.chunks_exact(GROUP)) {
+        let mut next = from;
+        while next < CHUNK {
             // Most of most tables is empty.
-            if group.iter().fold(false, |any, slot| any | is_open(slot)) {
-                return group.iter().position(is_open).map(|place| first + place);
+            if next.is_multiple_of(GROUP) && self.0.get(next..next + GROUP).is_some_and(all_closed) {
+                next += GROUP;
+            } else if self.0[next].load(Relaxed).is_null() {
+                next += 1;
+            } else {
+                return Some(next);
             }
-            first += group.len();
         }
         None
     }
 
     /// Copies all descriptors of `from`, whose table is `_locked`, into this one, which is empty.
     fn copy_from(&self, from: &Self, _locked: &Locked<'_>) {
-        for (to, from) in self.0.iter().zip(&from.0) {
-            let copied = from.load(Relaxed);
+        let mut next = 0;
+        while let Some(place) = from.next_open(next) {
+            let copied = from.0[place].load(Relaxed);
             if let Some(file) = counted(copied) {
-                to.store(word(file, copied.addr() & CLOSE_ON_EXEC != 0), Relaxed);
+                self.0[place].store(word(file, copied.addr() & CLOSE_ON_EXEC != 0), Relaxed);
             }
+            next = place + 1;
         }
     }
 }
