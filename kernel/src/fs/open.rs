@@ -86,6 +86,8 @@ impl OpenFile {
     /// Opens what `node` is.
     pub(crate) fn of_node(node: Node, flags: usize) -> Result<Arc<Self>, Errno> {
         let object = match node {
+            // What has no path: one would lead to itself once it has its own descriptor.
+            Node::Open(_) if flags & flags::PATH != 0 => return Err(Errno::NOENT),
             _ if flags & flags::PATH != 0 => Object::Node(node),
             Node::Made(Entry { what: What::Device(device), .. }, _) => Object::Device(node, *device),
             Node::Made(Entry { what: What::Text(write), .. }, subject) => {

@@ -169,7 +169,8 @@ fn add_process(
         memory.write_u32(request.child_tid, id as u32).ok();
     }
     let child = new_process(id, thread.process(), request)?;
-    let make = |section: &Section| (Arc::clone(&child), memory.take(section));
+    // The count that is kept outlives the section: a child that is refused takes no memory apart with interrupts off.
+    let make = |_: &Section| (Arc::clone(&child), Arc::clone(&memory));
     spawn(
         id,
         frame,

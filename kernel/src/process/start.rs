@@ -39,7 +39,7 @@ fn start_as(path: &[u8], strings: &Strings, then: impl FnOnce(&Tree, &Process)) 
     process.place().set_program(file, strings.arguments.to_shared().ok());
     names::set(id, base_name(path));
     let frame = TrapFrame::user(entry, stack);
-    let make = |section: &Section| (Arc::clone(&process), memory.take(section));
+    let make = |_: &Section| (Arc::clone(&process), Arc::clone(&memory));
     spawn(
         id,
         &frame,
