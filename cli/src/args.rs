@@ -103,6 +103,9 @@ pub struct Run {
     /// Lists at the end, on standard error, the system calls that the program made and the kernel does not have
     #[arg(long, requires = "program")]
     pub missing_calls: bool,
+    /// Puts this file, or each file of this folder, into the guest too, under the same path; can be given again
+    #[arg(long, value_name = "PATH", requires = "program")]
+    pub with: Vec<PathBuf>,
     /// Runs this static Linux program instead of the story; all words after FILE are its arguments
     #[arg(long, value_names = ["FILE", "ARG"], num_args = 1.., allow_hyphen_values = true)]
     pub program: Vec<OsString>,
@@ -223,6 +226,7 @@ fn fold(message: &str) -> String {
 mod tests {
     use super::{Command, Run, Stacks, Target, Usage, parse};
     use std::ffi::OsString;
+    use std::path::PathBuf;
 
     fn line(words: &str) -> Result<Command, Usage> {
         parse(core::iter::once("vmstack").chain(words.split_whitespace()).map(OsString::from))
@@ -265,10 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn missing_calls_are_listed_of_a_program_only() {
+    fn missing_calls_and_files_are_of_a_program_only() {
         assert!(run("run --missing-calls --program /bin/ls").missing_calls);
         assert!(!run("run --program /bin/ls --missing-calls").missing_calls);
         assert!(wrong("run --missing-calls").contains("--program"));
+        assert_eq!(run("run --with a --with b --program /bin/ls").with, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert!(wrong("run --with a").contains("--program"));
     }
 
     #[test]

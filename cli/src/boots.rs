@@ -235,6 +235,7 @@ impl<'a> Boots<'a> {
         let path = folder.path().join("initrd");
         let mut archive = self.guest.archive()?;
         archive.add(program.name(), &program.bytes);
+        program.beside.iter().for_each(|(name, bytes)| archive.add(name.as_os_str().as_encoded_bytes(), bytes));
         write(&path, &archive.finish())?;
         let boot = Boot {
             archive: Some(&path),

@@ -27,6 +27,8 @@ pub struct Program {
     pub arguments: Vec<OsString>,
     /// The file.
     pub bytes: Vec<u8>,
+    /// What else is in the guest: absolute paths, and the files.
+    pub beside: Vec<(PathBuf, Vec<u8>)>,
 }
 
 /// How a program ended, as the guest reported it.
@@ -122,7 +124,26 @@ impl Program {
         let (name, arguments) = words.split_first().unwrap_or((const { &OsString::new() }, &[]));
         let path = absolute(Path::new(name))?;
         let bytes = elf::read(file.unwrap_or(&path))?;
-        Ok(Self { path, arguments: arguments.to_vec(), bytes })
+        Ok(Self { path, arguments: arguments.to_vec(), bytes, beside: Vec::new() })
+    }
+
+    /// Adds `files`, and the files of those that are folders.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read.
+    pub fn add_files(&mut self, files: &[PathBuf]) -> Result<(), Failure> {
+        let unread =
+            |path: &Path, error| Failure::cannot(format!("{} cannot be read: {error}; name a file", path.display()));
+        for path in files {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            let inside: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+            for file in if path.is_dir() { &inside } else { std::slice::from_ref(path) } {
+                let bytes = std::fs::read(file).map_err(|error| unread(file, error))?;
+                self.beside.push((absolute(file)?, bytes));
+            }
+        }
+        Ok(())
     }
 
     /// The kernel's command line for it.
@@ -266,7 +287,8 @@ mod tests {
 
     #[test]
     fn arguments_travel_as_hexadecimal_after_the_absolute_path() {
-        let program = Program { path: "/a".into(), arguments: vec!["b c".into()], bytes: Vec::new() };
+        let program =
+            Program { path: "/a".into(), arguments: vec!["b c".into()], bytes: Vec::new(), beside: Vec::new() };
         let words = program.words(Stacks::Direct);
         let line = words.line().expect("short");
         assert!(line.starts_with("mode=program stacks=direct argv=2f61 argv=622063 env="), "{line}");

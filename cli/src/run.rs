@@ -139,7 +139,8 @@ fn run_program(run: &args::Run, request: Request<'_>, sink: Sink) -> Result<Exit
     let checkout = Checkout::find()?;
     let first = run.program.first().map(Path::new).unwrap_or(Path::new(""));
     let file = Borrowed::wanted(first).map(|program| program.fetch(&checkout, interrupts)).transpose()?;
-    let program = Program::of(&run.program, file.as_deref())?;
+    let mut program = Program::of(&run.program, file.as_deref())?;
+    program.add_files(&run.with)?;
     let words = program.words(run.stacks);
     words.line()?;
     check_room(run, &program)?;
@@ -158,7 +159,8 @@ fn run_program(run: &args::Run, request: Request<'_>, sink: Sink) -> Result<Exit
 
 /// Refuses a program that the machine's memory does not hold beside everything else.
 fn check_room(run: &args::Run, program: &Program) -> Result<(), Failure> {
-    let size = u32::try_from(program.bytes.len().div_ceil(1 << 20)).unwrap_or(u32::MAX);
+    let bytes = program.bytes.len() + program.beside.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+    let size = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
     // Twice: once in the archive, once as it runs.
     let least = size.saturating_mul(2).saturating_add(MIB_AT_LEAST + MIB_A_CPU * run.cpus);
     if run.memory.get() >= least {

@@ -19,6 +19,9 @@ use vmstack_cli::crash;
 use vmstack_cli::frames::Image;
 use vmstack_cli::guest::Guest;
 
+#[path = "emulator/hostile.rs"]
+mod hostile;
+
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
 /// The names that scripts read.
@@ -371,7 +374,7 @@ fn the_story_holds_again_and_again() -> Result<(), Failed> {
 
 /// A trial of each function, by its name.
 macro_rules! trials {
-    ($($test:ident,)*) => { vec![$(Trial::test(stringify!($test), $test)),*] };
+    ($($($test:ident)::+,)*) => { vec![$(Trial::test(stringify!($($test)::+), $($test)::+)),*] };
 }
 
 fn program_trials() -> Vec<Trial> {
@@ -395,6 +398,11 @@ fn program_trials() -> Vec<Trial> {
         a_program_starts_with_fresh_registers,
         threads_and_processes_live_as_on_linux,
         a_storm_of_threads_leaves_nothing_behind,
+        hostile::bad_pointers_are_bad_addresses,
+        hostile::no_call_with_whatever_words_harms_the_kernel,
+        hostile::every_allocation_fails_once_and_nothing_is_lost,
+        hostile::what_is_no_program_is_refused_as_on_linux,
+        hostile::calls_that_are_not_there_are_listed,
         no_frame_of_the_kernel_jumps_over_a_guard,
         the_story_holds_again_and_again,
     ]

@@ -13,13 +13,16 @@
 //! ```
 
 use arrayvec::ArrayVec;
-use elf::ElfBytes;
-use elf::abi::{EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_INTERP, PT_LOAD, PT_PHDR};
+use elf::abi::{EI_NIDENT, ELFMAGIC, EM_X86_64, ET_DYN, ET_EXEC, PF_R, PF_W, PF_X, PT_INTERP, PT_LOAD, PT_PHDR};
 use elf::endian::LittleEndian;
-use elf::file::FileHeader;
+use elf::file::{Class, FileHeader};
 use elf::segment::{ProgramHeader, SegmentTable};
 
 const PAGE: usize = 4096;
+/// What a file begins with, what it says of one segment, and how long a table of those can be, in bytes.
+const HEADER: usize = 64;
+const SEGMENT: usize = 56;
+const MAX_TABLE: usize = 1 << 16;
 /// Segments lie below this.
 const END: usize = (1 << 47) - 2 * PAGE;
 /// Where a position-independent program goes, or the next address that is aligned as it wants.
@@ -68,20 +71,37 @@ pub(crate) struct Segment<'a> {
 
 /// How the program in `file` wants to be laid out.
 pub(crate) fn plan(file: &[u8]) -> Result<Plan<'_>, ElfError> {
-    let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| ElfError::NotExecutable)?;
-    let header = elf.ehdr;
+    let (header, table) = parse(file).ok_or(ElfError::NotExecutable)?;
     if header.e_machine != EM_X86_64 || !matches!(header.e_type, ET_EXEC | ET_DYN) {
         return Err(ElfError::NotExecutable);
     }
-    let table = elf.segments().ok_or(ElfError::NotExecutable)?;
-    if table.iter().any(|segment| segment.p_type == PT_INTERP) {
-        return Err(ElfError::Dynamic);
+    if let Some(segment) = table.iter().find(|segment| segment.p_type == PT_INTERP) {
+        return Err(if names_interpreter(file, &segment) { ElfError::Dynamic } else { ElfError::NotExecutable });
     }
     let base = if header.e_type == ET_DYN { pie_base(&table) } else { 0 };
     let segments = segments(file, &table, base)?;
     let end = segments.last().map_or(0, |last| last.start + last.file_bytes + last.zero_bytes);
     let entry = address(header.e_entry, base).filter(|_| end != 0).ok_or(ElfError::NotExecutable)?;
     Ok(Plan { entry, headers: headers(&header, &table, base), segments, end })
+}
+
+/// The header of `file` and what it says of segments. As on Linux the rest of what identifies the file does not matter, nor do sections.
+fn parse(file: &[u8]) -> Option<(FileHeader<LittleEndian>, SegmentTable<'_, LittleEndian>)> {
+    let header = file.get(..HEADER).filter(|header| header.starts_with(&ELFMAGIC))?;
+    let header = FileHeader::parse_tail((LittleEndian, Class::ELF64, 0, 0), &header[EI_NIDENT..]).ok()?;
+    let bytes = usize::from(header.e_phnum) * SEGMENT;
+    if usize::from(header.e_phentsize) != SEGMENT || !(1..=MAX_TABLE).contains(&bytes) {
+        return None;
+    }
+    let start = usize::try_from(header.e_phoff).ok()?;
+    let table = file.get(start..start.checked_add(bytes)?)?;
+    Some((header, SegmentTable::new(LittleEndian, Class::ELF64, table)))
+}
+
+/// Whether `segment` is a path that ends.
+fn names_interpreter(file: &[u8], segment: &ProgramHeader) -> bool {
+    let path = || file.get(usize::try_from(segment.p_offset).ok()?..)?.get(..usize::try_from(segment.p_filesz).ok()?);
+    path().is_some_and(|path| (2..=PAGE).contains(&path.len()) && path.ends_with(&[0]))
 }
 
 /// Where a program that does not care goes.
@@ -102,7 +122,8 @@ fn segments<'a>(
     base: usize,
 ) -> Result<ArrayVec<Segment<'a>, MAX_SEGMENTS>, ElfError> {
     let mut segments = ArrayVec::<Segment<'a>, MAX_SEGMENTS>::new();
-    for header in table.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0) {
+    for header in table.iter().filter(|header| header.p_type == PT_LOAD && (header.p_memsz, header.p_filesz) != (0, 0))
+    {
         let segment = segment(file, &header, base).ok_or(ElfError::NotExecutable)?;
         let end = segments.last().map_or(0, |last| last.start + last.file_bytes + last.zero_bytes);
         if segment.start < end || segments.try_push(segment).is_err() {

@@ -31,8 +31,8 @@ use crate::task::kept::{self, Kept};
 const WORD: usize = size_of::<usize>();
 /// How many bytes of arguments and of environment are accepted together, a word for each pointer included: a quarter of the stack.
 pub(crate) const MAX_STRINGS: usize = STACK_BYTES / 4;
-/// How long one of them can be, in bytes.
-pub(crate) const MAX_STRING: usize = 128 << 10;
+/// How long one of them can be, in bytes, without the zero at its end.
+pub(crate) const MAX_STRING: usize = (128 << 10) - 1;
 /// How long the first line of a script can be, and how often the interpreter can be a script itself.
 const MAX_LINE: usize = 256;
 const MAX_SCRIPTS: usize = 5;
@@ -180,10 +180,15 @@ struct Script<'a> {
 
 impl<'a> Script<'a> {
     fn parse(file: &'a [u8]) -> Option<Self> {
-        let line = file.get(..file.len().min(MAX_LINE))?.strip_prefix(b"#!")?;
-        let line = line.split(|&byte| byte == b'\n' || byte == 0).next()?.trim_ascii();
+        let start = file.get(..file.len().min(MAX_LINE))?.strip_prefix(b"#!")?;
+        let whole = start.split(|&byte| byte == b'\n' || byte == 0).next()?;
+        let line = whole.trim_ascii();
         let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
         let (interpreter, argument) = line.split_at(end);
+        // What is cut off names something else.
+        if whole.len() + 2 == MAX_LINE && whole.ends_with(interpreter) {
+            return None;
+        }
         (!interpreter.is_empty()).then_some(Self { interpreter, argument: argument.trim_ascii() })
     }
 

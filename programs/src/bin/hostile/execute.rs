@@ -7,13 +7,17 @@ use std::path::Path;
 
 use vmstack_programs::{spawn, wait};
 
+/// How the names of files begin that are executed.
+const DAMAGED: &[u8] = b"damaged-";
+
 /// What a child's status says when `execve` failed: this much more than the error. Programs that were executed know nothing of it.
 const FAILED: i32 = 100;
 
-/// Executes each file of `folder` and what lies nowhere, and prints what came of it.
+/// Executes each damaged file of `folder` and what lies nowhere, and prints what came of it.
 pub(crate) fn try_all(folder: &Path) -> io::Result<bool> {
     let mut files: Vec<_> =
         std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    files.retain(|file| file.file_name().is_some_and(|name| name.as_bytes().starts_with(DAMAGED)));
     files.sort();
     for file in &files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -47,8 +51,9 @@ const LISTS: [(&str, usize, usize); 6] = [
     ("short-ones-that-do-not", 140_000, 8),
 ];
 
-/// Executes `path` in a child, which says nothing, and returns the error, or 0 if there was none.
-fn execute(path: &OsStr, arguments: &[*const c_char]) -> io::Result<i32> {
+/// Executes `path` in a child, which says nothing, and returns the error; or `ran`; or `killed`, which a damaged program may be, by the kernel
+/// that starts it or by its own doing.
+fn execute(path: &OsStr, arguments: &[*const c_char]) -> io::Result<String> {
     let path = CString::new(path.as_bytes()).map_err(io::Error::other)?;
     let list: Vec<_> =
         [path.as_ptr()].into_iter().chain(arguments.iter().copied()).chain([core::ptr::null()]).collect();
@@ -63,6 +68,9 @@ fn execute(path: &OsStr, arguments: &[*const c_char]) -> io::Result<i32> {
     })?;
     let status = wait(child)?.status;
     let failed = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) > FAILED;
-    // How one ends that was executed is not the kernel's to say, but for those that it kills on the way.
-    Ok(if failed { libc::WEXITSTATUS(status) - FAILED } else { 0 })
+    Ok(match (failed, libc::WIFEXITED(status)) {
+        (true, _) => (libc::WEXITSTATUS(status) - FAILED).to_string(),
+        (false, true) => "ran".into(),
+        (false, false) => "killed".into(),
+    })
 }

@@ -5,7 +5,7 @@
 //! hostile pointers         calls that would succeed, with each bad pointer where a pointer goes: the answer must be EFAULT
 //! hostile random SEED N    N calls at random
 //! hostile threads SEED N   the same, while other threads map, unmap and protect the memory that the calls are about
-//! hostile execute FOLDER   executes each file of a folder, and what else is no program
+//! hostile execute FOLDER   executes each file of a folder that is called damaged-, and what else is no program
 //! ```
 //!
 //! The calls are made by children, for many a child does not survive them; who makes no progress is killed. What is printed:
@@ -15,7 +15,7 @@
 //! fact hostile.answers ERRNO N       how often each error was the answer; 0: success
 //! fact hostile.children HOW N        how children ended: `done`, `gone` (by a call that ends its caller), `stuck`, or `signal-NUMBER`
 //! fact hostile.odd CALL PLACE WORD ANSWER    an answer that is not EFAULT
-//! fact hostile.executed NAME ERRNO   what execve said; 0: it ran
+//! fact hostile.executed NAME ERRNO   what execve said; or `ran`, or `killed`
 //! ```
 //!
 //! On a Linux that is somebody's these calls do harm, so the program refuses to make them there; `--anyway` as the first word says that it is

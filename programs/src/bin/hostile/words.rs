@@ -7,9 +7,10 @@
 //!
 //! The room lies at a fixed address, so that a word means the same in each child.
 
+use std::ffi::CStr;
 use std::io;
 
-use crate::call::Call;
+use crate::call::{self, Call};
 
 pub(crate) const PAGE: usize = 4096;
 /// Where the room is.
@@ -87,21 +88,21 @@ pub(crate) const SPARE_PIPE: [usize; 2] = [60, 61];
 /// Puts descriptors where the calls expect some: 0 to 2 lead nowhere, 3 and 4 are a pipe with something in it, 5 a folder,
 /// 6 waits for others, 7 is this program.
 pub(crate) fn open_files() {
-    // SAFETY: the path is a string; the descriptors are this process's own, and nobody uses them. What fails is not there.
-    unsafe {
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-        libc::dup2(null, 0);
-        libc::dup2(null, 1);
-        libc::dup2(null, 2);
-        libc::close(null);
-        let mut ends = [0; 2];
-        libc::pipe(ends.as_mut_ptr());
-        libc::write(ends[1], c"/dev/null".as_ptr().cast(), 9);
-        libc::open(c"/".as_ptr(), libc::O_RDONLY);
-        libc::epoll_create1(0);
-        libc::open(c"/proc/self/exe".as_ptr(), libc::O_RDONLY);
-        libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK);
-        libc::dup2(ends[0], SPARE_PIPE[0] as i32);
-        libc::dup2(ends[1], SPARE_PIPE[1] as i32);
+    let open = |path: &CStr, how: i32| call::make(libc::SYS_open, [path.as_ptr().expose_provenance(), how as usize]);
+    let null = open(c"/dev/null", libc::O_RDWR).cast_unsigned();
+    for descriptor in 0..3 {
+        call::make(libc::SYS_dup2, [null, descriptor]);
+    }
+    call::make(libc::SYS_close, [null]);
+    let mut ends = [0_i32; 2];
+    let place = (&raw mut ends).expose_provenance();
+    call::make(libc::SYS_pipe2, [place, 0]);
+    call::make(libc::SYS_write, [4, c"/dev/null".as_ptr().expose_provenance(), 9]);
+    open(c"/", libc::O_RDONLY);
+    call::make(libc::SYS_epoll_create1, [0]);
+    open(c"/proc/self/exe", libc::O_RDONLY);
+    call::make(libc::SYS_pipe2, [place, libc::O_NONBLOCK as usize]);
+    for (end, number) in ends.into_iter().zip(SPARE_PIPE) {
+        call::make(libc::SYS_dup2, [end as usize, number]);
     }
 }

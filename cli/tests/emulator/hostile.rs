@@ -1,0 +1,170 @@
+//! Programs that mean ill, and memory that runs out at the worst time: the kernel answers with an error, and all that it gave it gets back.
+//!
+//! What a run leaves behind is counted by the kernel, and the command fails where that does not agree: a status of 0 says that too.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use libtest_mimic::Failed;
+
+use super::{expect, program, run, vmstack};
+
+/// The facts of a run whose names begin with `start`: the rest of each.
+fn facts(output: &Output, start: &str) -> Vec<Vec<String>> {
+    let start = format!("fact {start}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().filter_map(|line| line.strip_prefix(&start));
+    lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// A run of one of these programs that ends well within two minutes.
+fn well(cpus: &str, flags: &[&str], name: &str, words: &[&str]) -> Result<Output, Failed> {
+    let program = program(name);
+    let mut command = vmstack(&["run", "--cpus", cpus]);
+    let output =
+        command.args(flags).args(["--program", &program]).args(words).env("VMSTACK_TIME_LIMIT", "120").output()?;
+    expect(output.status.code() == Some(0), &output)?;
+    Ok(output)
+}
+
+pub(super) fn bad_pointers_are_bad_addresses() -> Result<(), Failed> {
+    let output = well("2", &[], "hostile", &["pointers"])?;
+    let calls = facts(&output, "hostile.calls").concat();
+    expect(facts(&output, "hostile.odd").is_empty() && calls.first().is_some_and(|calls| calls.len() >= 4), &output)
+}
+
+pub(super) fn no_call_with_whatever_words_harms_the_kernel() -> Result<(), Failed> {
+    for cpus in ["1", "2"] {
+        for words in [["numbers"].as_slice(), &["random", "1", "10000"], &["threads", "2", "4000"]] {
+            let output = well(cpus, &[], "hostile", words)?;
+            expect(
+                facts(&output, "hostile.answers 14").len() == 1 && !facts(&output, "hostile.children").is_empty(),
+                &output,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// How many allocations each call must have at least, for them to be on its way at all.
+const ALLOCATIONS: [(&str, u32); 8] =
+    [("clone", 2), ("fork", 10), ("vfork", 5), ("execve", 10), ("pipe", 2), ("touch", 1), ("open", 1), ("dup", 1)];
+
+pub(super) fn every_allocation_fails_once_and_nothing_is_lost() -> Result<(), Failed> {
+    for cpus in ["1", "2"] {
+        let output = well(cpus, &[], "failing", &[])?;
+        for (call, least) in ALLOCATIONS {
+            let points = facts(&output, &format!("failing.{call} ")).concat();
+            expect(
+                points.first().and_then(|points| points.parse().ok()).is_some_and(|points: u32| points >= least),
+                &output,
+            )?;
+        }
+        // Memory or a number of threads is what there is no more of.
+        let refused = facts(&output, "failing.refused ");
+        expect(refused.iter().all(|words| matches!(words[1].as_str(), "11" | "12")), &output)?;
+        // A thread that shares all of its memory, and a call that allocates for itself, is told; only its own pages can kill.
+        let killed = facts(&output, "failing.killed ");
+        let by_pages = |call: &str| matches!(call, "fork" | "execve" | "touch");
+        expect(killed.iter().all(|words| words[1] == "0" || by_pages(&words[0])), &output)?;
+    }
+    Ok(())
+}
+
+pub(super) fn calls_that_are_not_there_are_listed() -> Result<(), Failed> {
+    let output = run(&["run", "--missing-calls", "--program", &program("failing"), "--executed"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    expect(said.lines().any(|line| line == "vmstack: no system call rseq (334): 1 times ENOSYS"), &output)
+}
+
+/// Where a field of an ELF file is, and how long, by name; those of a segment are the first one's.
+const FIELDS: [(&str, usize, usize); 22] = [
+    ("magic", 0, 4),
+    ("class", 4, 1),
+    ("data", 5, 1),
+    ("version-byte", 6, 1),
+    ("abi", 7, 1),
+    ("type", 16, 2),
+    ("machine", 18, 2),
+    ("version", 20, 4),
+    ("entry", 24, 8),
+    ("phoff", 32, 8),
+    ("shoff", 40, 8),
+    ("flags", 48, 4),
+    ("ehsize", 52, 2),
+    ("phentsize", 54, 2),
+    ("phnum", 56, 2),
+    ("shnum", 60, 2),
+    ("p-type", 64, 4),
+    ("p-offset", 72, 8),
+    ("p-vaddr", 80, 8),
+    ("p-filesz", 96, 8),
+    ("p-memsz", 104, 8),
+    ("p-align", 112, 8),
+];
+
+/// Files that are no ELF files at all.
+const OTHERS: [(&str, &str); 8] = [
+    ("script-missing", "#!/missing\n"),
+    ("script-folder", "#!/proc\n"),
+    ("script-empty", "#!\n"),
+    ("script-blank", "#!   \n"),
+    ("script-below-a-file", "#!/proc/self/exe/x\n"),
+    ("script-argument", "#!/missing a b c\n"),
+    ("script-no-end", "#!/missing"),
+    ("text", "hello\n"),
+];
+
+/// Fills `folder` with what is made of a good program by damaging it.
+fn damage(good: &[u8], folder: &Path) -> std::io::Result<()> {
+    let write = |name: String, bytes: &[u8]| {
+        let path = folder.join(format!("damaged-{name}"));
+        fs::write(&path, bytes)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+    };
+    for (name, at, length) in FIELDS {
+        let own = good[at..at + length].iter().rev().fold(0, |word: u64, byte| word << 8 | u64::from(*byte));
+        // 183: Arm's.
+        for value in [0, 1, 3, 183, own + 1, 1 << (8 * length - 1), u64::MAX] {
+            let mut file = good.to_vec();
+            file[at..at + length].copy_from_slice(&value.to_le_bytes()[..length]);
+            write(format!("{name}-{value:x}"), &file)?;
+        }
+    }
+    for length in [0, 1, 3, 4, 16, 63, 64, 100] {
+        write(format!("cut-{length}"), &good[..length])?;
+    }
+    write("script-long".to_owned(), format!("#!/{}\n", "x".repeat(300)).as_bytes())?;
+    OTHERS.iter().try_for_each(|(name, text)| write((*name).to_owned(), text.as_bytes()))
+}
+
+/// What came of each file.
+fn executed(output: &Output) -> BTreeMap<String, String> {
+    facts(output, "hostile.executed").into_iter().map(|words| (words[0].clone(), words[1].clone())).collect()
+}
+
+/// Whether Linux's answer and this kernel's agree. What Linux kills when it is too late to go back is refused here; and so is a program at
+/// address 0, where Linux has one only for who may do anything.
+fn agree(name: &str, there: &str, here: &str) -> bool {
+    there == here || (there == "killed" && here != "ran") || (name == "damaged-p-vaddr-0" && here == "8")
+}
+
+/// The same files on this machine's Linux and in the guest.
+pub(super) fn what_is_no_program_is_refused_as_on_linux() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    damage(&fs::read(program("nothing"))?, folder.path())?;
+    let place = folder.path().to_string_lossy().into_owned();
+    // The limit of arguments goes by that of the stack.
+    let script = "ulimit -s 8192; exec \"$0\" execute \"$1\"";
+    let there = executed(&Command::new("sh").args(["-c", script, &program("hostile"), &place]).output()?);
+    let here = executed(&well("2", &["--with", &place], "hostile", &["execute", &place])?);
+    let differ = |(name, there): (&String, &String)| match here.get(name) {
+        Some(here) if agree(name, there, here) => None,
+        here => Some(format!("{name}: {there} on Linux, {here:?} here")),
+    };
+    let wrong: Vec<_> = there.iter().filter_map(differ).collect();
+    if there.len() > 150 && wrong.is_empty() { Ok(()) } else { Err(format!("{} files; {wrong:?}", there.len()).into()) }
+}
