@@ -69,9 +69,8 @@ pub(crate) struct Kept<T> {
 }
 
 impl KeptList {
-    pub(crate) fn new() -> Self {
-        // Not a constant: of that, the values would be written too.
-        Self(core::array::from_fn(|_| Place::new()))
+    pub(crate) const fn new() -> Self {
+        Self([const { Place::new() }; PLACES])
     }
 
     /// Drops everything that is kept, and says what it was.
