@@ -27,7 +27,7 @@ pub(crate) struct Interest {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     descriptor: usize,
-    /// Which file it was: its address.
+    /// Which file it was: its number.
     file: u64,
     interest: Interest,
     /// The news that were told last, for one that is only told news.
