@@ -18,7 +18,7 @@ use crate::format::Format;
 use crate::mapper::Mapper;
 use crate::memory::TableMemory;
 use crate::run::Run;
-use crate::table::Table;
+use crate::table::{Slot, Table};
 
 impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     /// The physical address that `addr` translates to and the leaf that says so, or `None` where nothing is mapped
@@ -28,16 +28,21 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     ///
     /// Any, the fault path included: one load a level, no lock (INV-FAULT).
     #[must_use]
+    // Whoever wants the frame alone does not pay for the rest of the leaf.
+    #[inline(always)]
     pub fn translate(&self, addr: VirtAddr) -> Option<(PhysAddr, Leaf)> {
         if !F::is_canonical(addr) {
             return None;
         }
-        let (entry, level) = match self.table_for(addr, Level::PAGE) {
-            Ok(table) => (table.slot(F::index(addr, Level::PAGE)).read::<F>(Level::PAGE), Level::PAGE),
-            Err(found) => found,
+        let leaf = |entry: Entry, level: Level| {
+            let at = VirtAddr::new(addr.get() & !(F::entry_bytes(level) - 1));
+            entry.leaf(at, level).map(|leaf| (leaf.phys(addr), leaf))
         };
-        let at = VirtAddr::new(addr.get() & !(F::entry_bytes(level) - 1));
-        entry.leaf(at, level).map(|leaf| (leaf.phys(addr), leaf))
+        match self.table_for(addr, Level::PAGE) {
+            // Apart, for here the compiler knows the level.
+            Ok(table) => leaf(table.slot(F::index(addr, Level::PAGE)).read::<F>(Level::PAGE), Level::PAGE),
+            Err((entry, level)) => leaf(entry, level),
+        }
     }
 
     /// Which of the first 128 pages of `pages` may have been written: bit *i* stands for page *i*.
@@ -51,14 +56,28 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     /// Any, the fault path included: takes no lock.
     #[must_use]
     pub fn dirty(&self, pages: Pages) -> u128 {
+        let run = Run::check::<F>(pages).ok().filter(|_| F::HAS_DIRTY);
+        // As most stacks lie.
+        if let Some(slots) = run.and_then(|run| self.slots_together(run)) {
+            return u128::from(dirty_among::<F>(slots));
+        }
         let all = match pages.count() {
             0 => 0,
             count => u128::MAX >> 128_usize.saturating_sub(count),
         };
-        match Run::check::<F>(pages) {
-            Ok(run) if F::HAS_DIRTY => all & !self.clean(run.first(128)),
-            _ => all,
+        run.map_or(all, |run| all & !self.clean(run.first(128)))
+    }
+
+    /// The slots of `run`, if it has 64 pages at most, all of them in one table.
+    #[inline]
+    fn slots_together(&self, run: Run) -> Option<&[Slot]> {
+        let at = run.page::<F>(0)?;
+        let index = F::index(at, Level::PAGE);
+        if run.count() > 64 || index + run.count() > Table::ENTRIES {
+            return None;
         }
+        let table = self.table_for(at, Level::PAGE).ok()?;
+        Some(table.slots(index, run.count()))
     }
 
     /// Which pages of `run`, of at most 128 pages, are mapped and not written.
@@ -124,7 +143,6 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     }
 }
 
-/// What a leaf becomes when its dirty bit is taken back. Other entries, and leaves that are clean already, stay.
 /// The pages in `count` slots of `table` from `index` that nobody has written through, by bit.
 fn clean_in<F: Format>(table: &Table, index: usize, count: usize) -> u128 {
     let is_clean = |page: usize| F::is_clean(table.slot(index + page).raw());
@@ -132,6 +150,12 @@ fn clean_in<F: Format>(table: &Table, index: usize, count: usize) -> u128 {
     (0..count).rev().fold(0, |clean, page| clean << 1 | u128::from(is_clean(page)))
 }
 
+/// Which of `slots`, which are 64 at most, are something else than leaves that nobody has written through, by bit.
+fn dirty_among<F: Format>(slots: &[Slot]) -> u64 {
+    slots.iter().rev().fold(0, |dirty, slot| dirty << 1 | u64::from(!F::is_clean(slot.raw())))
+}
+
+/// What a leaf becomes when its dirty bit is taken back. Other entries, and leaves that are clean already, stay.
 const fn clean_entry(entry: Entry) -> Option<Entry> {
     match entry {
         Entry::Leaf { dirty: true, .. } => Some(entry.with_dirty(false)),

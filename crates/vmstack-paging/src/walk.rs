@@ -36,9 +36,10 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         while number > level.number() + 1 {
             number -= 1;
             let above = Level::new(number);
-            match table.slot(F::index(addr, above)).read::<F>(above) {
-                Entry::Table { at } => table = self.follow(at),
-                found => return Err((found, above)),
+            let raw = table.slot(F::index(addr, above)).raw();
+            match F::table_at(raw, above) {
+                Some(at) => table = self.follow(at),
+                None => return Err((F::decode(raw, above), above)),
             }
         }
         Ok(table)

@@ -106,11 +106,27 @@ fn a_leaf_is_clean_if_it_decodes_so<F: Format>() {
     });
 }
 
+fn a_table_is_followed_if_the_word_decodes_so<F: Format>() {
+    check((any::<u64>(), 1..F::LEVELS), |(raw, level)| {
+        let level = Level::new(level);
+        let table = F::encode(Entry::Table { at: frame::<F>(raw, Level::PAGE) }, level);
+        for word in [raw, table, raw & !1, 0] {
+            let decoded = match F::decode(word, level) {
+                Entry::Table { at } => Some(at),
+                _ => None,
+            };
+            prop_assert_eq!(F::table_at(word, level), decoded);
+        }
+        Ok(())
+    });
+}
+
 for_every_format! {
     a_leaf_is_clean_if_it_decodes_so
     a_leaf_reads_back_as_it_was_written
     a_leaf_without_hardware_dirty_bits_reads_as_dirty
     a_parked_entry_keeps_its_frame_and_is_absent_for_the_hardware
+    a_table_is_followed_if_the_word_decodes_so
     a_table_reads_back_as_it_was_written
     only_the_word_zero_is_absent
     any_word_decodes_to_what_encodes_to_the_same_meaning

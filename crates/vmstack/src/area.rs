@@ -213,6 +213,7 @@ impl<P: Platform> StackArea<P> {
     }
 
     /// Enters this CPU's part of the area.
+    #[inline]
     pub(crate) fn here(&self) -> Result<Here<'_, P>, AllocError<P::Error>> {
         let meta = self.metadata().ok_or(AllocError::NotInitialised)?;
         let guard = self.platform.enter();
@@ -242,17 +243,10 @@ impl<P: Platform> StackArea<P> {
     pub fn alloc(&self, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
         let mut here = self.here()?;
         here.retire_due();
-        let stack = match here.local.take_ready(&here.meta) {
-            Some(slot) => Ok(here.reuse(slot)),
-            None => here.populate(),
-        };
-        match stack {
-            Ok(slot) => Ok(here.hand_out(slot, owner)),
-            Err(error) => {
-                here.block.counters.refused.bump();
-                Err(error)
-            }
+        if let Some(slot) = here.local.take_ready(&here.meta) {
+            return Ok(here.reuse(slot, owner));
         }
+        here.populate(owner).inspect_err(|_| here.block.counters.refused.bump())
     }
 
     /// Allocates as [`alloc`](Self::alloc) does, but before it says that there are no frames or slots, gives back what this

@@ -10,7 +10,7 @@ use crate::cache::{CpuBlock, Local};
 use crate::geometry::SlotIndex;
 use crate::metadata::Metadata;
 use crate::platform::Platform;
-use crate::slots::Records;
+use crate::slots::{Records, SlotRecord};
 use crate::stack::{KernelStack, StackId};
 use crate::sync::Ordering;
 
@@ -25,13 +25,13 @@ pub(crate) struct Here<'a, P: Platform> {
 
 impl<'a, P: Platform> Here<'a, P> {
     /// Cold: a free slot, frames in bulk, one batch of page-table entries. The frames read as zero.
-    pub(crate) fn populate(&mut self) -> Result<SlotIndex, AllocError<P::Error>> {
+    pub(crate) fn populate(&mut self, owner: usize) -> Result<KernelStack<'a, P>, AllocError<P::Error>> {
         let slot = self.take_slot()?;
         let mapped = self.map_stack(slot);
         match mapped {
             Ok(()) => {
                 self.block.counters.populated.bump();
-                Ok(slot)
+                Ok(self.hand_out(slot, self.meta.record(slot), owner))
             }
             Err(error) => {
                 self.area.free_list().push(slot, &self.meta);
@@ -71,33 +71,37 @@ impl<'a, P: Platform> Here<'a, P> {
     }
 
     /// Warm: a stack from the cache, made to read as zero again.
-    pub(crate) fn reuse(&self, slot: SlotIndex) -> SlotIndex {
+    #[inline]
+    pub(crate) fn reuse(&self, slot: SlotIndex, owner: usize) -> KernelStack<'a, P> {
         self.block.counters.hits.bump();
-        self.scrub(slot);
-        slot
+        let record = self.meta.record(slot);
+        self.scrub(slot, record);
+        self.hand_out(slot, record, owner)
     }
 
     /// Clears the pages of `slot` that may not be zero (INV-ZERO).
-    fn scrub(&self, slot: SlotIndex) {
+    #[inline]
+    fn scrub(&self, slot: SlotIndex, record: &SlotRecord) {
         let pages = self.meta.geometry.pages(slot);
-        let all_dirty = self.meta.record(slot).take_written();
-        let mut dirty = if all_dirty { u128::MAX } else { self.meta.platform.dirty(pages) };
+        let mut dirty = if record.take_written() { u128::MAX } else { self.meta.platform.dirty(pages) };
         let mut cleared = 0;
-        for page in pages.addresses(P::PAGE_SIZE) {
-            let is_dirty = dirty & 1 != 0;
-            dirty >>= 1;
-            if is_dirty {
-                // SAFETY: the slot came from the cache, so it is mapped and nobody uses it.
-                unsafe { self.meta.platform.zero(page) };
-                cleared += 1;
+        while dirty != 0 {
+            let page = dirty.trailing_zeros() as usize;
+            if page >= pages.count() {
+                break;
             }
+            dirty &= dirty - 1;
+            // SAFETY: the slot came from the cache, so it is mapped and nobody uses it.
+            unsafe { self.meta.platform.zero(pages.start().wrapping_add(page * P::PAGE_SIZE)) };
+            cleared += 1;
         }
         self.block.counters.pages_cleared.add(cleared);
         self.block.counters.pages_clean.add(pages.count() as u64 - cleared);
     }
 
-    pub(crate) fn hand_out(&self, slot: SlotIndex, owner: usize) -> KernelStack<'a, P> {
-        let generation = self.meta.record(slot).hand_out(owner);
+    #[inline]
+    fn hand_out(&self, slot: SlotIndex, record: &SlotRecord, owner: usize) -> KernelStack<'a, P> {
+        let generation = record.hand_out(owner);
         self.block.counters.allocated.bump();
         KernelStack::new(self.area, StackId::new(slot, generation))
     }

@@ -77,6 +77,7 @@ impl<'a, P: Platform> Metadata<'a, P> {
     /// Makes page `chunk` if it is absent. `fill` initialises a new page before anybody sees it.
     ///
     /// A CPU that finds the page being made waits for the other to finish: it is a few hundred instructions under a guard.
+    #[cold]
     fn ensure(&self, chunk: usize, fill: impl FnOnce(VirtAddr)) -> Result<(), MetadataError<P::Error>> {
         let byte = self.directory_byte(chunk);
         loop {
@@ -104,6 +105,7 @@ impl<'a, P: Platform> Metadata<'a, P> {
     }
 
     /// The record of `slot`, or `None` if it was never made. Any context, the fault path included.
+    #[inline]
     pub(crate) fn try_record(&self, slot: SlotIndex) -> Option<&'a SlotRecord> {
         let (chunk, index) = self.geometry.record_place(slot);
         if !self.is_made(chunk) {
@@ -116,6 +118,7 @@ impl<'a, P: Platform> Metadata<'a, P> {
     }
 
     /// The block of `cpu`, made if this is the first use.
+    #[inline]
     pub(crate) fn cpu_block(&self, cpu: Cpu) -> Result<&'a CpuBlock<P>, MetadataError<P::Error>> {
         let (chunk, _) = self.geometry.block_place(cpu.index());
         if !self.is_made(chunk) {
@@ -165,6 +168,7 @@ impl<'a, P: Platform> Metadata<'a, P> {
 }
 
 impl<P: Platform> Records for Metadata<'_, P> {
+    #[inline]
     fn record(&self, slot: SlotIndex) -> &SlotRecord {
         match self.try_record(slot) {
             Some(record) => record,

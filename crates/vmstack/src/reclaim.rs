@@ -101,12 +101,18 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Gives back the frames and the slots of the batch in flight, if every CPU has flushed. True if none is in flight.
+    #[inline]
     pub(crate) fn retire_due(&mut self) -> bool {
         match &self.local.batch.ticket {
-            None => return true,
-            Some(ticket) if !self.meta.platform.flushed(ticket) => return false,
-            Some(_) => self.local.batch.ticket = None,
+            None => true,
+            Some(ticket) if !self.meta.platform.flushed(ticket) => false,
+            Some(_) => self.retire_batch(),
         }
+    }
+
+    /// Gives back the frames and the slots of the batch, whose ticket is due. True.
+    fn retire_batch(&mut self) -> bool {
+        self.local.batch.ticket = None;
         while let Some(token) = self.local.batch.pop() {
             self.retire(token);
         }

@@ -144,6 +144,7 @@ impl SlotRecord {
         self.owner.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn set_owner(&self, owner: usize) {
         self.owner.store(owner, Ordering::Relaxed);
     }

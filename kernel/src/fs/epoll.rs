@@ -27,8 +27,8 @@ pub(crate) struct Interest {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     descriptor: usize,
-    /// Which file it was: its address.
-    file: usize,
+    /// Which file it was: its number.
+    file: u64,
     interest: Interest,
     /// The news that were told last, for one that is only told news.
     told: Option<usize>,
@@ -48,10 +48,6 @@ pub(crate) fn lock() -> &'static dyn AnyLock {
     &SPECIMEN.entries
 }
 
-fn identity(file: &OpenFile) -> usize {
-    core::ptr::from_ref(file).addr()
-}
-
 impl Epoll {
     pub(crate) const fn new() -> Self {
         Self { entries: Mutex::new("epoll", Vec::new()) }
@@ -66,12 +62,12 @@ impl Epoll {
     pub(crate) fn add(&self, descriptor: usize, file: &OpenFile, interest: Interest) -> Result<(), Errno> {
         let mut entries = self.lock();
         let _section = Section::enter();
-        entries.retain(|entry| entry.descriptor != descriptor || entry.file == identity(file));
+        entries.retain(|entry| entry.descriptor != descriptor || entry.file == file.number());
         if entries.iter().any(|entry| entry.descriptor == descriptor) {
             return Err(Errno::EXIST);
         }
         heap::reserve(&mut entries, 1)?;
-        entries.push(Entry { descriptor, file: identity(file), interest, told: None });
+        entries.push(Entry { descriptor, file: file.number(), interest, told: None });
         Ok(())
     }
 
@@ -79,7 +75,7 @@ impl Epoll {
     pub(crate) fn change(&self, descriptor: usize, file: &OpenFile, interest: Option<Interest>) -> Result<(), Errno> {
         let mut entries = self.lock();
         let _section = Section::enter();
-        let is_it = |entry: &Entry| entry.descriptor == descriptor && entry.file == identity(file);
+        let is_it = |entry: &Entry| entry.descriptor == descriptor && entry.file == file.number();
         let index = entries.iter().position(is_it).ok_or(Errno::NOENT)?;
         match interest {
             Some(interest) => entries[index] = Entry { interest, told: None, ..entries[index] },
@@ -98,7 +94,7 @@ impl Epoll {
     ) -> (usize, bool) {
         let (mut told, mut silent) = (0, false);
         for entry in self.lock().iter_mut() {
-            let Some(file) = open(entry.descriptor).ok().filter(|file| identity(file) == entry.file) else { continue };
+            let Some(file) = open(entry.descriptor).ok().filter(|file| file.number() == entry.file) else { continue };
             silent |= file.is_silent();
             let news = file.news();
             let ready = file.ready().asked((entry.interest.events & ASKED) as u16);
@@ -120,7 +116,7 @@ impl Epoll {
     pub(crate) fn ready(&self, open: impl Fn(usize) -> Result<Held, Errno>) -> Ready {
         let entries = self.lock();
         let mut ready = entries.iter().filter_map(|entry| {
-            let file = open(entry.descriptor).ok().filter(|file| identity(file) == entry.file)?;
+            let file = open(entry.descriptor).ok().filter(|file| file.number() == entry.file)?;
             Some(file.ready().asked((entry.interest.events & ASKED) as u16))
         });
         Ready::READ.when(ready.any(Ready::is_something))

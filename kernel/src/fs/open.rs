@@ -7,7 +7,7 @@
 use alloc::sync::Arc;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::device::Device;
 use super::entry::{Entry, What};
@@ -58,10 +58,15 @@ pub(crate) enum Object {
     Epoll(Epoll),
 }
 
+/// Files that were opened since boot.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
 /// An open file.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     object: Object,
+    /// No other file ever has it: an address is another one's as soon as it is free.
+    number: u64,
     /// As `open` was given them, less what matters only to `open`.
     flags: AtomicUsize,
     /// Where the next read begins; in a folder, which member comes next.
@@ -80,12 +85,21 @@ impl OpenFile {
     /// Opens `object` with `flags`.
     pub(crate) fn new(object: Object, flags: usize) -> Result<Arc<Self>, Errno> {
         let kept = flags & (flags::ACCESS | flags::SETTABLE | flags::FOLDER | flags::PATH);
-        Ok(heap::try_arc(Self { object, flags: AtomicUsize::new(kept), position: AtomicUsize::new(0) })?)
+        let number = OPENED.fetch_add(1, Ordering::Relaxed);
+        let (flags, position) = (AtomicUsize::new(kept), AtomicUsize::new(0));
+        Ok(heap::try_arc(Self { object, number, flags, position })?)
+    }
+
+    /// Which file it is, of all that were ever open.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// Opens what `node` is.
     pub(crate) fn of_node(node: Node, flags: usize) -> Result<Arc<Self>, Errno> {
         let object = match node {
+            // What has no path: one would lead to itself once it has its own descriptor.
+            Node::Open(_) if flags & flags::PATH != 0 => return Err(Errno::NOENT),
             _ if flags & flags::PATH != 0 => Object::Node(node),
             Node::Made(Entry { what: What::Device(device), .. }, _) => Object::Device(node, *device),
             Node::Made(Entry { what: What::Text(write), .. }, subject) => {

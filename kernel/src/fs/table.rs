@@ -27,6 +27,8 @@ use crate::task::kept::{self, Kept};
 pub(crate) const MAX_FILES: usize = CHUNKS * CHUNK;
 const CHUNKS: usize = 16;
 const CHUNK: usize = 64;
+/// How many descriptors are looked at together.
+const GROUP: usize = 8;
 /// In a descriptor's word: `execve` closes it.
 const CLOSE_ON_EXEC: usize = 1;
 
@@ -75,6 +77,41 @@ fn pointer(word: *mut OpenFile) -> Option<*const OpenFile> {
 
 fn word(file: Arc<OpenFile>, close_on_exec: bool) -> *mut OpenFile {
     Arc::into_raw(file).cast_mut().map_addr(|addr| addr | usize::from(close_on_exec))
+}
+
+/// Whether no descriptor of `slots` is open.
+fn all_closed(slots: &[AtomicPtr<OpenFile>]) -> bool {
+    slots.iter().fold(0, |bits, slot| bits | slot.load(Relaxed).addr()) == 0
+}
+
+impl Chunk {
+    /// The first descriptor from `from` on that is open.
+    fn next_open(&self, from: usize) -> Option<usize> {
+        let mut next = from;
+        while next < CHUNK {
+            // Most of most tables is empty.
+            if next.is_multiple_of(GROUP) && self.0.get(next..next + GROUP).is_some_and(all_closed) {
+                next += GROUP;
+            } else if self.0[next].load(Relaxed).is_null() {
+                next += 1;
+            } else {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    /// Copies all descriptors of `from`, whose table is `_locked`, into this one, which is empty.
+    fn copy_from(&self, from: &Self, _locked: &Locked<'_>) {
+        let mut next = 0;
+        while let Some(place) = from.next_open(next) {
+            let copied = from.0[place].load(Relaxed);
+            if let Some(file) = counted(copied) {
+                self.0[place].store(word(file, copied.addr() & CLOSE_ON_EXEC != 0), Relaxed);
+            }
+            next = place + 1;
+        }
+    }
 }
 
 impl FileTable {
@@ -136,8 +173,7 @@ impl FileTable {
         (from / CHUNK..CHUNKS).find_map(|index| {
             let chunk = self.chunk(index)?;
             let start = if index == from / CHUNK { from % CHUNK } else { 0 };
-            let open = (start..CHUNK).find(|&place| !chunk.0[place].load(Relaxed).is_null())?;
-            Some(index * CHUNK + open)
+            Some(index * CHUNK + chunk.next_open(start)?)
         })
     }
 
@@ -243,12 +279,11 @@ impl FileTable {
         let mut next = 0;
         while let Some(descriptor) = from.next_open(next) {
             self.make_room(descriptor)?;
-            let _locked = from.lock();
-            let word = from.slot(descriptor).map_or(ptr::null_mut(), |slot| slot.load(Relaxed));
-            if let (Some(slot), Some(file)) = (self.slot(descriptor), counted(word)) {
-                slot.store(self::word(file, word.addr() & CLOSE_ON_EXEC != 0), Relaxed);
+            let index = descriptor / CHUNK;
+            if let (Some(to), Some(chunk)) = (self.chunk(index), from.chunk(index)) {
+                to.copy_from(chunk, &from.lock());
             }
-            next = descriptor + 1;
+            next = (index + 1) * CHUNK;
         }
         Ok(())
     }

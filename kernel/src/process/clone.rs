@@ -105,7 +105,7 @@ pub(crate) fn clone(request: &Request, frame: &TrapFrame) -> Result<usize, Errno
     let id = tree::next_number();
     if request.has(flag::PARENT_SETTID) {
         // As on Linux, where it cannot be written it is not.
-        memory_of(&me)?.write(request.parent_tid, &(id as u32).to_le_bytes()).ok();
+        memory_of(&me)?.write_u32(request.parent_tid, id as u32).ok();
     }
     names::copy(me.id(), id);
     if request.has(flag::VFORK) {
@@ -136,9 +136,9 @@ fn memory_of(me: &Task) -> Result<&Arc<Memory>, Errno> {
 fn add_thread(id: usize, me: &CurrentTask, thread: &Thread, request: &Request, frame: &TrapFrame) -> Result<(), Errno> {
     let (process, memory) = (thread.process(), memory_of(me)?);
     if request.has(flag::CHILD_SETTID) {
-        memory.write(request.child_tid, &(id as u32).to_le_bytes()).ok();
+        memory.write_u32(request.child_tid, id as u32).ok();
     }
-    let make = |_: &Section| (Thread::new(Arc::clone(process), id), Arc::clone(memory));
+    let make = |_: &Section| (Arc::clone(process), Arc::clone(memory));
     spawn(
         id,
         frame,
@@ -166,10 +166,11 @@ fn add_process(
     }
     let memory = copy_memory(me, request)?;
     if request.has(flag::CHILD_SETTID) {
-        memory.write(request.child_tid, &(id as u32).to_le_bytes()).ok();
+        memory.write_u32(request.child_tid, id as u32).ok();
     }
     let child = new_process(id, thread.process(), request)?;
-    let make = |section: &Section| (Thread::new(Arc::clone(&child), id), memory.take(section));
+    // The count that is kept outlives the section: a child that is refused takes no memory apart with interrupts off.
+    let make = |_: &Section| (Arc::clone(&child), Arc::clone(&memory));
     spawn(
         id,
         frame,

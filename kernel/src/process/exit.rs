@@ -128,7 +128,7 @@ fn say_goodbye(task: &Task, thread: &Thread) {
     thread.set_clear_child_tid(0);
     if addr != 0 && Arc::strong_count(memory) > 1 {
         // Where it cannot be written, nobody waits.
-        let _written = memory.write(addr, &0_u32.to_le_bytes());
+        let _written = memory.write_u32(addr, 0);
         let _woken = futex::wake(memory, Futex { addr, private: false }, 1, futex::ANY);
     }
 }

@@ -11,7 +11,7 @@ use vmstack::VirtAddr;
 
 use super::exec::{self, Program, Strings};
 use super::tree::{self, Tree};
-use super::{Process, Thread, exit};
+use super::{Process, exit};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, trap};
 use crate::fs::{self, node};
@@ -39,7 +39,7 @@ fn start_as(path: &[u8], strings: &Strings, then: impl FnOnce(&Tree, &Process)) 
     process.place().set_program(file, strings.arguments.to_shared().ok());
     names::set(id, base_name(path));
     let frame = TrapFrame::user(entry, stack);
-    let make = |section: &Section| (Thread::new(Arc::clone(&process), id), memory.take(section));
+    let make = |_: &Section| (Arc::clone(&process), Arc::clone(&memory));
     spawn(
         id,
         &frame,
@@ -69,7 +69,7 @@ pub(super) fn spawn(
     frame: &TrapFrame,
     adjust: impl FnOnce(&mut TrapFrame),
     registers: Registers,
-    make: impl FnOnce(&Section) -> (Thread, Arc<Memory>),
+    make: impl FnOnce(&Section) -> (Arc<Process>, Arc<Memory>),
     admit: impl FnOnce(&Tree, &Task) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let (stack, section) = TaskStack::in_section(id).ok_or(Errno::AGAIN)?;
@@ -79,9 +79,9 @@ pub(super) fn spawn(
     unsafe { top.copy_from_nonoverlapping(frame, 1) };
     // SAFETY: the frame was written just now, and nobody else knows it.
     adjust(unsafe { &mut *top });
-    let (thread, memory) = make(&section);
-    let (thread, memory, below) = (Some(thread), Some(memory), size_of::<TrapFrame>());
-    let new = NewTask { id, thread, memory, stack, registers, entry: enter, argument: place.get(), below };
+    let (process, memory) = make(&section);
+    let (process, memory, below) = (Some(process), Some(memory), size_of::<TrapFrame>());
+    let new = NewTask { id, process, memory, stack, registers, entry: enter, argument: place.get(), below };
     let task = TaskRef::new(new, &section).ok_or(Errno::NOMEM)?;
     admit(&tree::lock(), &task)?;
     sched::start(task);

@@ -129,7 +129,8 @@ impl RawLock {
     /// Whether `owner` has the lock, alone or among others.
     pub(crate) fn is_of(&self, owner: u64) -> bool {
         let has = |word: &Word| word.load() == owner;
-        has(&self.owner) || self.readers.iter().any(has)
+        // The other kinds have no readers.
+        has(&self.owner) || self.kind == Kind::ReadWrite && self.readers.iter().any(has)
     }
 
     /// Takes the lock for `me`, asking at most `tries` times. False if somebody else had it all the time.

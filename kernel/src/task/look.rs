@@ -16,7 +16,7 @@ use vmstack_arch::{Context, Frame, frames};
 use super::{Task, kept, table};
 use crate::stacks::{self, Kernel};
 use crate::symbols::Code;
-use crate::sync::rcu;
+use crate::sync::{Section, rcu};
 
 /// A task's stack, kept for a while, and where a walk of it starts.
 #[derive(Debug)]
@@ -36,7 +36,10 @@ impl Look {
             }
             (task.stack_id?, task.suspended_at())
         };
+        // A pin is the list's or nobody's: nobody is killed in between.
+        let section = Section::enter();
         let pin = kept::keep(&"pin", stacks::TASKS.pin(stack).ok()?);
+        drop(section);
         Some(Self { pin, start })
     }
 

@@ -198,7 +198,8 @@ pub(crate) fn last_id() -> usize {
 #[derive(Debug)]
 pub(crate) struct NewTask {
     pub(crate) id: usize,
-    pub(crate) thread: Option<Thread>,
+    /// What it is a thread of; nothing for a task of the kernel.
+    pub(crate) process: Option<Arc<Process>>,
     pub(crate) memory: Option<Arc<Memory>>,
     pub(crate) stack: TaskStack,
     /// What its vector registers hold.
@@ -225,15 +226,15 @@ impl Task {
 
     /// The task that stands for the code that already runs on `stack`: it becomes the CPU's idle task.
     fn idle(stack: TaskStack, fpu: FpuState) -> Self {
-        let (thread, memory, registers) = (None, None, Registers::None);
-        let new = NewTask { id: 0, thread, memory, stack, registers, entry: never, argument: 0, below: 0 };
+        let (process, memory, registers) = (None, None, Registers::None);
+        let new = NewTask { id: 0, process, memory, stack, registers, entry: never, argument: 0, below: 0 };
         Self::with_context(new, fpu, Context::empty(), true)
     }
 
     /// Inlined, as what calls it is: so the fields are written where the struct is to lie, and not copied there.
     #[inline(always)]
     fn with_context(new: NewTask, fpu: FpuState, context: Context, idle: bool) -> Self {
-        let NewTask { id, thread, memory, stack, .. } = new;
+        let NewTask { id, process, memory, stack, .. } = new;
         // Who is traced has children that are.
         let inherited = sched::current_if_any().map_or(0, |parent| parent.flags.raised() & Flag::Trace as u32);
         let state = if idle { State::Running } else { State::New };
@@ -241,7 +242,8 @@ impl Task {
         Self {
             count: AtomicUsize::new(1),
             id,
-            thread,
+            // Made here, where it is to lie: it is large.
+            thread: process.map(|process| Thread::new(process, id)),
             has_memory: AtomicBool::new(memory.is_some()),
             memory: MemoryPlace::new(memory),
             context: UnsafeCell::new(context),
@@ -539,7 +541,7 @@ pub(crate) fn give_up_alive() {
     let id = next_id();
     let Some((stack, section)) = TaskStack::in_section(id) else { return };
     let (registers, entry) = (Registers::None, never);
-    let new = NewTask { id, thread: None, memory: None, stack, registers, entry, argument: 0, below: 0 };
+    let new = NewTask { id, process: None, memory: None, stack, registers, entry, argument: 0, below: 0 };
     if let Some(task) = TaskRef::new(new, &section) {
         task.scheduling.state.set(State::Parked);
     }
@@ -556,7 +558,7 @@ pub(crate) fn spawn_on(
     names::set(id, name);
     let section = Section::enter();
     let registers = Registers::None;
-    let new = NewTask { id, thread: None, memory: None, stack, registers, entry, argument, below: 0 };
+    let new = NewTask { id, process: None, memory: None, stack, registers, entry, argument, below: 0 };
     let task = TaskRef::new(new, &section)?;
     sched::start(task.clone());
     Some(task)

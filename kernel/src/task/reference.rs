@@ -11,7 +11,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
 
-use super::{FpuState, NewTask, Registers, Task};
+use super::{FpuState, NewTask, Registers, Task, TaskStack};
 use crate::arch::fpu;
 use crate::mm::inject;
 use crate::mm::slab::{ALIGN, Slab, Store};
@@ -51,13 +51,25 @@ unsafe impl Sync for TaskRef {}
 
 impl TaskRef {
     /// The task that `new` describes, which has not run yet. `None` if there is no memory; what `new` has is given back then.
+    #[inline(always)]
     pub(crate) fn new(new: NewTask, section: &Section) -> Option<Self> {
-        Self::place(|state| Task::new(new, state), section)
+        let (place, registers) = Self::room(section)?;
+        // SAFETY: the object is new, large enough and aligned.
+        unsafe { place.write(Task::new(new, registers)) };
+        Some(Self(place))
     }
 
-    /// Puts a task where its struct belongs; `make` is told where its registers are.
+    /// The task that stands for the code that already runs on `stack`: see [`Task::idle`]. `None` if there is no memory.
+    pub(super) fn idle(stack: TaskStack, section: &Section) -> Option<Self> {
+        let (place, registers) = Self::room(section)?;
+        // SAFETY: as for `new`.
+        unsafe { place.write(Task::idle(stack, registers)) };
+        Some(Self(place))
+    }
+
+    /// Where a struct is to lie, and where its registers are.
     #[inline(always)]
-    pub(super) fn place(make: impl FnOnce(FpuState) -> Task, section: &Section) -> Option<Self> {
+    fn room(section: &Section) -> Option<(NonNull<Task>, FpuState)> {
         if inject::fails() {
             return None;
         }
@@ -66,10 +78,7 @@ impl TaskRef {
         let registers = unsafe { place.add(REGISTERS) };
         // SAFETY: the area is the struct's, as large and aligned as wanted, and used through the state alone.
         let state = unsafe { FpuState::at(registers) };
-        let place = place.cast::<Task>();
-        // SAFETY: the object is new, large enough and aligned.
-        unsafe { place.write(make(state)) };
-        Some(Self(place))
+        Some((place.cast(), state))
     }
 
     /// The task at `task`, with a count that is somewhere else so far.
@@ -123,7 +132,7 @@ fn release(task: NonNull<Task>) {
     let section = Section::enter();
     // SAFETY: nobody has a count, and nobody else knows the struct.
     unsafe { task.drop_in_place() };
-    // SAFETY: it came from this slab (see `place`), and what was in it was dropped.
+    // SAFETY: it came from this slab (see `room`), and what was in it was dropped.
     unsafe { STRUCTS.give(task.cast(), &section) };
 }
 

@@ -33,7 +33,7 @@ static IDLE: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS]
 ///
 /// If there is no memory for it.
 pub(crate) fn start_idle(stack: TaskStack) {
-    let task = TaskRef::place(|fpu| Task::idle(stack, fpu), &Section::enter());
+    let task = TaskRef::idle(stack, &Section::enter());
     let Some(task) = task.map(TaskRef::into_raw) else { panic!("there is no memory for an idle task") };
     let block = percpu::this_cpu();
     block.set_current(task.addr().get());

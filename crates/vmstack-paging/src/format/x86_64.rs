@@ -55,7 +55,7 @@ pub type X86_64La57 = X86_64<5>;
 
 // SAFETY: (1) the bits are those of the formats in SDM 4.5, and every entry with P = 0 is ignored by
 // the hardware; (2) and (3) are held by the round trips in `tests/round_trips.rs`: a parked entry has its mark, every
-// other but `Absent` is present; (4) `is_clean` is compared with `decode` there.
+// other but `Absent` is present; (4) `is_clean` and `table_at` are compared with `decode` there.
 unsafe impl<const N: u8> Format for X86_64<N> {
     const NAME: &'static str = if N == 5 { "x86-64, 5 levels" } else { "x86-64, 4 levels" };
     const LEVELS: u8 = {
@@ -94,6 +94,11 @@ unsafe impl<const N: u8> Format for X86_64<N> {
     fn is_clean(raw: u64) -> bool {
         // At this level PAGE_SIZE is the PAT bit, which makes an entry foreign, as does being writable and executable.
         raw & (PRESENT | DIRTY | PAGE_SIZE) == PRESENT && raw & (WRITABLE | NO_EXECUTE) != WRITABLE
+    }
+
+    #[inline]
+    fn table_at(raw: u64, _level: Level) -> Option<PhysAddr> {
+        (raw & (PRESENT | PAGE_SIZE) == PRESENT).then_some(PhysAddr::new(raw & ADDRESS))
     }
 }
 

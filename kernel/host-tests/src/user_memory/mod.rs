@@ -157,6 +157,37 @@ fn there_can_be_as_many_as_on_linux_and_not_one_more() {
 }
 
 #[test]
+fn the_first_of_a_full_chunk_can_be_cut_in_two() {
+    let mut mappings = Mappings::new();
+    // In order, with a page between: the first chunk is split when it is full, and the second one filled.
+    for index in 0..144 {
+        let new = Mapping::anonymous(range(4 * index, 3), Rights::READ, Kind::PRIVATE);
+        mappings.insert(new).expect("there is memory");
+    }
+    for index in 0..144 {
+        let mut mappings = {
+            let mut copy = Mappings::new();
+            copy.copy_from(&mappings).expect("there is memory");
+            copy
+        };
+        unmap(&mut mappings, range(4 * index + 1, 1)).expect("there is memory");
+        protect(&mut mappings, range(4 * index, 1), Rights::READ_WRITE).expect("there is memory");
+        assert_eq!(mappings.iter().count(), 145);
+        assert_eq!(listed(&mappings).len(), 144 * 3 - 1);
+    }
+}
+
+#[test]
+fn the_only_mapping_can_get_other_rights() {
+    let mut mappings = Mappings::new();
+    mappings.insert(Mapping::anonymous(range(0, 3), Rights::READ, Kind::PRIVATE)).expect("it is empty");
+    protect(&mut mappings, range(0, 3), Rights::READ_WRITE).expect("there is memory");
+    assert_eq!(listed(&mappings), (0..3).map(|page| (page, Rights::READ_WRITE)).collect());
+    unmap(&mut mappings, range(0, 3)).expect("nothing is split");
+    assert_eq!(page_box::alive(), 0);
+}
+
+#[test]
 fn parts_of_a_file_show_what_they_showed() {
     static FILE: [u8; 3 * PAGE_SIZE + 100] = {
         let mut bytes = [0; 3 * PAGE_SIZE + 100];

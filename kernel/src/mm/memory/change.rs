@@ -156,26 +156,12 @@ impl Memory {
     /// Changes what the program may do with `range`, all of which has to be mapped.
     pub(crate) fn protect(&self, range: VirtRange, rights: Rights) -> Result<(), SpaceError> {
         let mut inner = self.lock();
-        let mut at = range.start();
-        let mut fewer = false;
-        while let Some(rest) = range.end().offset_from(at).and_then(|bytes| VirtRange::new(at, bytes)) {
-            if rest.bytes() == 0 {
-                break;
-            }
-            let Some(&found) = inner.mappings.find(at) else { break };
-            let part = found.from(at.max(found.start)).below(found.end.min(range.end()));
-            if rights.may_write() && part.is_shared() && part.is_file() {
-                return Err(SpaceError::Forbidden);
-            }
-            check_count(&Mapping { rights, ..part })?;
-            inner.mappings.change(part.range(), |mapping| Mapping { rights, ..mapping })?;
-            fewer |= inner.set_rights(&part, rights);
-            at = part.end;
+        let done = inner.protect(range, rights);
+        // Also what was done before it failed.
+        if inner.unfinished == Unfinished::Flush {
+            self.flush_changed(&mut inner);
         }
-        if fewer {
-            self.flush();
-        }
-        if at < range.end() { Err(SpaceError::OutOfMemory) } else { Ok(()) }
+        done
     }
 
     /// Says where the heap begins. Once, by whoever builds the memory.
@@ -259,20 +245,22 @@ impl Memory {
     ) -> Result<VirtAddr, SpaceError> {
         let moved = Mapping { start: target.start(), end: target.end(), ..*mapping };
         inner.mappings.insert(moved)?;
+        inner.unfinished = Unfinished::Flush;
         for piece in inner.space.pieces(mapping.range()) {
             let to = target.start().wrapping_add(piece.start().distance(mapping.start));
             if let Err(error) = inner.space.relocate(piece, to) {
                 // What was moved goes back, to tables that are there.
-                for back in inner.space.pieces(target) {
+                let moved = exactly(target.start(), mapping.bytes())?;
+                for back in inner.space.pieces(moved) {
                     let home = mapping.start.wrapping_add(back.start().distance(target.start()));
                     inner.space.relocate(back, home)?;
                 }
-                self.flush();
+                self.flush_changed(inner);
                 self.unmap_locked(inner, target)?;
                 return Err(error);
             }
         }
-        self.flush();
+        self.flush_changed(inner);
         if !leave {
             self.unmap_locked(inner, mapping.range())?;
         }
@@ -313,6 +301,23 @@ impl Memory {
 }
 
 impl Inner {
+    /// Changes what the program may do with `range`. What takes rights away says that it has to be flushed.
+    fn protect(&mut self, range: VirtRange, rights: Rights) -> Result<(), SpaceError> {
+        let mut at = range.start();
+        while at < range.end() {
+            let Some(&found) = self.mappings.find(at) else { return Err(SpaceError::OutOfMemory) };
+            let part = found.from(at.max(found.start)).below(found.end.min(range.end()));
+            if rights.may_write() && part.is_shared() && part.is_file() {
+                return Err(SpaceError::Forbidden);
+            }
+            check_count(&Mapping { rights, ..part })?;
+            self.mappings.change(part.range(), |mapping| Mapping { rights, ..mapping })?;
+            self.set_rights(&part, rights);
+            at = part.end;
+        }
+        Ok(())
+    }
+
     /// Room for `bytes` bytes: at `hint` if that is free, or as high as there is.
     fn find_room(&mut self, hint: VirtAddr, bytes: usize) -> Result<VirtRange, SpaceError> {
         let hint = page_end(hint);
@@ -333,20 +338,18 @@ impl Inner {
         Ok(self.mappings.insert(Mapping::anonymous(more, part.rights, part.kind))?)
     }
 
-    /// Gives the pages of `part` other rights. Says whether any of them may do less than before.
-    fn set_rights(&self, part: &Mapping, rights: Rights) -> bool {
+    /// Gives the pages of `part` other rights, and notes before the first of them may do less than before.
+    fn set_rights(&mut self, part: &Mapping, rights: Rights) {
         let fewer = (part.rights.may_write() && !rights.may_write())
             || (part.rights.may_execute() && !rights.may_execute())
             || (rights.is_none() && !part.rights.is_none());
         let alone = |frame| part.is_shared() || !frames::is_shared(frame);
-        let mut found = false;
         for piece in self.space.pieces(part.range()) {
-            self.space.protect(piece, |leaf| {
-                found = true;
-                attributes(rights, rights.may_write() && alone(leaf.frame))
-            });
+            if fewer {
+                self.unfinished = Unfinished::Flush;
+            }
+            self.space.protect(piece, |leaf| attributes(rights, rights.may_write() && alone(leaf.frame)));
         }
-        fewer && found
     }
 }
 

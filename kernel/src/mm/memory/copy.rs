@@ -35,6 +35,24 @@ impl Memory {
         })
     }
 
+    /// Writes `word`, of four bytes, to the program's memory at `addr`.
+    pub(crate) fn write_u32(&self, addr: usize, word: u32) -> Result<(), SpaceError> {
+        if self.poke_u32(addr, word) { Ok(()) } else { self.write(addr, &word.to_le_bytes()) }
+    }
+
+    /// As [`write_u32`](Self::write_u32), if that takes no more than a store: nothing is in two pages, the page is there to be written,
+    /// and this CPU runs on the memory. Says whether it did.
+    fn poke_u32(&self, addr: usize, word: u32) -> bool {
+        let Ok(at) = self.word_at(addr) else { return false };
+        let _interrupts = InterruptsOff::new();
+        let place = if self.is_loaded() { self.resolve(at, FaultAccess::Write) } else { None };
+        if let Some(place) = place {
+            // SAFETY: as in `with_word`.
+            unsafe { AtomicU32::from_ptr(phys_to_virt(place).as_mut_ptr()) }.store(word, Ordering::Relaxed);
+        }
+        place.is_some()
+    }
+
     /// The word at `addr`, a multiple of four.
     pub(crate) fn load_u32(&self, addr: usize) -> Result<u32, SpaceError> {
         let mut word = 0;
@@ -69,13 +87,14 @@ impl Memory {
     /// shared between programs.
     pub(crate) fn futex_key(&self, addr: usize, private: bool) -> Result<Key, SpaceError> {
         let at = self.word_at(addr)?;
-        let own = Key(core::ptr::from_ref(self).addr(), addr);
+        // No address that the kernel's own waits go by is odd.
+        let own = Key(core::ptr::from_ref(self).addr() | 1, addr);
         if private || !self.is_shared(at)? {
             return Ok(own);
         }
         let mut key = own;
         self.with_page(at, FaultAccess::Read, |place| {
-            key = Key(0, crate::arch::layout::direct_map_to_phys(place).get() as usize);
+            key = Key(1, crate::arch::layout::direct_map_to_phys(place).get() as usize);
         })?;
         Ok(key)
     }

@@ -142,10 +142,13 @@ impl Memory {
                 at = mapping.end;
                 continue;
             }
-            if inner.space.leaf(at).is_none() && inner.fill(&mapping, at) == Err(UserFault::OutOfMemory) {
-                return Err(SpaceError::OutOfMemory);
-            }
-            at = at.wrapping_add(PAGE_SIZE);
+            let filled = if inner.space.leaf(at).is_none() { inner.fill(&mapping, at) } else { Ok(()) };
+            at = match filled {
+                Err(UserFault::OutOfMemory) => return Err(SpaceError::OutOfMemory),
+                // Nor has the file any page after it.
+                Err(UserFault::BeyondFile) => mapping.end,
+                _ => at.wrapping_add(PAGE_SIZE),
+            };
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use alloc::sync::Arc;
 
-use super::Memory;
+use super::{Memory, Unfinished};
 use crate::mm::space::SpaceError;
 use crate::sync::Section;
 use crate::task::kept::{self, Kept};
@@ -16,7 +16,7 @@ impl Memory {
     ///
     /// Tasks, interrupts on.
     pub(crate) fn fork(&self) -> Result<Kept<Arc<Self>>, SpaceError> {
-        let from = self.lock();
+        let mut from = self.lock();
         // The root is the allocator's or the child's: nobody is killed in between.
         let section = Section::enter();
         let child = kept::keep(&"memory", Self::new()?);
@@ -24,12 +24,13 @@ impl Memory {
         let mut to = child.lock();
         to.heap = from.heap;
         to.mappings.copy_from(&from.mappings).map_err(|_| SpaceError::OutOfMemory)?;
+        from.unfinished = Unfinished::Flush;
         let copied = from.mappings.iter().try_for_each(|mapping| {
             let mut pieces = from.space.pieces(mapping.range());
             pieces.try_for_each(|piece| from.space.share(&to.space, piece, !mapping.is_shared()))
         });
         // Also after a failure: what was shared before it cannot be written to any more.
-        self.flush();
+        self.flush_changed(&mut from);
         copied?;
         drop(to);
         Ok(child)

@@ -102,7 +102,11 @@ impl Mappings {
         if found.start < range.start() && found.end > range.end() {
             self.make_room(range.start(), 1)?;
         }
-        Ok(Some(self.take(found, range)))
+        let taken = self.take(found, range);
+        if self.count == 0 {
+            self.chunks.clear();
+        }
+        Ok(Some(taken))
     }
 
     /// Puts what `change` makes of it in the place of the first mapping that has a part in `range`, of that part, and returns that.
@@ -193,7 +197,10 @@ impl Mappings {
         if self.count + more > LIMIT {
             return Err(Full);
         }
-        let Place { chunk, .. } = self.place_for(addr);
+        // What is cut in two stays in its chunk; what begins at `addr` goes where `place_for` says.
+        let at = self.seek(addr);
+        let is_cut = self.get(at).is_some_and(|mapping| mapping.start < addr);
+        let Place { chunk, .. } = if is_cut { at } else { self.place_for(addr) };
         let full = self.chunks.get(chunk).is_none_or(|chunk| chunk.as_slice().len() + more > CAPACITY);
         if full {
             heap::reserve(&mut self.chunks, 1).map_err(|_| Full)?;
@@ -278,7 +285,8 @@ impl Mappings {
         self.chunks[chunk].remove(entry);
         self.count -= 1;
         let left = self.chunks[chunk].as_slice().len();
-        if left == 0 {
+        // The first one stays, for what may be on its way back.
+        if left == 0 && chunk != 0 {
             drop(self.chunks.remove(chunk));
         } else if self.chunks.get(chunk + 1).is_some_and(|next| next.as_slice().len() + left <= CAPACITY / 2) {
             let mut next = self.chunks.remove(chunk + 1);

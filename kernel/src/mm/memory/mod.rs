@@ -76,6 +76,8 @@ enum Unfinished {
     Release(VirtRange),
     /// The page at this address is out of sight while it gets another frame.
     Replace(VirtAddr),
+    /// Entries say less than they did, and CPUs may remember what they said.
+    Flush,
 }
 
 /// What is behind a memory's lock.
@@ -126,8 +128,15 @@ impl Memory {
             Unfinished::Nothing => {}
             Unfinished::Release(range) => self.release(&mut inner, range),
             Unfinished::Replace(page) => self.put_back(&mut inner, page),
+            Unfinished::Flush => self.flush_changed(&mut inner),
         }
         inner
+    }
+
+    /// Makes all CPUs forget what entries said that say less now.
+    fn flush_changed(&self, inner: &mut Inner) {
+        self.flush();
+        inner.unfinished = Unfinished::Nothing;
     }
 
     /// Counts a task that keeps it.

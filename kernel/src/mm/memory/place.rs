@@ -70,6 +70,15 @@ impl MemoryPlace {
     }
 }
 
+impl Drop for MemoryPlace {
+    /// Of a task that never ran, or that could not give its memory up.
+    fn drop(&mut self) {
+        if let Some(memory) = self.0.get_mut() {
+            let _last = memory.remove_user();
+        }
+    }
+}
+
 impl fmt::Debug for MemoryPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryPlace").finish_non_exhaustive()

@@ -32,7 +32,7 @@ pub(crate) fn deliver(registers: &mut TrapFrame) {
     let (own, process) = (thread.signals(), thread.process());
     loop {
         flags::lower(Flag::Signal);
-        process.signals().wait_while_stopped();
+        process.signals().wait_while_stopped(|| process.is_ending());
         process::obey();
         match process.signals().next(own) {
             Next::Nothing => break,

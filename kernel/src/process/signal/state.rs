@@ -231,10 +231,11 @@ impl ProcessSignals {
         self.stopped.load(Ordering::SeqCst) != 0
     }
 
-    /// Waits until the process is not stopped.
-    pub(super) fn wait_while_stopped(&self) {
-        while self.is_stopped() {
-            sched::park(self.stop_key(), || self.is_stopped());
+    /// Waits until the process is not stopped, or ends. SeqCst on both sides: who ends it sees the stop, or who stops sees the end.
+    pub(super) fn wait_while_stopped(&self, ends: impl Fn() -> bool) {
+        let stays = || self.is_stopped() && !ends();
+        while stays() {
+            sched::park(self.stop_key(), stays);
         }
     }
 

@@ -69,8 +69,10 @@ static WANTED: AtomicU64 = AtomicU64::new(0);
 static QUEUED: AtomicUsize = AtomicUsize::new(0);
 static RUN: AtomicUsize = AtomicUsize::new(0);
 
-/// So many callbacks on a CPU do not wait for a tick; and the task runs so many before it lets others run.
-const BATCH: usize = 32;
+/// So many callbacks on a CPU do not wait for a tick.
+const MANY: usize = 32;
+/// The task runs so many before it lets others run: a struct takes a thousand instructions and more.
+const BATCH: usize = 10;
 /// With a longer queue than this it runs them all.
 const BACKLOG: usize = 1024;
 
@@ -198,7 +200,7 @@ pub(crate) fn note_interrupt(preempt_count: u32) {
 /// callbacks have time until the next tick.
 pub(crate) fn poll_switch() {
     let cpu = percpu::cpu_number().index();
-    if QUEUES.length(cpu) >= BATCH || AWAITED.load(Ordering::Relaxed) {
+    if QUEUES.length(cpu) >= MANY || AWAITED.load(Ordering::Relaxed) {
         poll();
     }
 }
