@@ -164,13 +164,15 @@ fn add_process(
     if tree::counts().0 >= thread.process().limits().threads() {
         return Err(Errno::AGAIN);
     }
-    let memory = copy_memory(me, request)?;
+    // A copy stays kept beyond the section: a child that is refused takes no memory apart with interrupts off.
+    let own = memory_of(me)?;
+    let copy = if request.has(flag::VM) { None } else { Some(own.fork()?) };
+    let memory = copy.as_deref().unwrap_or(own);
     if request.has(flag::CHILD_SETTID) {
         memory.write_u32(request.child_tid, id as u32).ok();
     }
     let child = new_process(id, thread.process(), request)?;
-    // The count that is kept outlives the section: a child that is refused takes no memory apart with interrupts off.
-    let make = |_: &Section| (Arc::clone(&child), Arc::clone(&memory));
+    let make = |_: &Section| (Arc::clone(&child), Arc::clone(memory));
     spawn(
         id,
         frame,
@@ -185,17 +187,6 @@ fn add_process(
             Ok(())
         },
     )
-}
-
-/// The memory for a new process: a copy of the current task's, which `me` is, or the same.
-fn copy_memory(me: &Task, request: &Request) -> Result<Kept<Arc<Memory>>, Errno> {
-    let memory = memory_of(me)?;
-    if !request.has(flag::VM) {
-        return Ok(memory.fork()?);
-    }
-    // A count is the list's or nobody's: nobody is killed in between.
-    let _section = Section::enter();
-    Ok(kept::keep(&"memory", Arc::clone(memory)))
 }
 
 /// The struct of a new process, with the files of `parent` or a copy of them.

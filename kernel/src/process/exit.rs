@@ -89,9 +89,8 @@ pub(crate) fn end_process(process: &Process, end: End) {
 
 /// Tells every thread of `process` that it has to end, but those that were told.
 fn tell(process: &Process) {
-    if process.thread_count() == 1
-        && sched::current().thread().is_some_and(|thread| core::ptr::eq(&**thread.process(), process))
-    {
+    let is_of = |thread: &Thread| core::ptr::eq(&**thread.process(), process) && thread.stage() == Stage::Listed;
+    if process.thread_count() == 1 && sched::current().thread().is_some_and(is_of) {
         return;
     }
     while tell_some(process) {}

@@ -65,7 +65,7 @@ pub(crate) fn set(process: usize, setting: Setting) -> Result<Setting, OutOfHeap
     let mut timers = TIMERS.lock_anyway();
     let place = timers.iter().position(|timer| timer.process == process);
     let before = place.map_or_else(Setting::default, |place| setting_of(&timers[place]));
-    let timer = Timer { process, at: clock::now().saturating_add(setting.left), every: setting.every };
+    let timer = Timer { process, at: clock::now().saturating_add(setting.left).min(NEVER - 1), every: setting.every };
     match (place, setting.left) {
         (None, 0) => return Ok(before),
         (Some(place), 0) => drop(timers.swap_remove(place)),
@@ -112,7 +112,8 @@ fn take_due() -> Option<usize> {
             timers.swap_remove(place);
         } else {
             // From when it was due; but once for all that was missed, and once a tick.
-            timer.at = timer.at.saturating_add(timer.every).max(now + clock::SECOND / TICKS_PER_SECOND / 2);
+            let next = timer.at.saturating_add(timer.every).min(NEVER - 1);
+            timer.at = next.max(now + clock::SECOND / TICKS_PER_SECOND / 2);
         }
     }
     note_first(&mut timers);
