@@ -72,12 +72,12 @@ pub fn missing(side_channel: &str) -> Option<String> {
     });
     facts.find_map(|(name, words, numbers)| {
         let good = match (name, numbers.as_slice()) {
-            ("frames" | "tasks", [before, after]) => before == after,
+            ("frames" | "owners" | "tasks", [before, after]) => before == after,
             // What frames of killed tasks owned is counted as lost, and may be more than was.
             ("heap", [before, after, lost]) => (0..=*lost).contains(&(after - before)),
             ("slots", [stacks]) => *stacks == 0,
             ("processes", [threads, processes]) => (*threads, *processes) == (0, 0),
-            ("frames" | "tasks" | "heap" | "slots" | "processes", _) => false,
+            ("frames" | "owners" | "tasks" | "heap" | "slots" | "processes", _) => false,
             _ => true,
         };
         (!good).then(|| format!("not everything was given back after the program: {name} {words}"))
@@ -272,10 +272,13 @@ mod tests {
 
     #[test]
     fn what_is_not_given_back_after_a_program_fails_its_run() {
-        let good = "fact balance.frames 9 9\nfact balance.heap 5 9 4\nfact balance.tasks 3 3\nfact balance.slots 0\n\
+        let good = "fact balance.frames 9 9\nfact balance.owners 7 7\nfact balance.heap 5 9 4\n\
+                    fact balance.tasks 3 3\nfact balance.slots 0\n\
                     fact balance.reports 0 1\nfact balance.processes 0 0\nexit 0\n";
         assert_eq!(missing(good), None);
-        for (from, to) in [("9 9", "9 8"), ("5 9 4", "5 9 3"), ("3 3", "3 4"), ("slots 0", "slots 1"), ("0 0", "0 1")] {
+        for (from, to) in
+            [("9 9", "9 8"), ("7 7", "7 6"), ("5 9 4", "5 9 3"), ("3 3", "3 4"), ("slots 0", "slots 1"), ("0 0", "0 1")]
+        {
             let bad = good.replace(from, to);
             let why = missing(&bad).expect(&bad);
             assert!(

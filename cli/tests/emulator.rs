@@ -19,6 +19,8 @@ use vmstack_cli::crash;
 use vmstack_cli::frames::Image;
 use vmstack_cli::guest::Guest;
 
+#[path = "emulator/alike.rs"]
+mod alike;
 #[path = "emulator/hostile.rs"]
 mod hostile;
 
@@ -398,6 +400,10 @@ fn program_trials() -> Vec<Trial> {
         a_program_starts_with_fresh_registers,
         threads_and_processes_live_as_on_linux,
         a_storm_of_threads_leaves_nothing_behind,
+        alike::signals_are_as_on_linux,
+        alike::futexes_are_as_on_linux,
+        alike::threads_see_their_memory_change,
+        alike::no_signal_of_many_is_lost,
         hostile::bad_pointers_are_bad_addresses,
         hostile::no_call_with_whatever_words_harms_the_kernel,
         hostile::every_allocation_fails_once_and_nothing_is_lost,

@@ -273,6 +273,11 @@ fn balanced(_: &Survival, crash: &Evidence) -> Holds {
     let facts = &crash.facts;
     let [before, after] = facts.numbers("balance.frames")?;
     hold(before == after, || format!("{before} frames before, {after} after"))?;
+    // The port's memory is Linux's.
+    if !facts.all("balance.owners").is_empty() {
+        let [before, after] = facts.numbers("balance.owners")?;
+        hold(before == after, || format!("{before} frames were shared by memories before, {after} are after"))?;
+    }
     let [before, after] = facts.numbers("balance.tasks")?;
     hold(before == after, || format!("{before} tasks before, {after} after"))?;
     let slots = facts.number("balance.slots")?;

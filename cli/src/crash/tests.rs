@@ -177,6 +177,7 @@ fn survivors_go_on() {
 #[test]
 fn everything_is_back() {
     assert_falls("balance.frames 500 500", "balance.frames 500 499", "500 frames before");
+    assert_falls("balance.owners 2 2", "balance.owners 2 3", "2 frames were shared by memories before");
     assert_falls("balance.heap 64 64 0", "balance.heap 64 96 0", "bytes of heap");
     assert_falls("balance.heap 64 64 0", "balance.heap 64 96 32", "of 0 at most");
     assert_falls("balance.tasks 2 2", "balance.tasks 2 3", "tasks before");

@@ -105,7 +105,7 @@ fn survived(name: &str, survival: &Survival, cpus: u32, before: u64) -> String {
     let (lost, after) = if name == "OVERFLOW_OWNING" { (560, before + log.count) } else { (0, before + log.count) };
     log.text
         + &format!(
-            "fact balance.frames 500 500\nfact balance.heap 64 {} {lost}\nfact balance.retired {} 0 0\n\
+            "fact balance.frames 500 500\nfact balance.owners 2 2\nfact balance.heap 64 {} {lost}\nfact balance.retired {} 0 0\n\
          fact balance.tasks 2 2\nfact balance.slots 0\nfact balance.reports {before} {after}\n\
          fact balance.reports_lost 0\n",
             64 + lost,

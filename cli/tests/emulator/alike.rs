@@ -1,0 +1,48 @@
+//! Programs that say of themselves whether all is as on Linux, where they were tried first: signals, futexes, memory that threads change.
+
+use libtest_mimic::Failed;
+
+use super::{expect, program, vmstack};
+
+/// How many signals are exchanged: `VMSTACK_TEST_SIGNALS=1000000` is the long form.
+const SIGNALS: &str = "20000";
+
+/// Runs `name` on few CPUs and on many, and has `judge` look at each of its facts. What it leaves behind is in the command's status.
+fn on_few_and_many(name: &str, judge: fn(&str) -> bool) -> Result<(), Failed> {
+    for cpus in ["1", "2", "8"] {
+        let program = program(name);
+        let mut command = vmstack(&["run", "--cpus", cpus, "--program", &program]);
+        let output = command.env("VMSTACK_TIME_LIMIT", "600").output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let start = format!("fact {name}.");
+        let mut checks = text.lines().filter(|line| line.starts_with(&start)).peekable();
+        let well = checks.peek().is_some() && checks.all(judge);
+        expect(output.status.code() == Some(0) && well, &output)?;
+    }
+    Ok(())
+}
+
+pub(super) fn signals_are_as_on_linux() -> Result<(), Failed> {
+    on_few_and_many("signals", |_| true)
+}
+
+pub(super) fn futexes_are_as_on_linux() -> Result<(), Failed> {
+    on_few_and_many("futexes", |_| true)
+}
+
+pub(super) fn threads_see_their_memory_change() -> Result<(), Failed> {
+    // How often something was found that must not be.
+    on_few_and_many("memory", |fact| fact.ends_with(" 0"))
+}
+
+pub(super) fn no_signal_of_many_is_lost() -> Result<(), Failed> {
+    let count = std::env::var("VMSTACK_TEST_SIGNALS").unwrap_or_else(|_| SIGNALS.to_owned());
+    let program = program("signals");
+    for who in ["threads", "processes"] {
+        let mut command = vmstack(&["run", "--cpus", "2", "--program", &program, "exchange", &count, who]);
+        let output = command.env("VMSTACK_TIME_LIMIT", "1200").output()?;
+        let all = String::from_utf8_lossy(&output.stdout).contains("fact signals.exchanged ");
+        expect(output.status.code() == Some(0) && all, &output)?;
+    }
+    Ok(())
+}
