@@ -5,9 +5,13 @@
 use alloc::sync::Arc;
 
 use super::{Memory, Unfinished};
+use crate::mm::frames;
 use crate::mm::space::SpaceError;
 use crate::sync::Section;
 use crate::task::kept::{self, Kept};
+
+/// How many frames a fork wants to see free: parent and child both write to some of the pages that they share at once.
+const LEFT_FOR_PAGES: usize = 128;
 
 impl Memory {
     /// A copy, kept, so that nothing of it is lost if the parent is killed while it copies.
@@ -16,6 +20,10 @@ impl Memory {
     ///
     /// Tasks, interrupts on.
     pub(crate) fn fork(&self) -> Result<Kept<Arc<Self>>, SpaceError> {
+        // Who has no memory left for a page that it writes to is killed: a fork that leaves none is refused instead.
+        if frames::free() < LEFT_FOR_PAGES {
+            return Err(SpaceError::OutOfMemory);
+        }
         let mut from = self.lock();
         // The root is the allocator's or the child's: nobody is killed in between.
         let section = Section::enter();
