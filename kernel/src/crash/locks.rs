@@ -271,10 +271,10 @@ const RESIDENT: usize = 1;
 /// How many are parked beside those, once these have had a second to come to rest.
 fn left_parked() -> usize {
     let end = sched::ticks() + sched::TICKS_PER_SECOND;
-    while sched::parked() != RESIDENT && sched::ticks() < end {
+    while (sched::parked() > RESIDENT || sync::rcu::pending() != 0) && sched::ticks() < end {
         sched::sleep_until(sched::ticks() + 1);
     }
-    sched::parked().abs_diff(RESIDENT)
+    sched::parked().saturating_sub(RESIDENT)
 }
 
 fn ask_with_little_left() {
