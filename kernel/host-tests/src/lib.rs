@@ -1,4 +1,4 @@
-//! The kernel's parsers, run on the host: what they make of right bytes, of wrong ones, and of rubbish.
+//! What in the kernel is pure logic, run on the host: parsers on right bytes, wrong ones and rubbish; structures against models.
 //!
 //! The kernel is a bare-metal executable that the host cannot link, so its files are included here by path. From the
 //! root: `cargo test --manifest-path kernel/host-tests/Cargo.toml`.
