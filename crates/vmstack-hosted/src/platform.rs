@@ -161,7 +161,7 @@ unsafe impl Platform for Hosted {
         Unmapped::new(pages, self.space.unmap(pages, &self.memory))
     }
 
-    fn shootdown(&self, _batch: &[Unmapped<Self>]) {}
+    fn shootdown(&self, _batch: impl Iterator<Item = Pages> + Clone) {}
 
     fn flushed(&self, _ticket: &()) -> bool {
         true

@@ -59,7 +59,7 @@ unsafe impl Platform for Tiny {
         }
         Unmapped::new(pages, frames)
     }
-    fn shootdown(&self, _batch: &[Unmapped<Self>]) {
+    fn shootdown(&self, _batch: impl Iterator<Item = Pages> + Clone) {
         self.flushes.set(self.flushes.get() + 1); // Everything, on every CPU, whatever the batch is.
     }
     fn flushed(&self, _ticket: &()) -> bool {

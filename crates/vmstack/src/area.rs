@@ -14,11 +14,13 @@ use crate::config::{AreaConfig, GeometryError};
 use crate::geometry::{Geometry, Place, SlotIndex};
 use crate::here::Here;
 use crate::metadata::{self, Metadata, MetadataError};
-use crate::platform::Platform;
+use crate::chain::FreeList;
+use crate::platform::{Node, Platform};
+use crate::scrub::Scrub;
 use crate::registry::Registry;
-use crate::slots::{FreeList, Phase, PinError, Records};
+use crate::slots::{Phase, PinError};
 use crate::stack::{KernelStack, Pin, StackId};
-use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::usage::{Counters, Recount};
 
 const NEW: u8 = 0;
@@ -109,6 +111,14 @@ pub struct StackArea<P: Platform> {
     free: FreeList,
     /// Slots from this index on were never used.
     pub(crate) fresh: AtomicU32,
+    /// How many CPUs the area is for, once it is ready: zero until then.
+    cpus: AtomicUsize,
+    /// A [`Scrub`].
+    pub(crate) scrub: AtomicU8,
+    /// How many ready stacks may be kept, all depots together.
+    budget: AtomicU32,
+    /// How often memory pressure was announced.
+    pub(crate) pressure: AtomicU32,
     leaked: AtomicU64,
     pub(crate) faults: AtomicU64,
     pub(crate) registry: Registry,
@@ -131,6 +141,10 @@ impl<P: Platform> StackArea<P> {
             geometry: UnsafeCell::new(Geometry::EMPTY),
             free: FreeList::new(),
             fresh: AtomicU32::new(0),
+            cpus: AtomicUsize::new(0),
+            scrub: AtomicU8::new(Scrub::Dirty as u8),
+            budget: AtomicU32::new(u32::MAX),
+            pressure: AtomicU32::new(0),
             leaked: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             registry: Registry::new(),
@@ -172,20 +186,34 @@ impl<P: Platform> StackArea<P> {
             .map_err(|_| InitError::AlreadyInitialised)?;
         let done = self.lay_out(config);
         self.state.store(if done.is_ok() { READY } else { NEW }, Ordering::Release);
-        done.map(|()| self.geometry_unchecked())
+        done.map(|()| {
+            let geometry = self.geometry_unchecked();
+            // Release: whoever sees the CPUs sees the geometry and the lines.
+            self.cpus.store(geometry.cpus(), Ordering::Release);
+            geometry
+        })
     }
 
     fn lay_out(&self, config: &AreaConfig) -> Result<(), InitError<P::Error>> {
         let geometry = Geometry::new(config, P::PAGE_SIZE, metadata::sizes::<P>()).map_err(InitError::Geometry)?;
+        self.check_nodes(&geometry).map_err(InitError::Geometry)?;
         self.platform.prepare(geometry.whole_range()).map_err(InitError::NotPrepared)?;
         let _guard = self.platform.enter();
-        metadata::make_directory(&self.platform, &geometry).map_err(|error| match error {
+        metadata::make_first(&self.platform, &geometry, |cpu| self.platform.node(cpu)).map_err(|error| match error {
             MetadataError::NoFrames(reason) => InitError::NoFrames(reason),
             MetadataError::NotMapped(reason) => InitError::NotMapped(reason),
         })?;
         // SAFETY: the state is BEING_INITIALISED, so nobody else reads or writes the geometry.
         unsafe { *self.geometry.get() = geometry };
         Ok(())
+    }
+
+    fn check_nodes(&self, geometry: &Geometry) -> Result<(), GeometryError> {
+        let nodes = geometry.nodes();
+        (0..geometry.cpus() as u32).map(Cpu::new).try_for_each(|cpu| match self.platform.node(cpu) {
+            node if node.index() < nodes => Ok(()),
+            node => Err(GeometryError::UnknownNode { cpu, node, nodes }),
+        })
     }
 
     /// The platform that the area was made with.
@@ -213,25 +241,36 @@ impl<P: Platform> StackArea<P> {
     }
 
     /// Enters this CPU's part of the area.
+    ///
+    /// `_guard` is of this area's platform and stays alive as long as what is returned.
     #[inline]
-    pub(crate) fn here(&self) -> Result<Here<'_, P>, AllocError<P::Error>> {
-        let meta = self.metadata().ok_or(AllocError::NotInitialised)?;
-        let guard = self.platform.enter();
+    pub(crate) fn here<'a>(&'a self, _guard: &'a P::Guard) -> Result<Here<'a, P>, AllocError<P::Error>> {
         let cpu = self.platform.cpu();
-        if cpu.index() >= meta.geometry.cpus() {
-            return Err(AllocError::UnknownCpu { cpu, cpus: meta.geometry.cpus() });
+        // Acquire: pairs with the Release in `init`.
+        if cpu.index() >= self.cpus.load(Ordering::Acquire) {
+            return Err(self.not_here(cpu));
         }
-        let block = meta.cpu_block(cpu)?;
-        // SAFETY: (1) the guard was taken before the CPU was asked, so it is this CPU's block; (2) this crate never enters
-        // twice in one call chain, and platform methods do not call in (Platform, condition 8); (3) `Here` drops the
-        // guard last.
-        let local = unsafe { block.local(&guard) };
-        Ok(Here { area: self, meta, block, local, _guard: guard })
+        let meta = Metadata { platform: &self.platform, geometry: self.geometry_unchecked() };
+        let line = meta.line(cpu.index());
+        // SAFETY: (1) the guard was taken before the CPU was asked, so these are this CPU's lines; (2) this crate never enters
+        // twice in one call chain, and platform methods do not call in (Platform, condition 8).
+        let near = unsafe { line.near() };
+        Ok(Here { area: self, meta, line, near })
+    }
+
+    /// Why there is nothing here for `cpu`.
+    #[cold]
+    fn not_here(&self, cpu: Cpu) -> AllocError<P::Error> {
+        match self.geometry() {
+            Some(geometry) => AllocError::UnknownCpu { cpu, cpus: geometry.cpus() },
+            None => AllocError::NotInitialised,
+        }
     }
 
     /// Allocates a stack for `owner`, a word that reports render through [`Platform::write_owner`].
     ///
-    /// It reads as zero from end to end (INV-ZERO), and its guards are unmapped (INV-GUARD).
+    /// It reads as zero from end to end (INV-ZERO), unless the area's policy is another, and its guards are unmapped (INV-GUARD).
+    /// Its frames are on this CPU's node if there are any.
     ///
     /// # Context
     ///
@@ -240,17 +279,58 @@ impl<P: Platform> StackArea<P> {
     /// # Errors
     ///
     /// [`AllocError`]; then nothing is kept.
+    #[inline]
     pub fn alloc(&self, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
-        let mut here = self.here()?;
-        here.retire_due();
-        if let Some(slot) = here.local.take_ready(&here.meta) {
-            return Ok(here.reuse(slot, owner));
+        let guard = self.platform.enter();
+        self.alloc_in(&guard, owner)
+    }
+
+    /// Allocates as [`alloc`](Self::alloc) does, for a caller that has a guard already.
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt, under `guard`, which is of this area's platform.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`]; then nothing is kept.
+    #[inline]
+    pub fn alloc_in(&self, guard: &P::Guard, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
+        self.allocating(guard, |here| here.alloc(owner))
+    }
+
+    /// Allocates as [`alloc`](Self::alloc) does, but with frames of `node` only.
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt. Does not sleep; never NMI.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`]; then nothing is kept.
+    pub fn alloc_on(&self, node: Node, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
+        let guard = self.platform.enter();
+        self.allocating(&guard, |here| here.alloc_on(node, owner))
+    }
+
+    #[inline]
+    fn allocating<'s>(
+        &'s self,
+        guard: &P::Guard,
+        alloc: impl FnOnce(&mut Here<'_, P>) -> Result<StackId, AllocError<P::Error>>,
+    ) -> Result<KernelStack<'s, P>, AllocError<P::Error>> {
+        let mut here = self.here(guard)?;
+        match alloc(&mut here) {
+            Ok(id) => Ok(KernelStack::new(self, id)),
+            Err(error) => {
+                here.line.counters.refused.bump();
+                Err(error)
+            }
         }
-        here.populate(owner).inspect_err(|_| here.block.counters.refused.bump())
     }
 
     /// Allocates as [`alloc`](Self::alloc) does, but before it says that there are no frames or slots, gives back what this
-    /// CPU caches and waits for the shootdowns that this takes.
+    /// CPU and the depots keep, and waits for the shootdowns that this takes.
     ///
     /// # Context
     ///
@@ -266,18 +346,106 @@ impl<P: Platform> StackArea<P> {
         })
     }
 
-    /// Gives back everything that this CPU caches, and waits until the frames and slots are free.
+    /// Does `step` again and again until it says that it is done. Each enters and leaves, so that other CPUs' shootdowns are answered
+    /// while this one waits.
+    fn step_by_step(&self, mut step: impl FnMut(&mut Here<'_, P>) -> bool) {
+        loop {
+            let guard = self.platform.enter();
+            if self.here(&guard).map_or(true, |mut here| step(&mut here)) {
+                return;
+            }
+            drop(guard);
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Gives back everything that this CPU and the depots keep, and waits until the frames and slots are free.
     ///
-    /// For memory pressure, and for a CPU that goes offline.
+    /// Magazines of other CPUs are out of reach: see [`pressure`](Self::pressure).
     ///
     /// # Context
     ///
     /// Task that may wait; not under a guard or a lock that other CPUs may wait for.
     pub fn drain(&self) {
-        // Each step enters and leaves, so that other CPUs' shootdowns are answered while this one waits.
-        while self.here().is_ok_and(|mut here| !here.drain_step()) {
-            core::hint::spin_loop();
+        self.step_by_step(|here| here.drain_step());
+    }
+
+    /// Leaves what this CPU keeps to the others, and waits until nothing of it waits for them: for a CPU that goes offline.
+    ///
+    /// # Context
+    ///
+    /// As [`drain`](Self::drain).
+    pub fn leave_cpu(&self) {
+        self.step_by_step(|here| here.leave_step());
+    }
+
+    /// Announces memory pressure: every CPU gives back what it keeps, and what it can of the depots, the next time that it exchanges a
+    /// magazine or calls [`answer_pressure`](Self::answer_pressure). This one does so now.
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt. Does not wait.
+    pub fn pressure(&self) {
+        // Release: pairs with the Acquire of whoever answers.
+        self.pressure.fetch_add(1, Ordering::Release);
+        self.answer_pressure();
+    }
+
+    /// Answers an announcement of memory pressure, if there was one since the last answer. A handful of instructions if there was
+    /// none: a kernel calls it at each tick.
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt. Does not wait.
+    pub fn answer_pressure(&self) {
+        let guard = self.platform.enter();
+        if let Ok(mut here) = self.here(&guard) {
+            here.answer_pressure();
         }
+    }
+
+    /// Unmaps what the depots have had ready, and nobody has taken, since this was last called.
+    ///
+    /// # Context
+    ///
+    /// Task, on one CPU at a time, every few seconds. Does not wait for other CPUs: what their flushes hold up is left for the next
+    /// time.
+    pub fn trim(&self) {
+        let Some(meta) = self.metadata() else { return };
+        for node in (0..meta.geometry.nodes() as u8).map(Node::new) {
+            let mut idle = meta.depot(node).take_idle() as usize;
+            self.step_by_step(|here| {
+                let unmapped = here.unmap_from(node, idle);
+                idle -= unmapped.min(idle);
+                unmapped == 0 || idle == 0
+            });
+        }
+    }
+
+    /// How many ready stacks may be kept in the depots, all together. No limit unless said otherwise.
+    ///
+    /// What is above it is unmapped, a batch at a time, by CPUs that leave a magazine there. What the CPUs keep themselves is not
+    /// counted: two magazines each, of 64 stacks at most, and of no more than all CPUs' share of half the budget.
+    ///
+    /// # Context
+    ///
+    /// Any. Takes effect at the next exchange.
+    pub fn set_budget(&self, stacks: usize) {
+        self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn budget(&self) -> u32 {
+        self.budget.load(Ordering::Relaxed)
+    }
+
+    /// When and how much of a stack is cleared between two owners. [`Scrub::Dirty`] unless said otherwise.
+    ///
+    /// # Context
+    ///
+    /// Any, best before the first allocation: from [`Scrub::None`] or [`Scrub::OnExit`] to another policy, what is ready now may be
+    /// handed out as it is.
+    pub fn set_scrub(&self, scrub: Scrub) {
+        self.scrub.store(scrub as u8, Ordering::Relaxed);
     }
 
     /// Pins the stack `id`, so that it can be read while its task runs, sleeps or dies.
@@ -292,8 +460,16 @@ impl<P: Platform> StackArea<P> {
     pub fn pin(&self, id: StackId) -> Result<Pin<'_, P>, PinError> {
         let meta = self.metadata().ok_or(PinError::NoSuchSlot)?;
         let slot = meta.geometry.slot(id.slot().get() as usize).ok_or(PinError::NoSuchSlot)?;
-        meta.try_record(slot).ok_or(PinError::NoSuchSlot)?.pin(id.generation())?;
-        Ok(Pin::new(self, slot))
+        let record = meta.try_record(slot).ok_or(PinError::NoSuchSlot)?;
+        match record.pin(id.generation()) {
+            Ok(()) => Ok(Pin::new(self, slot)),
+            Err(refused) => {
+                if refused.last {
+                    self.take_back(slot);
+                }
+                Err(refused.reason)
+            }
+        }
     }
 
     /// Notes that something writes to the stack memory at `addr` around its mapping: a device, or the direct map.
@@ -317,10 +493,10 @@ impl<P: Platform> StackArea<P> {
         let mut sum = Counters::default();
         if let Some(meta) = self.metadata() {
             (0..meta.geometry.cpus())
-                .filter_map(|cpu| meta.try_cpu_block(Cpu::new(cpu as u32)))
-                .for_each(|block| block.counters.add_to(&mut sum));
+                .for_each(|cpu| meta.line(cpu).counters.add_to(&mut sum));
+            sum.leaked = self.leaked.load(Ordering::Relaxed);
+            sum.derive(meta.geometry.stack_pages(), P::PAGE_SIZE);
         }
-        sum.leaked += self.leaked.load(Ordering::Relaxed);
         sum
     }
 
@@ -330,8 +506,7 @@ impl<P: Platform> StackArea<P> {
         let Some(meta) = self.metadata() else { return recount };
         let mut seen = 0;
         for (_, record) in meta.records() {
-            let state = record.state();
-            recount.note(state.phase, state.refs);
+            recount.note(record.phase(), record.is_pinned());
             seen += 1;
         }
         recount.free += meta.geometry.slots() - seen;
@@ -363,15 +538,21 @@ impl<P: Platform> StackArea<P> {
         self.leaked.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Gives one reference to `slot` back; the last one caches or frees it.
-    pub(crate) fn unref(&self, slot: SlotIndex) {
-        let last = self.metadata().is_some_and(|meta| meta.record(slot).unref());
-        if !last {
-            return;
-        }
-        match self.here() {
-            Ok(mut here) if !self.standing_on(slot) => here.release(slot),
-            // We run on it though nobody holds it; or this CPU has no block and no frames for one, and cannot remember it.
+    /// Takes back the stack in `slot`, which is dead, and whose owner has had a full fence since it ended its life.
+    pub(crate) fn take_back(&self, slot: SlotIndex) {
+        let guard = self.platform.enter();
+        self.take_back_in(&guard, slot);
+    }
+
+    /// As [`take_back`](Self::take_back), under a guard.
+    #[inline]
+    pub(crate) fn take_back_in(&self, guard: &P::Guard, slot: SlotIndex) {
+        match self.here(guard) {
+            // We run on it though nobody owns it: never.
+            Ok(mut here) if !self.standing_on(slot) => {
+                let record = here.meta.known_record(slot);
+                here.take_back(slot, record);
+            }
             _ => self.leak(slot),
         }
     }

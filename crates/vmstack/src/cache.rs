@@ -1,116 +1,132 @@
-//! The per-CPU cache: ready stacks that this CPU freed lately, handed out again without a lock.
+//! What a CPU keeps of an area: ready stacks that it freed lately, handed out again without a lock.
 //!
-//! A *magazine* is a small array of slots, last in, first out (Bonwick & Adams, USENIX 2001). It belongs to one CPU, and
-//! whoever touches it holds the platform's guard: no migration, no re-entry. So a hit is a plain load and a plain store
-//! on lines that no other CPU writes.
+//! A CPU has two magazines (Bonwick & Adams, USENIX 2001), *loaded* and *previous*. It takes from the loaded one and gives to it. When
+//! that is empty or full the two change places; only when both are, one is exchanged with the depot of the node. So between two
+//! exchanges there are always as many operations as a magazine has rounds, whatever the pattern.
 //!
 //! ```text
-//!   free ──> magazine (16) ──full──> doomed (chain, still mapped) ──8 of them──> batch (unmapped, in flight) ──> free list
-//!              │                        │
-//!   alloc <────┴────────────────────────┘
+//!   alloc <── loaded ──┐                           ┌──> full ones ──> over budget: unmapped
+//!   free  ──> loaded   ├── exchange when both ──── depot
+//!             previous ┘   are empty or full       └──< full ones
 //! ```
+//!
+//! How many rounds a magazine has adapts: a CPU that comes to the depot again after few operations gets larger ones, and one that
+//! comes seldom gets smaller ones.
+//!
+//! What is needed for a hit lies at the start of lines that no other CPU writes; a hit takes no locked instruction.
+//! Whoever touches it holds the platform's guard: no migration, no re-entry.
 //!
 //! Contexts: task and interrupt, under a guard. Never NMI, never the fault path.
 
 use core::cell::UnsafeCell;
 use core::fmt;
 
+use crate::chain::Chain;
 use crate::geometry::SlotIndex;
-use crate::platform::Platform;
-use crate::reclaim::Batch;
-use crate::slots::{Chain, Records};
+use crate::platform::{Node, Platform};
+use crate::slots::Home;
 use crate::usage::CpuCounters;
 
-/// How many ready stacks a CPU keeps before it gives some up.
-pub(crate) const MAGAZINE_ROUNDS: usize = 16;
+/// The fewest rounds of a magazine.
+pub(crate) const FEWEST_ROUNDS: u32 = 8;
+/// The most rounds of a magazine.
+pub(crate) const MOST_ROUNDS: u32 = 64;
+/// A CPU that visits the depot more often than once in so many times the rounds of a magazine gets larger ones.
+pub(crate) const OFTEN: u32 = 8;
+/// A CPU that visits the depot less often than that gets smaller ones.
+pub(crate) const SELDOM: u32 = 64;
 
-/// A fixed stack of slots.
+/// What a CPU touches at each allocation.
 #[derive(Debug)]
-pub(crate) struct Magazine {
-    rounds: [u32; MAGAZINE_ROUNDS],
-    count: usize,
-}
-
-impl Magazine {
-    const fn new() -> Self {
-        Self { rounds: [0; MAGAZINE_ROUNDS], count: 0 }
-    }
-
-    /// Keeps `slot`, or hands it back if the magazine is full.
-    pub(crate) fn push(&mut self, slot: SlotIndex) -> Result<(), SlotIndex> {
-        match self.rounds.get_mut(self.count) {
-            Some(round) => {
-                *round = slot.get();
-                self.count += 1;
-                Ok(())
-            }
-            None => Err(slot),
-        }
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<SlotIndex> {
-        let last = self.count.checked_sub(1)?;
-        let round = *self.rounds.get(last)?;
-        self.count = last;
-        Some(SlotIndex::new(round))
-    }
-}
-
-/// What one CPU holds of an area. Only that CPU touches it, under a guard.
-pub(crate) struct Local<P: Platform> {
-    pub(crate) magazine: Magazine,
-    pub(crate) doomed: Chain,
-    pub(crate) batch: Batch<P>,
+pub(crate) struct Near {
+    pub(crate) loaded: Chain,
+    pub(crate) previous: Chain,
+    /// How many rounds a magazine has, for now.
+    pub(crate) rounds: u32,
+    /// The hold word of a stack that nobody else wants anything of, with its frames on this CPU's node.
+    pub(crate) home: Home,
     /// The stack of the task that died last on this CPU, until the next task gives it back.
     pub(crate) dead: Option<SlotIndex>,
+    /// The operations that were counted when the depot was last visited, modulo 2^32.
+    pub(crate) visited: u32,
+    /// The last announcement of memory pressure that this CPU has answered.
+    pub(crate) answered: u32,
 }
 
-impl<P: Platform> Local<P> {
-    /// A ready stack, the hottest first.
-    pub(crate) fn take_ready(&mut self, records: &impl Records) -> Option<SlotIndex> {
-        self.magazine.pop().or_else(|| self.doomed.pop(records))
-    }
-
-    /// Every ready stack, one after the other, when the cache is to be emptied.
-    pub(crate) fn doom_all(&mut self, records: &impl Records) {
-        while let Some(slot) = self.magazine.pop() {
-            self.doomed.push(slot, records);
-        }
-    }
+/// What a CPU has beside its magazines: it looks at this when it exchanges one.
+#[derive(Debug)]
+pub(crate) struct Far<T> {
+    /// Unmapped stacks, and what says when every CPU has flushed them.
+    pub(crate) batch: Chain,
+    pub(crate) batch_ticket: Option<T>,
+    /// Stacks that went deep and wait for others, which may be handed out as they are.
+    pub(crate) deep: Chain,
+    /// Such stacks with their dirty bits taken back, and what says when they may be handed out.
+    pub(crate) recovering: Chain,
+    pub(crate) recovery_ticket: Option<T>,
+    /// Stacks of another node, on their way home.
+    pub(crate) away: Chain,
+    pub(crate) away_to: Node,
 }
 
-/// One CPU's block of an area.
-#[repr(C, align(64))]
-pub(crate) struct CpuBlock<P: Platform> {
-    local: UnsafeCell<Local<P>>,
+/// What one CPU keeps of an area. Made when the area is, and never unmapped.
+#[repr(C, align(128))]
+pub(crate) struct Line<P: Platform> {
+    near: UnsafeCell<Near>,
     pub(crate) counters: CpuCounters,
+    far: UnsafeCell<Far<P::Ticket>>,
 }
 
-// SAFETY: (1) `local` is reached only through `local()`, whose caller proves that it alone is there; what it holds
-// (frames, tickets) may move between CPUs, as CPUs go offline; (2) the counters are atomics.
-unsafe impl<P: Platform> Sync for CpuBlock<P> {}
+// SAFETY: (1) the cells are reached only through `near` and `far`, whose callers prove that they alone are there; what they hold
+// (tickets) may move between CPUs; (2) the counters are atomics.
+unsafe impl<P: Platform> Sync for Line<P> {}
 
-impl<P: Platform> CpuBlock<P> {
-    pub(crate) fn new() -> Self {
-        let local = Local { magazine: Magazine::new(), doomed: Chain::new(), batch: Batch::new(), dead: None };
-        Self { local: UnsafeCell::new(local), counters: CpuCounters::new() }
+impl<P: Platform> Line<P> {
+    /// The lines of a CPU of `node`, which keeps nothing yet.
+    pub(crate) const fn new(node: Node) -> Self {
+        let (loaded, previous) = (Chain::new(), Chain::new());
+        let near =
+            Near { loaded, previous, rounds: FEWEST_ROUNDS, home: Home::new(node), dead: None, visited: 0, answered: 0 };
+        let far = Far {
+            batch: Chain::new(),
+            batch_ticket: None,
+            deep: Chain::new(),
+            recovering: Chain::new(),
+            recovery_ticket: None,
+            away: Chain::new(),
+            away_to: node,
+        };
+        Self { near: UnsafeCell::new(near), counters: CpuCounters::new(), far: UnsafeCell::new(far) }
     }
 
-    /// What this CPU holds.
+    /// What this CPU touches at each allocation.
     ///
     /// # Safety
     ///
-    /// This is the block of the CPU on which `_guard` was taken, the guard outlives the reference, and no other reference to
-    /// the local part is alive.
+    /// These are the lines of the CPU on which the caller has a guard, the guard outlives the reference, and no other reference to
+    /// this part is alive.
     #[expect(clippy::mut_from_ref, reason = "the guard makes it exclusive, as the caller proves")]
-    pub(crate) unsafe fn local(&self, _guard: &P::Guard) -> &mut Local<P> {
-        // SAFETY: the guard proves that no other code runs here, and the caller that it has no other reference itself.
-        unsafe { &mut *self.local.get() }
+    #[inline]
+    pub(crate) unsafe fn near(&self) -> &mut Near {
+        // SAFETY: the guard means that no other code runs here, and the caller has no other reference itself.
+        unsafe { &mut *self.near.get() }
+    }
+
+    /// What this CPU has beside its magazines.
+    ///
+    /// # Safety
+    ///
+    /// As for [`near`](Self::near).
+    #[expect(clippy::mut_from_ref, reason = "the guard makes it exclusive, as the caller proves")]
+    #[inline]
+    pub(crate) unsafe fn far(&self) -> &mut Far<P::Ticket> {
+        // SAFETY: the guard means that no other code runs here, and the caller has no other reference itself.
+        unsafe { &mut *self.far.get() }
     }
 }
 
-impl<P: Platform> fmt::Debug for CpuBlock<P> {
+impl<P: Platform> fmt::Debug for Line<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CpuBlock").field("counters", &self.counters).finish_non_exhaustive()
+        f.debug_struct("Line").field("counters", &self.counters).finish_non_exhaustive()
     }
 }

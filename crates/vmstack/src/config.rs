@@ -5,7 +5,8 @@
 
 use core::fmt;
 
-use crate::addr::VirtRange;
+use crate::addr::{Cpu, VirtRange};
+use crate::platform::Node;
 
 /// The smallest stack, in bytes.
 pub const MIN_STACK_SIZE: usize = 4 << 10;
@@ -15,6 +16,8 @@ pub const MAX_STACK_SIZE: usize = 512 << 10;
 pub const MAX_SLOTS: usize = 1 << 22;
 /// The most CPUs.
 pub const MAX_CPUS: usize = 4096;
+/// The most NUMA nodes.
+pub const MAX_NODES: usize = 256;
 
 /// What stacks of an area are for. It decides the word in a report, and who pays for an overflow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +84,7 @@ pub struct AreaConfig {
     pub(crate) trailing: Option<usize>,
     pub(crate) stride: Option<usize>,
     pub(crate) cpus: usize,
+    pub(crate) nodes: usize,
     pub(crate) kind: StackKind,
 }
 
@@ -99,6 +103,7 @@ impl AreaConfig {
             trailing: None,
             stride: None,
             cpus,
+            nodes: 1,
             kind: StackKind::Task,
         }
     }
@@ -107,6 +112,12 @@ impl AreaConfig {
     #[must_use]
     pub const fn kind(self, kind: StackKind) -> Self {
         Self { kind, ..self }
+    }
+
+    /// How many NUMA nodes the CPUs are on. One unless said otherwise.
+    #[must_use]
+    pub const fn nodes(self, nodes: usize) -> Self {
+        Self { nodes, ..self }
     }
 
     /// How many bytes below each stack must stay unmapped: whole pages, at least one.
@@ -217,6 +228,24 @@ pub enum GeometryError {
         /// The most that an area can serve.
         max: usize,
     },
+    /// An area for no NUMA nodes.
+    NoNodes,
+    /// More NUMA nodes than an area can serve.
+    TooManyNodes {
+        /// The number asked.
+        nodes: usize,
+        /// The most that an area can serve.
+        max: usize,
+    },
+    /// The platform says that a CPU is on a node that the area was not told of.
+    UnknownNode {
+        /// The CPU.
+        cpu: Cpu,
+        /// The node that the platform says.
+        node: Node,
+        /// How many nodes the area was told of.
+        nodes: usize,
+    },
     /// The range does not start and end on page boundaries.
     RangeNotPages {
         /// The range given.
@@ -259,6 +288,13 @@ impl fmt::Display for GeometryError {
             Self::TooManySlots { slots, max } => write!(f, "{slots} slots are more than an area can have, {max}"),
             Self::NoCpus => write!(f, "an area needs at least one CPU"),
             Self::TooManyCpus { cpus, max } => write!(f, "{cpus} CPUs are more than an area can serve, {max}"),
+            Self::NoNodes => write!(f, "an area needs at least one NUMA node"),
+            Self::TooManyNodes { nodes, max } => {
+                write!(f, "{nodes} NUMA nodes are more than an area can serve, {max}")
+            }
+            Self::UnknownNode { cpu, node, nodes } => {
+                write!(f, "CPU {cpu} is on NUMA node {node}, and the area was told of {nodes}")
+            }
             Self::RangeNotPages { range, page } => {
                 write!(f, "the range {}..{} is not whole pages of {page} bytes", range.start(), range.end())
             }
@@ -327,8 +363,9 @@ pub(crate) fn check_stride(config: &AreaConfig, guard: usize) -> Result<usize, G
     }
 }
 
-pub(crate) fn check_counts(config: &AreaConfig) -> Result<(u32, u32), GeometryError> {
-    let (slots, cpus) = (config.slots, config.cpus);
+/// The numbers of slots, CPUs and nodes.
+pub(crate) fn check_counts(config: &AreaConfig) -> Result<(u32, u32, u32), GeometryError> {
+    let (slots, cpus, nodes) = (config.slots, config.cpus, config.nodes);
     if slots == 0 {
         return Err(GeometryError::NoSlots);
     }
@@ -341,5 +378,11 @@ pub(crate) fn check_counts(config: &AreaConfig) -> Result<(u32, u32), GeometryEr
     if cpus > MAX_CPUS {
         return Err(GeometryError::TooManyCpus { cpus, max: MAX_CPUS });
     }
-    Ok((slots as u32, cpus as u32))
+    if nodes == 0 {
+        return Err(GeometryError::NoNodes);
+    }
+    if nodes > MAX_NODES {
+        return Err(GeometryError::TooManyNodes { nodes, max: MAX_NODES });
+    }
+    Ok((slots as u32, cpus as u32, nodes as u32))
 }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  range.start                                                                                range.end
-//!  | directory | slot records | per-CPU | hole | slot 0         | slot 1         | ... | trailing |
-//!  |<---------- metadata, mapped on use ------>| gap  [ stack ] | gap  [ stack ] |     | guard    |
-//!                                              ^base            ^base + stride
+//!  | directory, CPUs' lines, depots | slot records | hole | slot 0         | slot 1         | ... | trailing |
+//!  |<------- made at once --------->|<-- on use -->|      | gap  [ stack ] | gap  [ stack ] |     | guard    |
+//!                                                         ^base            ^base + stride
 //! ```
 //!
 //! A *slot* is a fixed stride of the area: a gap that is never mapped, and above it one stack. The gap is the leading
@@ -52,11 +52,15 @@ pub(crate) enum Place {
 }
 
 /// The sizes of the metadata, in bytes, that [`Geometry`] lays out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct MetadataSizes {
     pub(crate) record: usize,
-    pub(crate) cpu_block: usize,
+    pub(crate) line: usize,
+    pub(crate) depot: usize,
 }
+
+/// As many chunks of records as a directory may have: a byte for each, made at once.
+const MOST_RECORD_CHUNKS: usize = 32 << 10;
 
 /// The shape of an area, checked.
 ///
@@ -72,13 +76,19 @@ pub struct Geometry {
     slots: u32,
     trailing: usize,
     cpus: u32,
+    nodes: u32,
     kind: StackKind,
+    sizes: MetadataSizes,
     metadata: VirtAddr,
-    directory_pages: usize,
-    record_pages: usize,
-    records_per_page: usize,
-    cpu_pages: usize,
-    blocks_per_page: usize,
+    /// Bytes of the directory, up to where the lines begin.
+    directory: usize,
+    /// Pages that are made with the area.
+    first_pages: usize,
+    /// Pages of a chunk of metadata that is made on use: a power of two.
+    chunk_pages: usize,
+    chunks: usize,
+    lines: VirtAddr,
+    records: VirtAddr,
     base: VirtAddr,
 }
 
@@ -90,13 +100,16 @@ impl Geometry {
         slots: 0,
         trailing: 0,
         cpus: 0,
+        nodes: 0,
         kind: StackKind::Other,
+        sizes: MetadataSizes { record: 1, line: 1, depot: 1 },
         metadata: VirtAddr::new(0),
-        directory_pages: 0,
-        record_pages: 0,
-        records_per_page: 1,
-        cpu_pages: 0,
-        blocks_per_page: 1,
+        directory: 0,
+        first_pages: 0,
+        chunk_pages: 1,
+        chunks: 0,
+        lines: VirtAddr::new(0),
+        records: VirtAddr::new(0),
         base: VirtAddr::new(0),
     };
 
@@ -135,12 +148,12 @@ impl Geometry {
         check_stack(config, page)?;
         let guard = check_guards(config, page)?;
         let stride = check_stride(config, guard)?;
-        let (slots, cpus) = check_counts(config)?;
-        let records_per_page = page / sizes.record;
-        let blocks_per_page = page / sizes.cpu_block;
-        let record_pages = config.slots.div_ceil(records_per_page);
-        let cpu_pages = config.cpus.div_ceil(blocks_per_page);
-        let directory_pages = (record_pages + cpu_pages).div_ceil(page);
+        let (slots, cpus, nodes) = check_counts(config)?;
+        let record_pages = (config.slots * sizes.record).div_ceil(page);
+        let chunk_pages = record_pages.div_ceil(MOST_RECORD_CHUNKS).next_power_of_two();
+        let chunks = record_pages.div_ceil(chunk_pages);
+        let directory = chunks.next_multiple_of(sizes.line);
+        let lines = config.cpus * sizes.line + config.nodes * sizes.depot;
         Ok(Self {
             page,
             size: config.reserved,
@@ -148,18 +161,19 @@ impl Geometry {
             slots,
             trailing: config.trailing.unwrap_or(page),
             cpus,
+            nodes,
             kind: config.kind,
-            directory_pages,
-            record_pages,
-            records_per_page,
-            cpu_pages,
-            blocks_per_page,
+            sizes,
+            directory,
+            first_pages: (directory + lines).div_ceil(page),
+            chunk_pages,
+            chunks,
             ..Self::EMPTY
         })
     }
 
     const fn metadata_bytes(&self) -> usize {
-        (self.directory_pages + self.record_pages + self.cpu_pages) * self.page
+        (self.first_pages + self.chunks * self.chunk_pages) * self.page
     }
 
     /// Finds the base for the slots, and checks that everything fits in `range`.
@@ -173,7 +187,9 @@ impl Geometry {
         if end > range.end().get() {
             return Err(GeometryError::RangeTooSmall { needed: end.checked_sub(range.start().get()), have });
         }
-        Ok(Self { metadata: range.start(), base: VirtAddr::new(base), ..self })
+        let lines = range.start().wrapping_add(self.directory);
+        let records = range.start().wrapping_add(self.first_pages * self.page);
+        Ok(Self { metadata: range.start(), lines, records, base: VirtAddr::new(base), ..self })
     }
 
     /// The page size in bytes.
@@ -216,6 +232,12 @@ impl Geometry {
     #[must_use]
     pub const fn cpus(&self) -> usize {
         self.cpus as usize
+    }
+
+    /// The number of NUMA nodes.
+    #[must_use]
+    pub const fn nodes(&self) -> usize {
+        self.nodes as usize
     }
 
     /// What the stacks are for.
@@ -289,35 +311,54 @@ impl Geometry {
         Place::Guard { below, above: self.slot(index) }
     }
 
-    pub(crate) const fn directory(&self) -> Pages {
-        Pages::new(self.metadata, self.directory_pages)
+    /// The pages of metadata that are made when the area is: the directory, then lines and depots.
+    pub(crate) const fn first_pages(&self) -> Pages {
+        Pages::new(self.metadata, self.first_pages)
     }
 
-    /// The number of metadata pages that are made on use: records first, then per-CPU blocks.
+    /// Where the directory lies: a byte for each chunk.
+    pub(crate) const fn directory(&self) -> VirtAddr {
+        self.metadata
+    }
+
+    /// Where the lines of CPU number `cpu` lie.
+    #[inline]
+    pub(crate) const fn line(&self, cpu: usize) -> VirtAddr {
+        self.lines.wrapping_add(cpu.wrapping_mul(self.sizes.line))
+    }
+
+    /// Where the depot of node number `node` lies.
+    pub(crate) const fn depot(&self, node: usize) -> VirtAddr {
+        self.line(self.cpus()).wrapping_add(node.wrapping_mul(self.sizes.depot))
+    }
+
+    /// The number of chunks of records, which are made on use.
     pub(crate) const fn chunks(&self) -> usize {
-        self.record_pages + self.cpu_pages
+        self.chunks
     }
 
-    pub(crate) const fn chunk(&self, chunk: usize) -> VirtAddr {
-        self.metadata.wrapping_add((self.directory_pages + chunk) * self.page)
+    pub(crate) const fn chunk(&self, chunk: usize) -> Pages {
+        Pages::new(self.records.wrapping_add(chunk * self.chunk_bytes()), self.chunk_pages)
     }
 
-    /// The chunk that holds the record of `slot`, and the record's index in it.
-    pub(crate) const fn record_place(&self, slot: SlotIndex) -> (usize, usize) {
-        let index = slot.0 as usize;
-        (index / self.records_per_page, index % self.records_per_page)
+    const fn chunk_bytes(&self) -> usize {
+        self.chunk_pages * self.page
     }
 
-    /// The chunk that holds the block of CPU `cpu`, and the block's index in it.
-    pub(crate) const fn block_place(&self, cpu: usize) -> (usize, usize) {
-        (self.record_pages + cpu / self.blocks_per_page, cpu % self.blocks_per_page)
+    /// The chunk that holds the record of `slot`.
+    pub(crate) const fn record_chunk(&self, slot: SlotIndex) -> usize {
+        // A chunk is a power of two of bytes.
+        (slot.0 as usize * self.sizes.record) >> self.chunk_bytes().trailing_zeros()
     }
 
-    pub(crate) const fn records_per_page(&self) -> usize {
-        self.records_per_page
+    /// Where the record of `slot` lies.
+    #[inline]
+    pub(crate) const fn record(&self, slot: SlotIndex) -> VirtAddr {
+        self.records.wrapping_add((slot.0 as usize).wrapping_mul(self.sizes.record))
     }
 
-    pub(crate) const fn record_pages(&self) -> usize {
-        self.record_pages
+    /// How many records a chunk has room for.
+    pub(crate) const fn records_in_chunk(&self) -> usize {
+        self.chunk_bytes() / self.sizes.record
     }
 }

@@ -1,37 +1,143 @@
-//! One CPU's part of an area, entered: where stacks are made, handed out and taken back.
+//! One CPU's part of an area, entered: where stacks are handed out.
 //!
 //! Having a [`Here`] is having the platform's guard: this code stays on its CPU and is not re-entered there, so what the CPU
-//! caches is plain memory. The cold path builds a stack from frames; the warm one scrubs a stack from the cache.
+//! keeps is plain memory. A hit takes a stack from the loaded magazine. A miss exchanges magazines, asks the depot, and only then
+//! builds a stack from frames. Before it says that there are no frames it looks at what other nodes have ready.
 //!
 //! Contexts: task and interrupt. Never NMI, never the fault path.
 
 use crate::area::{AllocError, StackArea};
-use crate::cache::{CpuBlock, Local};
+use crate::cache::{FEWEST_ROUNDS, Far, Line, MOST_ROUNDS, Near, OFTEN, SELDOM};
 use crate::geometry::SlotIndex;
 use crate::metadata::Metadata;
-use crate::platform::Platform;
-use crate::slots::{Records, SlotRecord};
-use crate::stack::{KernelStack, StackId};
+use crate::platform::{Node, Platform};
+use crate::slots::SlotRecord;
+use crate::stack::StackId;
 use crate::sync::Ordering;
+
+/// A stack that is its owner's from here on, or why there is none.
+type Allocated<P> = Result<StackId, AllocError<<P as Platform>::Error>>;
 
 /// This CPU's part of an area, entered: nobody else is in it until this is dropped.
 pub(crate) struct Here<'a, P: Platform> {
     pub(crate) area: &'a StackArea<P>,
     pub(crate) meta: Metadata<'a, P>,
-    pub(crate) block: &'a CpuBlock<P>,
-    pub(crate) local: &'a mut Local<P>,
-    pub(crate) _guard: P::Guard,
+    pub(crate) line: &'a Line<P>,
+    pub(crate) near: &'a mut Near,
 }
 
 impl<'a, P: Platform> Here<'a, P> {
+    /// A stack on this CPU's node if there is one, else on any.
+    #[inline]
+    pub(crate) fn alloc(&mut self, owner: usize) -> Allocated<P> {
+        match self.near.loaded.pop(&self.meta) {
+            Some((slot, _)) => Ok(self.hit(slot, owner)),
+            None => self.refill(owner),
+        }
+    }
+
+    /// A ready stack that this CPU kept.
+    #[inline]
+    fn hit(&self, slot: SlotIndex, owner: usize) -> StackId {
+        self.line.counters.hits.bump();
+        self.reuse(slot, owner)
+    }
+
+    /// Hands out a ready stack, made to read as zero.
+    #[inline]
+    fn reuse(&self, slot: SlotIndex, owner: usize) -> StackId {
+        let record = self.meta.known_record(slot);
+        self.scrub_for_use(slot, record);
+        self.hand_out(slot, record, owner)
+    }
+
+    #[inline]
+    fn hand_out(&self, slot: SlotIndex, record: &SlotRecord, owner: usize) -> StackId {
+        StackId::new(slot, record.hand_out(owner))
+    }
+
+    /// The loaded magazine is empty.
+    #[cold]
+    #[inline(never)]
+    fn refill(&mut self, owner: usize) -> Allocated<P> {
+        core::mem::swap(&mut self.near.loaded, &mut self.near.previous);
+        if let Some((slot, _)) = self.near.loaded.pop(&self.meta) {
+            return Ok(self.hit(slot, owner));
+        }
+        self.settle();
+        if let Some(slot) = self.from_depot() {
+            return Ok(self.reuse(slot, owner));
+        }
+        if let Some(slot) = self.from_recovery() {
+            return Ok(self.hit(slot, owner));
+        }
+        let node = self.near.home.node();
+        self.populate(node, owner).or_else(|error| self.steal(node, owner).ok_or(error))
+    }
+
+    /// Loads a magazine from this node's depot, and takes its first stack.
+    fn from_depot(&mut self) -> Option<SlotIndex> {
+        self.near.loaded = self.meta.depot(self.near.home.node()).pop(&self.meta)?;
+        self.visit_depot();
+        self.line.counters.from_depot.bump();
+        self.near.loaded.pop(&self.meta).map(|(slot, _)| slot)
+    }
+
+    /// Adapts the size of the magazines to how many operations the last visit to the depot was ago.
+    pub(crate) fn visit_depot(&mut self) {
+        let counters = &self.line.counters;
+        let operations = (counters.hits.get() + counters.released.get()) as u32;
+        let magazines = operations.wrapping_sub(self.near.visited) / self.near.rounds;
+        self.near.visited = operations;
+        if magazines < OFTEN {
+            self.near.rounds = (2 * self.near.rounds).min(self.most_rounds());
+        } else if magazines > SELDOM {
+            self.near.rounds = (self.near.rounds / 2).max(FEWEST_ROUNDS.min(self.most_rounds()));
+        }
+    }
+
+    /// The most rounds that a magazine may have: all CPUs together keep no more than half of what the area may hold.
+    fn most_rounds(&self) -> u32 {
+        let share = self.area.budget() / (4 * self.meta.geometry.cpus() as u32);
+        MOST_ROUNDS.min(share.checked_ilog2().map_or(1, |bits| 1 << bits))
+    }
+
+    /// A ready stack of another node than `node`, where there is no memory left for a new one.
+    fn steal(&self, node: Node, owner: usize) -> Option<StackId> {
+        let others = (0..self.meta.geometry.nodes() as u8).map(Node::new).filter(|&other| other != node);
+        others.into_iter().find_map(|other| self.ready_on(other)).map(|slot| self.reuse(slot, owner))
+    }
+
+    /// One stack from the depot of `node`. The rest of its magazine goes back.
+    fn ready_on(&self, node: Node) -> Option<SlotIndex> {
+        let depot = self.meta.depot(node);
+        let mut magazine = depot.pop(&self.meta)?;
+        let (slot, _) = magazine.pop(&self.meta)?;
+        depot.push(magazine, &self.meta);
+        self.line.counters.from_depot.bump();
+        Some(slot)
+    }
+
+    /// A stack whose frames are on `node` and on no other.
+    pub(crate) fn alloc_on(&mut self, node: Node, owner: usize) -> Allocated<P> {
+        if node == self.near.home.node() {
+            if let Some((slot, _)) = self.near.loaded.pop(&self.meta) {
+                return Ok(self.hit(slot, owner));
+            }
+        }
+        match self.ready_on(node) {
+            Some(slot) => Ok(self.reuse(slot, owner)),
+            None => self.populate(node, owner),
+        }
+    }
+
     /// Cold: a free slot, frames in bulk, one batch of page-table entries. The frames read as zero.
-    pub(crate) fn populate(&mut self, owner: usize) -> Result<KernelStack<'a, P>, AllocError<P::Error>> {
+    fn populate(&self, node: Node, owner: usize) -> Allocated<P> {
         let slot = self.take_slot()?;
-        let mapped = self.map_stack(slot);
-        match mapped {
+        match self.map_stack(slot, node) {
             Ok(()) => {
-                self.block.counters.populated.bump();
-                Ok(self.hand_out(slot, self.meta.record(slot), owner))
+                self.line.counters.populated.bump();
+                Ok(self.hand_out(slot, self.meta.known_record(slot), owner))
             }
             Err(error) => {
                 self.area.free_list().push(slot, &self.meta);
@@ -40,16 +146,18 @@ impl<'a, P: Platform> Here<'a, P> {
         }
     }
 
-    fn map_stack(&self, slot: SlotIndex) -> Result<(), AllocError<P::Error>> {
+    fn map_stack(&self, slot: SlotIndex, node: Node) -> Result<(), AllocError<P::Error>> {
         let platform = self.meta.platform;
         let pages = self.meta.geometry.pages(slot);
-        let frames = platform.take_frames(pages.count()).map_err(AllocError::NoFrames)?;
+        let frames = platform.take_frames_on(node, pages.count()).map_err(AllocError::NoFrames)?;
         // SAFETY: (1) the pages lie in this area; (2) the slot was free, so none of it is mapped, and no CPU remembers that
         // it was (it went to the free list after its shootdown); (3) as many frames were taken.
         unsafe { platform.map(pages, frames) }.map_err(|failed| {
             platform.give_frames(failed.frames);
             AllocError::NotMapped(failed.reason)
-        })
+        })?;
+        self.meta.known_record(slot).set_mapped(node, platform.hint(pages));
+        Ok(())
     }
 
     /// A free slot with a record: one that was used before, or else the next fresh one.
@@ -70,45 +178,10 @@ impl<'a, P: Platform> Here<'a, P> {
         }
     }
 
-    /// Warm: a stack from the cache, made to read as zero again.
-    #[inline]
-    pub(crate) fn reuse(&self, slot: SlotIndex, owner: usize) -> KernelStack<'a, P> {
-        self.block.counters.hits.bump();
-        let record = self.meta.record(slot);
-        self.scrub(slot, record);
-        self.hand_out(slot, record, owner)
-    }
-
-    /// Clears the pages of `slot` that may not be zero (INV-ZERO).
-    #[inline]
-    fn scrub(&self, slot: SlotIndex, record: &SlotRecord) {
-        let pages = self.meta.geometry.pages(slot);
-        let mut dirty = if record.take_written() { u128::MAX } else { self.meta.platform.dirty(pages) };
-        let mut cleared = 0;
-        while dirty != 0 {
-            let page = dirty.trailing_zeros() as usize;
-            if page >= pages.count() {
-                break;
-            }
-            dirty &= dirty - 1;
-            // SAFETY: the slot came from the cache, so it is mapped and nobody uses it.
-            unsafe { self.meta.platform.zero(pages.start().wrapping_add(page * P::PAGE_SIZE)) };
-            cleared += 1;
-        }
-        self.block.counters.pages_cleared.add(cleared);
-        self.block.counters.pages_clean.add(pages.count() as u64 - cleared);
-    }
-
-    #[inline]
-    fn hand_out(&self, slot: SlotIndex, record: &SlotRecord, owner: usize) -> KernelStack<'a, P> {
-        let generation = record.hand_out(owner);
-        self.block.counters.allocated.bump();
-        KernelStack::new(self.area, StackId::new(slot, generation))
-    }
-
-    /// The last reference is gone: into the cache with it.
-    pub(crate) fn release(&mut self, slot: SlotIndex) {
-        self.block.counters.released.bump();
-        self.cache(slot);
+    /// What this CPU has beside its magazines.
+    pub(crate) fn far(&mut self) -> &mut Far<P::Ticket> {
+        // SAFETY: (1) these are the lines of the CPU whose guard a `Here` stands for; (2) the reference borrows `self` exclusively, and
+        // there is no other way to it.
+        unsafe { self.line.far() }
     }
 }

@@ -33,9 +33,12 @@ mod addr;
 mod area;
 #[cfg(not(all(loom, test)))]
 mod cache;
+mod chain;
 #[cfg(not(all(loom, test)))]
 mod classify;
 mod config;
+#[cfg(not(all(loom, test)))]
+mod depot;
 #[cfg(not(all(loom, test)))]
 mod fault;
 mod geometry;
@@ -47,10 +50,16 @@ mod platform;
 #[cfg(not(all(loom, test)))]
 mod reclaim;
 #[cfg(not(all(loom, test)))]
+mod recover;
+#[cfg(not(all(loom, test)))]
 mod registry;
 #[cfg(not(all(loom, test)))]
 mod report;
+#[cfg(not(all(loom, test)))]
+mod release;
 mod ring;
+#[cfg(not(all(loom, test)))]
+mod scrub;
 mod slots;
 #[cfg(not(all(loom, test)))]
 mod stack;
@@ -64,16 +73,18 @@ pub use addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
 pub use area::{AllocError, InitError, StackArea};
 #[cfg(not(all(loom, test)))]
 pub use classify::Finding;
-pub use config::{AreaConfig, GeometryError, MAX_CPUS, MAX_SLOTS, MAX_STACK_SIZE, MIN_STACK_SIZE, StackKind};
+pub use config::{AreaConfig, GeometryError, MAX_CPUS, MAX_NODES, MAX_SLOTS, MAX_STACK_SIZE, MIN_STACK_SIZE, StackKind};
 #[cfg(not(all(loom, test)))]
 pub use fault::{FaultContext, StackFault, StackView, Verdict};
 pub use geometry::{Geometry, SlotIndex};
-pub use platform::{NotMapped, Platform, Unmapped};
+pub use platform::{Hint, Mapping, Node, NotMapped, Platform, Unmapped};
 #[cfg(not(all(loom, test)))]
 pub use registry::{ExternalStack, RegisterError};
 #[cfg(not(all(loom, test)))]
 pub use report::Report;
 pub use ring::{Claim, PrintState, Ring, RingFull, RingRecord, Writing};
+#[cfg(not(all(loom, test)))]
+pub use scrub::Scrub;
 pub use slots::{Phase, PinError};
 #[cfg(not(all(loom, test)))]
 pub use stack::{KernelStack, Pin, RawStack, StackId};

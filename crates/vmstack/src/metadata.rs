@@ -1,17 +1,19 @@
-//! The area's own memory: slot records and per-CPU blocks, made a page at a time when they are first used.
+//! The area's own memory: what is made with it, and what is made when it is first used.
 //!
-//! They live at the low end of the area's range, mapped by the same [`Platform::map`] as stacks are, so a platform has
-//! nothing more to provide, and an area of 4,194,304 slots costs 36 KiB until its first stack. The directory, one byte a
-//! page, says which pages exist. The fault path asks it before it reads a record: a record that was never made is *seen
-//! as such* and not touched (INV-FAULT). A page once made is never unmapped.
+//! It lies at the low end of the area's range, mapped by the same [`Platform::map`] as stacks are, so a platform has nothing more to
+//! provide. The directory, the lines of each CPU and the depots of the nodes are made at once: 36 KiB for an area of 4,194,304
+//! slots and 15 CPUs. Slot records are made a chunk at a time, and the directory, one byte a chunk, says which exist. The fault path asks it before it reads a record: a record that was never made is *seen as such* and not touched
+//! (INV-FAULT). What was made is never unmapped.
 
 use core::mem::size_of;
 
-use crate::addr::{Cpu, Pages, VirtAddr};
-use crate::cache::CpuBlock;
+use crate::addr::{Cpu, Pages};
+use crate::cache::Line;
+use crate::chain::Records;
+use crate::depot::Depot;
 use crate::geometry::{Geometry, MetadataSizes, SlotIndex};
-use crate::platform::Platform;
-use crate::slots::{Records, SlotRecord};
+use crate::platform::{Node, Platform};
+use crate::slots::{FRAME_WORDS, SlotRecord};
 use crate::sync::{AtomicU8, Ordering};
 
 const ABSENT: u8 = 0;
@@ -21,18 +23,36 @@ const MADE: u8 = 2;
 /// The sizes that the geometry lays metadata out with.
 pub(crate) const fn sizes<P: Platform>() -> MetadataSizes {
     const {
-        assert!(size_of::<SlotRecord>() == 32, "a record is 32 bytes");
+        assert!(size_of::<SlotRecord>() == 64, "a record is a cache line");
+        assert!(size_of::<Line<P>>() <= 512, "Platform::Ticket is too large");
         assert!(
-            size_of::<CpuBlock<P>>() <= P::PAGE_SIZE,
-            "Platform::Frames or Platform::Ticket is too large: a CPU's block must fit in a page"
+            size_of::<P::Frames>() <= FRAME_WORDS * size_of::<usize>(),
+            "Platform::Frames is too large: it must fit in what a slot record has left, three words"
         );
     }
-    MetadataSizes { record: size_of::<SlotRecord>(), cpu_block: size_of::<CpuBlock<P>>() }
+    MetadataSizes { record: size_of::<SlotRecord>(), line: size_of::<Line<P>>(), depot: size_of::<Depot>() }
 }
 
-/// Maps the directory: zeroed, so every page of metadata is absent.
-pub(crate) fn make_directory<P: Platform>(platform: &P, geometry: &Geometry) -> Result<(), MetadataError<P::Error>> {
-    make_pages(platform, geometry.directory())
+/// Maps what is made with the area: a directory of zeroes, so that everything else is absent; lines for CPUs of the nodes that
+/// `node` says, and empty depots.
+pub(crate) fn make_first<P: Platform>(
+    platform: &P,
+    geometry: &Geometry,
+    node: impl Fn(Cpu) -> Node,
+) -> Result<(), MetadataError<P::Error>> {
+    make_pages(platform, geometry.first_pages())?;
+    for cpu in 0..geometry.cpus() {
+        let line = geometry.line(cpu).as_mut_ptr::<Line<P>>();
+        // SAFETY: (1) it lies in the pages that were just mapped, and lines begin at a multiple of their size, which is one of their
+        // alignment; (2) nobody else knows the area yet.
+        unsafe { line.write(Line::new(node(Cpu::new(cpu as u32)))) };
+    }
+    for node in 0..geometry.nodes() {
+        let depot = geometry.depot(node).as_mut_ptr::<Depot>();
+        // SAFETY: as above: depots follow the lines, whose size is a multiple of a depot's alignment.
+        unsafe { depot.write(Depot::new()) };
+    }
+    Ok(())
 }
 
 /// Why a page of metadata could not be had.
@@ -54,31 +74,39 @@ fn make_pages<P: Platform>(platform: &P, pages: Pages) -> Result<(), MetadataErr
 
 /// The metadata of an area that was initialised.
 ///
-/// Having a `Metadata` means that the directory is mapped, for ever.
+/// Having a `Metadata` means that what is made with the area is mapped, for ever.
 pub(crate) struct Metadata<'a, P: Platform> {
     pub(crate) platform: &'a P,
     pub(crate) geometry: &'a Geometry,
 }
 
+impl<P: Platform> Clone for Metadata<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Platform> Copy for Metadata<'_, P> {}
+
 impl<'a, P: Platform> Metadata<'a, P> {
     fn directory_byte(&self, chunk: usize) -> &'a AtomicU8 {
         debug_assert!(chunk < self.geometry.chunks());
-        let byte = self.geometry.directory().start().wrapping_add(chunk).as_mut_ptr::<AtomicU8>();
+        let byte = self.geometry.directory().wrapping_add(chunk).as_mut_ptr::<AtomicU8>();
         // SAFETY: (1) the directory has a byte for each chunk, is mapped, and is never unmapped (see the type);
         // (2) it is only ever accessed as atomics, of which zero is a valid value.
         unsafe { &*byte }
     }
 
     fn is_made(&self, chunk: usize) -> bool {
-        // Acquire: pairs with the Release that published the page, so that its contents are seen.
+        // Acquire: pairs with the Release that published the chunk, so that its contents are seen.
         self.directory_byte(chunk).load(Ordering::Acquire) == MADE
     }
 
-    /// Makes page `chunk` if it is absent. `fill` initialises a new page before anybody sees it.
+    /// Makes chunk number `chunk` if it is absent: of zeroes, as records of slots that were never used are.
     ///
-    /// A CPU that finds the page being made waits for the other to finish: it is a few hundred instructions under a guard.
+    /// A CPU that finds it being made waits for the other to finish: it is a few hundred instructions under a guard.
     #[cold]
-    fn ensure(&self, chunk: usize, fill: impl FnOnce(VirtAddr)) -> Result<(), MetadataError<P::Error>> {
+    fn ensure(&self, chunk: usize) -> Result<(), MetadataError<P::Error>> {
         let byte = self.directory_byte(chunk);
         loop {
             // Acquire: as in `is_made`.
@@ -88,91 +116,88 @@ impl<'a, P: Platform> Metadata<'a, P> {
                 Err(_) => core::hint::spin_loop(),
             }
         }
-        let at = self.geometry.chunk(chunk);
-        let made = make_pages(self.platform, Pages::new(at, 1));
-        if made.is_ok() {
-            fill(at);
-        }
-        // Release: the mapping and the contents before the byte that announces them.
+        let made = make_pages(self.platform, self.geometry.chunk(chunk));
+        // Release: the mapping before the byte that announces them.
         byte.store(if made.is_ok() { MADE } else { ABSENT }, Ordering::Release);
         made
     }
 
-    /// Makes the record of `slot`, if it is the first in its page to be used.
+    /// Makes the record of `slot`, if it is the first in its chunk to be used.
     pub(crate) fn ensure_record(&self, slot: SlotIndex) -> Result<(), MetadataError<P::Error>> {
-        let (chunk, _) = self.geometry.record_place(slot);
-        if self.is_made(chunk) { Ok(()) } else { self.ensure(chunk, |_| ()) }
+        let chunk = self.geometry.record_chunk(slot);
+        if self.is_made(chunk) { Ok(()) } else { self.ensure(chunk) }
     }
 
     /// The record of `slot`, or `None` if it was never made. Any context, the fault path included.
     #[inline]
     pub(crate) fn try_record(&self, slot: SlotIndex) -> Option<&'a SlotRecord> {
-        let (chunk, index) = self.geometry.record_place(slot);
-        if !self.is_made(chunk) {
-            return None;
-        }
-        let record = self.geometry.chunk(chunk).wrapping_add(index * size_of::<SlotRecord>());
-        // SAFETY: (1) the page was made, so it is mapped for ever; (2) `index` is below the records of a page, each
-        // aligned to its size; (3) it holds atomics only, of which zero is a valid value.
-        Some(unsafe { &*record.as_mut_ptr::<SlotRecord>() })
+        // SAFETY: the chunk was made, so it is mapped for ever.
+        self.is_made(self.geometry.record_chunk(slot)).then(|| unsafe { self.record_unchecked(slot) })
     }
 
-    /// The block of `cpu`, made if this is the first use.
+    /// The record of `slot`.
+    ///
+    /// # Safety
+    ///
+    /// It was made.
     #[inline]
-    pub(crate) fn cpu_block(&self, cpu: Cpu) -> Result<&'a CpuBlock<P>, MetadataError<P::Error>> {
-        let (chunk, _) = self.geometry.block_place(cpu.index());
-        if !self.is_made(chunk) {
-            self.ensure(chunk, |at| self.fill_blocks(at))?;
-        }
-        Ok(self.block(cpu))
+    unsafe fn record_unchecked(&self, slot: SlotIndex) -> &'a SlotRecord {
+        let record = self.geometry.record(slot).as_mut_ptr::<SlotRecord>();
+        // SAFETY: (1) the caller knows that the chunk was made, so the record is mapped for ever; (2) it is aligned to its size,
+        // since records begin at a page; (3) it holds atomics only, of which zero is a valid value.
+        unsafe { &*record }
     }
 
-    /// The block of `cpu`, or `None` if that CPU never used the area.
-    pub(crate) fn try_cpu_block(&self, cpu: Cpu) -> Option<&'a CpuBlock<P>> {
-        let (chunk, _) = self.geometry.block_place(cpu.index());
-        (cpu.index() < self.geometry.cpus() && self.is_made(chunk)).then(|| self.block(cpu))
+    /// The record of `slot`, which was used before: it was in a handle, a pin, a chain or a list.
+    #[inline]
+    pub(crate) fn known_record(&self, slot: SlotIndex) -> &'a SlotRecord {
+        debug_assert!(self.is_made(self.geometry.record_chunk(slot)), "slot {} has no record", slot.get());
+        // SAFETY: a slot gets into a handle, a pin, a chain or a list only through `Here::take_slot`, which makes the record; and
+        // a handle from a raw word is its maker's promise.
+        unsafe { self.record_unchecked(slot) }
     }
 
-    fn fill_blocks(&self, at: VirtAddr) {
-        for index in 0..P::PAGE_SIZE / size_of::<CpuBlock<P>>() {
-            let block = at.wrapping_add(index * size_of::<CpuBlock<P>>()).as_mut_ptr::<CpuBlock<P>>();
-            // SAFETY: (1) the page was just mapped and nobody else knows it yet; (2) the block lies inside it, aligned:
-            // a page is aligned to more than a block is, and the size is a multiple of the alignment.
-            unsafe { block.write(CpuBlock::new()) };
-        }
+    /// The lines of CPU number `cpu`, which the area was initialised for.
+    #[inline]
+    pub(crate) fn line(&self, cpu: usize) -> &'a Line<P> {
+        debug_assert!(cpu < self.geometry.cpus());
+        // SAFETY: (1) lines are made with the area, and never unmapped; (2) shared access only: what one CPU owns in them is in a
+        // cell that wants a guard.
+        unsafe { &*self.geometry.line(cpu).as_mut_ptr::<Line<P>>() }
     }
 
-    fn block(&self, cpu: Cpu) -> &'a CpuBlock<P> {
-        let (chunk, index) = self.geometry.block_place(cpu.index());
-        let block = self.geometry.chunk(chunk).wrapping_add(index * size_of::<CpuBlock<P>>());
-        // SAFETY: (1) callers have seen the page made, so it is mapped for ever and `fill_blocks` has run; (2) shared
-        // access only: what one CPU owns in it is in a cell that wants a guard.
-        unsafe { &*block.as_mut_ptr::<CpuBlock<P>>() }
+    /// The depot of `node`; of the first one if there is no such node.
+    pub(crate) fn depot(&self, node: Node) -> &'a Depot {
+        let node = if node.index() < self.geometry.nodes() { node.index() } else { 0 };
+        // SAFETY: depots are made with the area, never unmapped, and hold atomics only.
+        unsafe { &*self.geometry.depot(node).as_mut_ptr::<Depot>() }
+    }
+
+    /// The depots of all nodes.
+    pub(crate) fn depots(&self) -> impl Iterator<Item = &'a Depot> + '_ {
+        (0..self.geometry.nodes()).map(|node| self.depot(Node::new(node as u8)))
     }
 
     /// The records of all slots that were ever used, for a recount.
     pub(crate) fn records(&self) -> impl Iterator<Item = (SlotIndex, &'a SlotRecord)> + '_ {
-        let per_page = self.geometry.records_per_page();
-        (0..self.geometry.record_pages())
+        let each = self.geometry.records_in_chunk();
+        (0..self.geometry.chunks())
             .filter(|&chunk| self.is_made(chunk))
-            .flat_map(move |chunk| chunk * per_page..(chunk + 1) * per_page)
+            .flat_map(move |chunk| chunk * each..(chunk + 1) * each)
             .filter_map(|index| self.geometry.slot(index))
-            .filter_map(|slot| self.try_record(slot).map(|record| (slot, record)))
+            .map(|slot| (slot, self.known_record(slot)))
     }
 
-    /// The number of metadata pages that exist, the directory included.
+    /// The number of metadata pages that exist.
     pub(crate) fn pages_made(&self) -> usize {
-        let chunks = (0..self.geometry.chunks()).filter(|&chunk| self.is_made(chunk)).count();
-        self.geometry.directory().count() + chunks
+        let chunks = (0..self.geometry.chunks()).filter(|&chunk| self.is_made(chunk));
+        self.geometry.first_pages().count() + chunks.map(|chunk| self.geometry.chunk(chunk).count()).sum::<usize>()
     }
 }
 
 impl<P: Platform> Records for Metadata<'_, P> {
     #[inline]
     fn record(&self, slot: SlotIndex) -> &SlotRecord {
-        match self.try_record(slot) {
-            Some(record) => record,
-            None => unreachable!("slot {} has no record though it was used", slot.get()),
-        }
+        self.known_record(slot)
     }
 }

@@ -21,6 +21,78 @@ use core::fmt;
 
 use crate::addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
 
+/// The number of a NUMA node: memory, and the CPUs that are near it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[repr(transparent)]
+pub struct Node(pub(crate) u8);
+
+impl Node {
+    /// The node numbered `number`.
+    #[must_use]
+    pub const fn new(number: u8) -> Self {
+        Self(number)
+    }
+
+    /// The number, as an index into a table of nodes.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A word that the platform remembers of a mapping, so that it need not search for it again: where its page-table entries lie,
+/// for instance. Zero if there is nothing to remember.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct Hint(usize);
+
+impl Hint {
+    /// The hint `word`.
+    #[must_use]
+    pub const fn new(word: usize) -> Self {
+        Self(word)
+    }
+
+    /// The word.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0
+    }
+}
+
+/// A stack that is mapped and that nobody uses: its pages, and what the platform remembers of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    pages: Pages,
+    hint: Hint,
+}
+
+impl Mapping {
+    /// The mapping of `pages`, of which [`Platform::hint`] said `hint`.
+    #[must_use]
+    pub const fn new(pages: Pages, hint: Hint) -> Self {
+        Self { pages, hint }
+    }
+
+    /// The pages.
+    #[must_use]
+    pub const fn pages(self) -> Pages {
+        self.pages
+    }
+
+    /// What [`Platform::hint`] said when they were mapped.
+    #[must_use]
+    pub const fn hint(self) -> Hint {
+        self.hint
+    }
+}
+
 /// What a kernel, hypervisor or fiber runtime provides to get virtually mapped stacks.
 ///
 /// # Implementation safety
@@ -38,7 +110,8 @@ use crate::addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
 ///    there is leaked and counted.
 /// 5. While a [`Guard`](Self::Guard) lives, the code that entered is not moved to another CPU, and no other code that
 ///    enters runs on this CPU (interrupts off, or a scheduler that does not preempt and handlers that never call in).
-/// 6. Where [`dirty`](Self::dirty) or [`zero`](Self::zero) is provided: a page reported clean reads as zero, and a page
+/// 6. Where [`dirty`](Self::dirty), [`zero`](Self::zero) or [`clear_dirty`](Self::clear_dirty) is provided: a page reported clean
+///    was not written since it was mapped, or since its dirty bit was last taken back and the ticket of that was due; and a page
 ///    given to `zero` reads as zero afterwards.
 /// 7. No method unwinds.
 /// 8. No method calls into an area.
@@ -46,14 +119,15 @@ use crate::addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
 ///    guard is alive on the faulting CPU the kernel sets
 ///    [`FaultContext::indispensable`](crate::FaultContext::indispensable), or [`enter`](Self::enter) makes sure beforehand
 ///    that the stack has room, by touching memory well below the stack pointer before it enters.
+/// 10. Where [`handed_over`](Self::handed_over) is provided: between a [`hand_over`](crate::KernelStack::hand_over) and the
+///     [`reap`](crate::StackArea::reap) that follows it on the same CPU there was a full memory fence.
 pub unsafe trait Platform: Sync + Sized {
     /// The page size in bytes: 4,096, 16,384 or 65,536.
     const PAGE_SIZE: usize;
 
     /// Physical frames, owned. Dropping it leaks them; [`give_frames`](Self::give_frames) returns them.
     ///
-    /// Its size has a limit, and a type that is too large does not compile: eight of them, each with its run of pages, must
-    /// fit in a page beside the rest of a CPU's block. With pages of 4 KiB that leaves 400 bytes for each and more.
+    /// It has at most three words, or it does not compile: those of an unmapped stack are remembered in the stack's record.
     type Frames: Send;
 
     /// Proof of a shootdown that was started. See [`flushed`](Self::flushed).
@@ -116,10 +190,12 @@ pub unsafe trait Platform: Sync + Sized {
 
     /// Starts to flush all of `batch` from the TLB of every CPU, this one included. May finish it, need not.
     ///
+    /// The batch is runs of pages that were unmapped since; there is at least one.
+    ///
     /// # Context
     ///
     /// Under a guard. Does not wait for other CPUs if they may wait for this one.
-    fn shootdown(&self, batch: &[Unmapped<Self>]) -> Self::Ticket;
+    fn shootdown(&self, batch: impl Iterator<Item = Pages> + Clone) -> Self::Ticket;
 
     /// Whether every CPU has flushed what `ticket` was given for. Once `true`, always `true`.
     ///
@@ -162,21 +238,66 @@ pub unsafe trait Platform: Sync + Sized {
         Ok(())
     }
 
-    /// Which of the first 128 pages of `pages` may not read as zero: bit *i* stands for page *i*.
+    /// Takes `count` frames of `node` that read as zero. All of them or none. The default does not know nodes.
+    ///
+    /// # Context
+    ///
+    /// As [`take_frames`](Self::take_frames).
+    ///
+    /// # Errors
+    ///
+    /// The platform's reason why that node has not so many.
+    fn take_frames_on(&self, node: Node, count: usize) -> Result<Self::Frames, Self::Error> {
+        let _ = node;
+        self.take_frames(count)
+    }
+
+    /// The node of `cpu`. Asked once for each CPU, when an area is initialised. The default is node 0.
+    fn node(&self, cpu: Cpu) -> Node {
+        let _ = cpu;
+        Node::new(0)
+    }
+
+    /// What is worth remembering of `pages`, which were mapped just now. It stays with them until they are unmapped.
+    ///
+    /// # Context
+    ///
+    /// Under a guard.
+    fn hint(&self, pages: Pages) -> Hint {
+        let _ = pages;
+        Hint::default()
+    }
+
+    /// Whether [`dirty`](Self::dirty) and [`clear_dirty`](Self::clear_dirty) are provided.
+    const HAS_DIRTY: bool = false;
+
+    /// Which of the first 128 pages of `mapping` may have been written: bit *i* stands for page *i*.
     ///
     /// A clear hardware dirty bit is a promise; a set one is not. The default says that all may be dirty.
     ///
     /// # Context
     ///
     /// Under a guard. The pages are mapped, and no CPU runs on them.
-    fn dirty(&self, pages: Pages) -> u128 {
-        match pages.count() {
+    fn dirty(&self, mapping: Mapping) -> u128 {
+        match mapping.pages().count() {
             0 => 0,
             count => u128::MAX >> (128_usize.saturating_sub(count)),
         }
     }
 
-    /// Makes the mapped page at `page` read as zero.
+    /// Takes the dirty bits of `stacks` back and starts to flush their pages from every TLB, which [`flushed`](Self::flushed) then
+    /// asks about: a bit that is taken back without a flush lets the next write pass unrecorded.
+    ///
+    /// # Context
+    ///
+    /// As [`shootdown`](Self::shootdown). Only called where [`HAS_DIRTY`](Self::HAS_DIRTY) is set; the default says that
+    /// it cannot be done.
+    fn clear_dirty(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<Self::Ticket> {
+        let _ = stacks;
+        None
+    }
+
+    /// Makes page number `page` of `mapping` read as zero.
     ///
     /// A platform with a direct map clears through it, so that the page's own dirty bit stays as it is. The default
     /// writes through the mapping.
@@ -187,11 +308,21 @@ pub unsafe trait Platform: Sync + Sized {
     ///
     /// # Safety
     ///
-    /// `page` is a mapped page of an area of this platform that nobody uses.
-    unsafe fn zero(&self, page: VirtAddr) {
+    /// `mapping` is mapped, in an area of this platform, nobody uses it, and it has that page.
+    unsafe fn zero(&self, mapping: Mapping, page: usize) {
+        let start = mapping.pages().start().wrapping_add(page * Self::PAGE_SIZE);
         // SAFETY: (1) the caller names a page that is mapped readable and writable, of `PAGE_SIZE` bytes;
         // (2) nobody else uses it.
-        unsafe { core::ptr::write_bytes(page.as_mut_ptr::<u8>(), 0, Self::PAGE_SIZE) }
+        unsafe { core::ptr::write_bytes(start.as_mut_ptr::<u8>(), 0, Self::PAGE_SIZE) }
+    }
+
+    /// Orders what a dying task did before it handed its stack over before what comes after it, in every CPU's eyes.
+    ///
+    /// Called when the stack is given back, by the task that runs next. The default is a full memory fence. A kernel whose switch
+    /// of tasks has one, after the hand-over, needs no second.
+    #[inline]
+    fn handed_over(&self) {
+        core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
     }
 
     /// Writes the name of the owner that the kernel stored as `owner`, for a report.
@@ -227,12 +358,7 @@ impl<P: Platform> Unmapped<P> {
         Self { pages, frames }
     }
 
-    /// The pages to flush.
-    pub const fn pages(&self) -> Pages {
-        self.pages
-    }
-
-    /// The frames. Only for `reclaim`, after the ticket was redeemed.
+    /// The frames. Only for `reclaim`, which keeps them until the ticket was redeemed.
     pub(crate) fn into_frames(self) -> P::Frames {
         self.frames
     }

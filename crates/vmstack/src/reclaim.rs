@@ -1,141 +1,146 @@
-//! From a dead stack to free frames and a free slot: unmap, shoot down, and only then give back.
+//! From a ready stack to free frames and a free slot: unmap, shoot down, and only then give back.
 //!
 //! The order is INV-FRAME. A CPU unmaps a *batch* of stacks and starts one shootdown for all of them; the tokens hold the
-//! frames until the platform says that every CPU has flushed. Nobody waits for that: whoever next allocates or frees on
+//! frames until the platform says that every CPU has flushed. Nobody waits for that: whoever next exchanges a magazine on
 //! this CPU looks whether the ticket is due, and retires the batch: frames first, then slots. While a batch is in
-//! flight, stacks that do not fit in the magazine stay mapped on a chain through their own records, which costs no
-//! memory (INV-FREE), and which allocation draws on before it builds a new stack.
+//! flight, what should follow it stays in the depot, ready, where any CPU may take it.
 //!
-//! Only an allocation that may sleep waits, and it waits without a guard ([`StackArea::alloc_waiting`]).
+//! What goes: what a depot has above the budget; what nobody would have missed for a while ([`StackArea::trim`]); and everything, when
+//! memory is short ([`StackArea::pressure`]) or a caller would rather wait than fail ([`StackArea::alloc_waiting`]).
 //!
 //! [`StackArea::alloc_waiting`]: crate::StackArea::alloc_waiting
+//! [`StackArea::pressure`]: crate::StackArea::pressure
+//! [`StackArea::trim`]: crate::StackArea::trim
 
-use core::mem::MaybeUninit;
-
-use crate::geometry::{Place, SlotIndex};
+use crate::chain::Chain;
+use crate::geometry::SlotIndex;
 use crate::here::Here;
-use crate::platform::{Platform, Unmapped};
-use crate::slots::{Phase, Records};
+use crate::platform::{Node, Platform};
+use crate::slots::{Phase, SlotRecord};
+use crate::sync::Ordering;
 
 /// How many stacks share one shootdown.
-pub(crate) const BATCH: usize = 8;
-
-/// Stacks that one shootdown serves: their tokens, and its ticket once it was started.
-pub(crate) struct Batch<P: Platform> {
-    tokens: [MaybeUninit<Unmapped<P>>; BATCH],
-    len: usize,
-    ticket: Option<P::Ticket>,
-}
-
-impl<P: Platform> Batch<P> {
-    pub(crate) fn new() -> Self {
-        Self { tokens: [const { MaybeUninit::uninit() }; BATCH], len: 0, ticket: None }
-    }
-
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Adds a token. The caller has seen that there is room; one too many would be leaked, never freed early.
-    fn push(&mut self, token: Unmapped<P>) {
-        if let Some(place) = self.tokens.get_mut(self.len) {
-            place.write(token);
-            self.len += 1;
-        }
-    }
-
-    fn tokens(&self) -> &[Unmapped<P>] {
-        // SAFETY: the first `len` tokens were written by `push` and not taken since.
-        unsafe { core::slice::from_raw_parts(self.tokens.as_ptr().cast(), self.len) }
-    }
-
-    fn pop(&mut self) -> Option<Unmapped<P>> {
-        let last = self.len.checked_sub(1)?;
-        let token = self.tokens.get(last)?;
-        self.len = last;
-        // SAFETY: (1) it was below `len`, so it was written; (2) `len` is lowered, so it is read once.
-        Some(unsafe { token.assume_init_read() })
-    }
-}
-
-impl<P: Platform> Drop for Batch<P> {
-    fn drop(&mut self) {
-        while let Some(token) = self.pop() {
-            drop(token);
-        }
-    }
-}
+pub(crate) const BATCH: usize = 32;
 
 impl<P: Platform> Here<'_, P> {
-    /// Puts a ready stack in the cache; what does not fit is unmapped, a batch at a time.
-    pub(crate) fn cache(&mut self, slot: SlotIndex) {
-        self.meta.record(slot).set_phase(Phase::Ready);
-        self.retire_due();
-        if let Err(slot) = self.local.magazine.push(slot) {
-            self.local.doomed.push(slot, &self.meta);
-            if self.local.doomed.len() >= BATCH {
-                self.start_shootdown();
-            }
-        }
-    }
-
-    /// Unmaps up to a batch of doomed stacks and starts their shootdown, unless one is in flight.
-    pub(crate) fn start_shootdown(&mut self) {
-        if !self.local.batch.is_empty() {
+    /// Does what is due: for a CPU that has left its fast path anyway.
+    pub(crate) fn settle(&mut self) {
+        self.recovered();
+        if self.answer_pressure() {
             return;
         }
-        for _ in 0..BATCH {
-            let Some(slot) = self.local.doomed.pop(&self.meta) else { break };
-            self.meta.record(slot).set_phase(Phase::Retiring);
-            // SAFETY: (1) the stack was mapped by one call of `map` when it was populated; (2) it came from the cache: no
-            // CPU runs on it, nobody holds a pin (INV-LIVE), and nobody can get either while it is retiring.
-            let token = unsafe { self.meta.platform.unmap(self.meta.geometry.pages(slot)) };
-            self.local.batch.push(token);
-            self.block.counters.unmapped.bump();
+        let (node, budget) = (self.near.home.node(), self.area.budget() / self.meta.geometry.nodes() as u32);
+        while self.meta.depot(node).held() > budget && self.unmap_from(node, BATCH) != 0 {}
+    }
+
+    /// Gives back what this CPU keeps, and what it can of the depots, if memory pressure was announced since it last did so.
+    pub(crate) fn answer_pressure(&mut self) -> bool {
+        // Acquire: pairs with the Release of the announcement.
+        let announced = self.area.pressure.load(Ordering::Acquire);
+        if announced == self.near.answered {
+            return false;
         }
-        if !self.local.batch.is_empty() {
-            self.local.batch.ticket = Some(self.meta.platform.shootdown(self.local.batch.tokens()));
-            self.block.counters.shootdowns.bump();
-            self.retire_due();
+        self.near.answered = announced;
+        self.drain_step();
+        true
+    }
+
+    /// Unmaps up to `most` stacks of a magazine of `node`'s depot, and no more than a batch, and starts their shootdown. Says how
+    /// many: none if the depot has none, or a batch is in flight on this CPU.
+    pub(crate) fn unmap_from(&mut self, node: Node, most: usize) -> usize {
+        if !self.retire_due() {
+            return 0;
         }
+        let depot = self.meta.depot(node);
+        let Some(mut magazine) = depot.pop(&self.meta) else { return 0 };
+        let count = self.unmap_batch(&mut magazine, most.min(BATCH));
+        if !magazine.is_empty() {
+            depot.push(magazine, &self.meta);
+        }
+        self.retire_due();
+        count
+    }
+
+    /// Unmaps up to `most` stacks of `magazine` and starts their shootdown.
+    fn unmap_batch(&mut self, magazine: &mut Chain, most: usize) -> usize {
+        let mut batch = Chain::new();
+        while (batch.len() as usize) < most
+            && let Some((slot, record)) = magazine.pop(&self.meta)
+        {
+            self.unmap(slot, record);
+            batch.push(slot, record);
+        }
+        if !batch.is_empty() {
+            self.line.counters.unmapped.add(u64::from(batch.len()));
+            self.line.counters.shootdowns.bump();
+            let pages = batch.slots(&self.meta).map(|slot| self.meta.geometry.pages(slot));
+            let ticket = self.meta.platform.shootdown(pages);
+            let far = self.far();
+            (far.batch, far.batch_ticket) = (batch, Some(ticket));
+        }
+        batch.len() as usize
+    }
+
+    /// Unmaps a ready stack, and puts its frames down in its record.
+    fn unmap(&self, slot: SlotIndex, record: &SlotRecord) {
+        record.set_phase(Phase::Retiring);
+        // SAFETY: (1) the stack was mapped by one call of `map` when it was populated; (2) it came from the depot: no
+        // CPU runs on it, nobody holds a pin (INV-LIVE), and nobody can get either while it is retiring.
+        let token = unsafe { self.meta.platform.unmap(self.meta.geometry.pages(slot)) };
+        // SAFETY: this CPU holds the slot, as above.
+        unsafe { record.put_frames(token.into_frames()) };
     }
 
     /// Gives back the frames and the slots of the batch in flight, if every CPU has flushed. True if none is in flight.
-    #[inline]
     pub(crate) fn retire_due(&mut self) -> bool {
-        match &self.local.batch.ticket {
-            None => true,
-            Some(ticket) if !self.meta.platform.flushed(ticket) => false,
-            Some(_) => self.retire_batch(),
+        let platform = self.meta.platform;
+        let far = self.far();
+        if far.batch_ticket.as_ref().is_some_and(|ticket| !platform.flushed(ticket)) {
+            return false;
         }
-    }
-
-    /// Gives back the frames and the slots of the batch, whose ticket is due. True.
-    fn retire_batch(&mut self) -> bool {
-        self.local.batch.ticket = None;
-        while let Some(token) = self.local.batch.pop() {
-            self.retire(token);
+        far.batch_ticket = None;
+        let mut batch = far.batch.take();
+        self.line.counters.retired.add(u64::from(batch.len()));
+        while let Some((slot, record)) = batch.pop(&self.meta) {
+            self.retire(slot, record);
         }
         true
     }
 
-    /// Opens a token that is due: the frames to the platform, then the slot to the free list.
-    fn retire(&self, token: Unmapped<P>) {
-        let place = self.meta.geometry.place(token.pages().start());
-        self.meta.platform.give_frames(token.into_frames());
-        self.block.counters.retired.bump();
-        if let Place::Stack(slot) = place {
-            self.meta.record(slot).set_phase(Phase::Free);
-            self.area.free_list().push(slot, &self.meta);
-        }
+    /// The frames to the platform, then the slot to the free list: every CPU has flushed (INV-FRAME).
+    fn retire(&self, slot: SlotIndex, record: &SlotRecord) {
+        // SAFETY: the slot is retiring, in this CPU's batch, and `unmap` has put its frames there.
+        let frames = unsafe { record.take_frames::<P::Frames>() };
+        self.meta.platform.give_frames(frames);
+        record.set_phase(Phase::Free);
+        self.area.free_list().push(slot, &self.meta);
     }
 
-    /// Dooms everything that this CPU caches and starts the next batch. True once nothing is left, nor in flight.
-    pub(crate) fn drain_step(&mut self) -> bool {
-        self.local.doom_all(&self.meta);
-        if self.retire_due() {
-            self.start_shootdown();
+    /// Leaves everything that this CPU keeps in the depots.
+    fn empty_magazines(&mut self) {
+        let node = self.near.home.node();
+        for magazine in [self.near.loaded.take(), self.near.previous.take()] {
+            self.leave(node, magazine);
         }
-        self.local.batch.is_empty() && self.local.doomed.len() == 0
+        let far = self.far();
+        let (deep, away, away_to) = (far.deep.take(), far.away.take(), far.away_to);
+        self.leave(node, deep);
+        self.leave(away_to, away);
+    }
+
+    /// Leaves everything that this CPU keeps to others. True once nothing of it waits for other CPUs.
+    pub(crate) fn leave_step(&mut self) -> bool {
+        self.empty_magazines();
+        self.recovered() & self.retire_due()
+    }
+
+    /// Leaves what this CPU keeps in the depots, and unmaps a batch of what they have. True once nothing is left, nor in flight here.
+    pub(crate) fn drain_step(&mut self) -> bool {
+        if !self.leave_step() {
+            return false;
+        }
+        let mut nodes = (0..self.meta.geometry.nodes() as u8).map(Node::new);
+        let unmapped = nodes.any(|node| self.unmap_from(node, BATCH) != 0);
+        !unmapped && self.meta.depots().all(|depot| depot.held() == 0)
     }
 }

@@ -1,24 +1,33 @@
-//! Slot records: who owns a slot, in which phase of its life it is, and the list of the free ones.
+//! Slot records: who owns a slot, and in which phase of its life it is.
 //!
-//! A record is 32 bytes, made a page at a time when its slot is first used (`metadata`). All of its fields are atomics and
-//! all of them are valid as zero, so a fresh zeroed page is a page of records of slots that were never used.
+//! A record is one cache line of 64 bytes, so that two CPUs with neighbouring stacks do not take it from each other. Records are
+//! made a page at a time when their slots are first used (`metadata`). All fields are atomics and all of them are valid as zero, so
+//! a fresh zeroed page is a page of records of slots that were never used.
 //!
 //! ```text
-//!              alloc (cold)              hand out             last reference gone
-//!   Free ────────────────────> Ready ───────────────> Live ────────────────────────> Ready
-//!    ^                           │                     │  hand over                    │
-//!    │                           │ unmapped            └──────────> Dead ──────────────┘
-//!    └──────── Retiring <────────┘
+//!              alloc (cold)              hand out            hand over               no pins
+//!   Free ────────────────────> Ready ───────────────> Live ───────────> Dead ─────────────────> Ready
+//!    ^                           │                                        │                       ^
+//!    │                           │ unmapped                          pins │      the last pin     │
+//!    └──────── Retiring <────────┘                                        └───> Pinned ───────────┘
 //!               flushed            any ──in doubt──> Leaked (for ever)
 //! ```
 //!
-//! The phase, the reference count and the generation share one word, so that a pin sees all three at one instant: it
-//! can only be had while the stack is the very one that was meant, and somebody still holds it (INV-LIVE).
+//! # Pins without a locked instruction for the owner
+//!
+//! Two words: `life`, which whoever holds the slot writes with plain stores, and `hold`, in which readers count themselves by
+//! locked additions. A reader counts itself first and looks at the life afterwards; the owner ends the life first and looks at the
+//! count afterwards. With a full fence between the two steps on either side, one of them sees the other (Dekker): the reader sees that
+//! the stack is gone, or the owner sees the pin and leaves the stack to it. The reader has the fence here. The owner's is a
+//! [`Platform::handed_over`](crate::Platform::handed_over): a switch of tasks has one already.
 //!
 //! Reading a record is allowed in any context, the fault path included. Transitions belong to whoever holds the slot.
 
-use crate::geometry::SlotIndex;
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+
+use crate::platform::{Hint, Node};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering, fence};
 
 /// A phase in the life of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,48 +46,88 @@ pub enum Phase {
     Retiring = 4,
     /// In doubt, and so never used again.
     Leaked = 5,
+    /// Given back by its owner; the last pin will put it in a cache.
+    Pinned = 6,
 }
 
 impl Phase {
-    const fn from_bits(bits: u64) -> Self {
+    const fn from_bits(bits: u32) -> Self {
         match bits {
             0 => Self::Free,
             1 => Self::Ready,
             2 => Self::Live,
             3 => Self::Dead,
             4 => Self::Retiring,
+            6 => Self::Pinned,
             _ => Self::Leaked,
         }
     }
 }
 
-const REFS_BITS: u32 = 32;
 const PHASE_BITS: u32 = 8;
-const REFS_MASK: u64 = (1 << REFS_BITS) - 1;
-const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
-const GENERATION_SHIFT: u32 = REFS_BITS + PHASE_BITS;
-/// Generations count modulo this.
-const GENERATIONS: u32 = 1 << (64 - GENERATION_SHIFT);
+const PHASE_MASK: u32 = (1 << PHASE_BITS) - 1;
+/// One generation, in the life word. They count modulo 2^24: what is carried out of the word is gone.
+const GENERATION: u32 = 1 << PHASE_BITS;
 
-/// The state word of a slot, taken apart.
+/// The life word of a slot, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct State {
-    pub(crate) refs: u32,
     pub(crate) phase: Phase,
     pub(crate) generation: u32,
 }
 
 impl State {
-    const fn unpack(word: u64) -> Self {
-        Self {
-            refs: (word & REFS_MASK) as u32,
-            phase: Phase::from_bits((word >> REFS_BITS) & PHASE_MASK),
-            generation: (word >> GENERATION_SHIFT) as u32,
-        }
+    const fn unpack(word: u32) -> Self {
+        Self { phase: Phase::from_bits(word & PHASE_MASK), generation: word >> PHASE_BITS }
     }
 
-    const fn pack(self) -> u64 {
-        self.refs as u64 | (self.phase as u64) << REFS_BITS | (self.generation as u64) << GENERATION_SHIFT
+    const fn pack(self) -> u32 {
+        self.phase as u32 | self.generation << PHASE_BITS
+    }
+}
+
+/// Pins, in the hold word.
+const PINS_MASK: u32 = (1 << 16) - 1;
+/// As many pins as are allowed. A few more may be counted for an instant, by readers that are about to be refused.
+const MOST_PINS: u32 = 1 << 15;
+/// Something wrote to the stack around its mapping (INV-ZERO).
+const WRITTEN: u32 = 1 << 16;
+/// The stack went deep in this life or an earlier one, and its dirty bits still say so.
+const DEEP: u32 = 1 << 17;
+const NODE_SHIFT: u32 = 24;
+
+/// The hold word of a slot of nobody's interest, whose frames lie on one node: what a CPU of that node expects of a stack that is
+/// given back, and finds by one comparison.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Home(u32);
+
+impl Home {
+    pub(crate) const fn new(node: Node) -> Self {
+        Self((node.0 as u32) << NODE_SHIFT)
+    }
+
+    pub(crate) const fn node(self) -> Node {
+        Node((self.0 >> NODE_SHIFT) as u8)
+    }
+}
+
+/// What the hold word of a stack that was given back says beside its node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Hold {
+    pub(crate) pinned: bool,
+    pub(crate) written: bool,
+    pub(crate) deep: bool,
+    pub(crate) node: Node,
+}
+
+impl Hold {
+    const fn unpack(word: u32) -> Self {
+        Self {
+            pinned: word & PINS_MASK != 0,
+            written: word & WRITTEN != 0,
+            deep: word & DEEP != 0,
+            node: Node((word >> NODE_SHIFT) as u8),
+        }
     }
 }
 
@@ -107,37 +156,57 @@ impl core::fmt::Display for PinError {
 impl core::error::Error for PinError {}
 
 /// The record of one slot.
-#[repr(C)]
+#[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct SlotRecord {
-    state: AtomicU64,
+    life: AtomicU32,
+    hold: AtomicU32,
     owner: AtomicUsize,
-    next: AtomicU32,
-    written_around: AtomicU32,
+    hint: AtomicUsize,
+    /// The next slot of the chain or list that this one is on.
+    pub(crate) next: AtomicU32,
+    /// In the depot, for the first slot of a magazine: the first of the next magazine, and how many are in this one.
+    pub(crate) next_magazine: AtomicU32,
+    pub(crate) rounds: AtomicU32,
     watermark: AtomicU32,
-    spare: u32,
+    /// The frames, while the slot is retiring.
+    frames: UnsafeCell<[MaybeUninit<usize>; FRAME_WORDS]>,
 }
+
+/// How many words the frames of an unmapped stack may take: what is left of a cache line.
+pub(crate) const FRAME_WORDS: usize = 3;
+
+// SAFETY: everything is atomics but `frames`, which is reached only through `put_frames` and `take_frames`, whose callers prove that
+// they alone are there.
+unsafe impl Sync for SlotRecord {}
 
 impl SlotRecord {
     #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self {
-            state: AtomicU64::new(0),
+            life: AtomicU32::new(0),
+            hold: AtomicU32::new(0),
             owner: AtomicUsize::new(0),
+            hint: AtomicUsize::new(0),
             next: AtomicU32::new(0),
-            written_around: AtomicU32::new(0),
+            next_magazine: AtomicU32::new(0),
+            rounds: AtomicU32::new(0),
             watermark: AtomicU32::new(0),
-            spare: 0,
+            frames: UnsafeCell::new([MaybeUninit::uninit(); FRAME_WORDS]),
         }
     }
 
     pub(crate) fn state(&self) -> State {
         // Acquire: pairs with the Release of every transition, so that whoever sees a phase sees what led to it.
-        State::unpack(self.state.load(Ordering::Acquire))
+        State::unpack(self.life.load(Ordering::Acquire))
     }
 
     pub(crate) fn phase(&self) -> Phase {
         self.state().phase
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.hold().pinned
     }
 
     pub(crate) fn owner(&self) -> usize {
@@ -149,6 +218,12 @@ impl SlotRecord {
         self.owner.store(owner, Ordering::Relaxed);
     }
 
+    /// What the platform remembers of the mapping.
+    #[inline]
+    pub(crate) fn hint(&self) -> Hint {
+        Hint::new(self.hint.load(Ordering::Relaxed))
+    }
+
     /// The deepest use seen in any life of this slot, in bytes.
     pub(crate) fn watermark(&self) -> usize {
         self.watermark.load(Ordering::Relaxed) as usize
@@ -158,175 +233,165 @@ impl SlotRecord {
         self.watermark.fetch_max(bytes as u32, Ordering::Relaxed);
     }
 
-    /// Notes that something wrote to the stack around its mapping, so that the dirty bits say too little (INV-ZERO).
+    /// Notes that something writes to the stack around its mapping, so that the dirty bits say too little (INV-ZERO).
     pub(crate) fn mark_written(&self) {
-        self.written_around.store(1, Ordering::Release);
+        self.hold.fetch_or(WRITTEN, Ordering::Release);
     }
 
-    /// Whether something wrote around the mapping since this was last asked.
+    /// Notes that the dirty bits make this stack dear, and will in every life until they are taken back.
+    pub(crate) fn mark_deep(&self) {
+        self.hold.fetch_or(DEEP, Ordering::Relaxed);
+    }
+
+    /// Forgets that something wrote around the mapping, for whoever has cleared the stack since.
+    pub(crate) fn unmark_written(&self) {
+        self.hold.fetch_and(!WRITTEN, Ordering::Relaxed);
+    }
+
+    /// Forgets that the stack went deep, for whoever takes its dirty bits back.
+    pub(crate) fn unmark_deep(&self) {
+        self.hold.fetch_and(!DEEP, Ordering::Relaxed);
+    }
+
+    /// Moves the slot to `phase`. For the one who holds it.
     #[inline]
-    pub(crate) fn take_written(&self) -> bool {
-        // A plain test first: the common answer is no, and it should cost no locked instruction.
-        self.written_around.load(Ordering::Acquire) != 0 && self.written_around.swap(0, Ordering::AcqRel) != 0
-    }
-
-    /// Moves a slot that has no references to `phase`. For the one who holds it.
     pub(crate) fn set_phase(&self, phase: Phase) {
-        let state = State::unpack(self.state.load(Ordering::Relaxed));
-        // A plain store is enough: with no references, nobody else changes the word (a pin refuses a count of zero).
-        self.state.store(State { phase, ..state }.pack(), Ordering::Release);
+        let state = State::unpack(self.life.load(Ordering::Relaxed));
+        // A plain store is enough: others change the word only where it says Pinned.
+        self.life.store(State { phase, ..state }.pack(), Ordering::Release);
     }
 
-    /// Out of circulation for ever, whoever holds references. Any context.
+    /// Free to ready: the stack is mapped, on `node`, and the platform remembers `hint`.
+    pub(crate) fn set_mapped(&self, node: Node, hint: Hint) {
+        self.hint.store(hint.get(), Ordering::Relaxed);
+        // Readers of a stack that is gone may be counting themselves at this moment.
+        let change = |hold: u32| Some(hold & PINS_MASK | Home::new(node).0);
+        let _ = self.hold.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        self.set_phase(Phase::Ready);
+    }
+
+    /// Remembers the frames of a slot that is retiring, so that no other memory is needed for it (INV-FREE).
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the slot.
+    pub(crate) unsafe fn put_frames<T>(&self, frames: T) {
+        const { assert!(size_of::<T>() <= FRAME_WORDS * size_of::<usize>() && align_of::<T>() <= align_of::<usize>()) };
+        // SAFETY: (1) the holder alone is there; (2) there is room for it, and it is aligned, as was asserted.
+        unsafe { self.frames.get().cast::<T>().write(frames) };
+    }
+
+    /// Takes what [`put_frames`](Self::put_frames) remembered.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the slot, and it was put there as a `T` and not taken since.
+    pub(crate) unsafe fn take_frames<T>(&self) -> T {
+        // SAFETY: the caller's promise.
+        unsafe { self.frames.get().cast::<T>().read() }
+    }
+
+    /// Out of circulation for ever, whoever holds it. Any context.
     pub(crate) fn leak(&self) {
-        let mut word = self.state.load(Ordering::Relaxed);
-        loop {
-            let leaked = State { phase: Phase::Leaked, ..State::unpack(word) }.pack();
-            match self.state.compare_exchange_weak(word, leaked, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => word = now,
-            }
-        }
+        let change = |word: u32| Some(State { phase: Phase::Leaked, ..State::unpack(word) }.pack());
+        let _ = self.life.fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
     }
 
-    /// Ready to live: one reference, a new generation. For the one who took it from a cache.
+    /// Ready to live, in a new generation. For the one who took it from a cache.
     #[inline]
     pub(crate) fn hand_out(&self, owner: usize) -> u32 {
         self.set_owner(owner);
-        let state = State::unpack(self.state.load(Ordering::Relaxed));
-        let generation = state.generation.wrapping_add(1) % GENERATIONS;
-        self.state.store(State { refs: 1, phase: Phase::Live, generation }.pack(), Ordering::Release);
-        generation
+        let ready = self.life.load(Ordering::Relaxed);
+        debug_assert_eq!(State::unpack(ready).phase, Phase::Ready);
+        let live = ready.wrapping_add(GENERATION + (Phase::Live as u32 - Phase::Ready as u32));
+        // Release: pairs with the Acquire of a pin: what was done to the stack before comes before the reader's look.
+        self.life.store(live, Ordering::Release);
+        live >> PHASE_BITS
     }
 
-    /// Live to dead: the owner's reference stays, and is given up by the next task. Pins may come and go meanwhile.
-    pub(crate) fn hand_over(&self) {
-        let dead = State { refs: 0, phase: Phase::Dead, generation: 0 }.pack();
-        let live = State { refs: 0, phase: Phase::Live, generation: 0 }.pack();
-        // Live is 2 and dead is 3 in the phase bits: one addition changes the phase and leaves counts alone.
-        self.state.fetch_add(dead - live, Ordering::AcqRel);
+    /// Live to dead: nobody gets a pin any more. After a full fence, [`held`](Self::held) tells who has one.
+    #[inline]
+    pub(crate) fn end_life(&self) {
+        let live = self.life.load(Ordering::Relaxed);
+        debug_assert_eq!(State::unpack(live).phase, Phase::Live);
+        self.life.store(live.wrapping_add(Phase::Dead as u32 - Phase::Live as u32), Ordering::Release);
+    }
+
+    /// Dead to ready, if nobody has a pin and nothing was noted, and the frames lie on the node that `home` says. For the owner,
+    /// who has ended the life and had a full fence since.
+    #[inline]
+    pub(crate) fn is_plain(&self, home: Home) -> bool {
+        // Acquire: pairs with the Release of whoever gave a pin back: its reads come before what is done to the stack next.
+        self.hold.load(Ordering::Acquire) == home.0
+    }
+
+    /// Dead to ready, when [`is_plain`](Self::is_plain) said so, or what it found was done.
+    #[inline]
+    pub(crate) fn make_ready(&self) {
+        let dead = self.life.load(Ordering::Relaxed);
+        debug_assert_eq!(State::unpack(dead).phase, Phase::Dead);
+        self.life.store(dead.wrapping_sub(Phase::Dead as u32 - Phase::Ready as u32), Ordering::Release);
+    }
+
+    /// What the hold word says.
+    pub(crate) fn hold(&self) -> Hold {
+        // Acquire: as in `is_plain`.
+        Hold::unpack(self.hold.load(Ordering::Acquire))
+    }
+
+    /// Leaves a dead stack to the last of its pins, unless that has gone meanwhile: false, and it is the caller's again.
+    pub(crate) fn leave_to_pins(&self) -> bool {
+        self.set_phase(Phase::Pinned);
+        // Between the phase and the look at the count, as in `unpin` the other way round: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        !self.take_from_pins()
     }
 
     /// Takes a reference to the stack of `generation`, if it is still somebody's.
-    pub(crate) fn pin(&self, generation: u32) -> Result<(), PinError> {
-        let mut word = self.state.load(Ordering::Relaxed);
-        loop {
-            let state = State::unpack(word);
-            if state.refs == 0 || state.generation != generation {
-                return Err(PinError::Gone);
-            }
-            if state.refs == u32::MAX {
-                return Err(PinError::TooManyPins);
-            }
-            // Acquire: what the owner did to the stack before it handed it out is visible to the reader.
-            match self.state.compare_exchange_weak(word, word + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Ok(()),
-                Err(now) => word = now,
-            }
+    pub(crate) fn pin(&self, generation: u32) -> Result<(), Refused> {
+        let before = self.hold.fetch_add(1, Ordering::Relaxed);
+        // See the essay: counted first, then looked.
+        fence(Ordering::SeqCst);
+        let state = self.state();
+        if before & PINS_MASK >= MOST_PINS {
+            return Err(Refused { reason: PinError::TooManyPins, last: self.unpin() });
         }
+        if state != (State { phase: Phase::Live, generation }) {
+            return Err(Refused { reason: PinError::Gone, last: self.unpin() });
+        }
+        Ok(())
     }
 
-    /// Gives a reference back. True for the last one, who then holds the slot alone.
-    pub(crate) fn unref(&self) -> bool {
-        // Release: my use of the stack comes before whatever the last one does with it. The fence pairs with that.
-        let before = State::unpack(self.state.fetch_sub(1, Ordering::Release));
-        if before.refs != 1 {
+    /// Gives a pin back. True if the stack was left to it, and to nobody else: the caller holds it now, dead.
+    pub(crate) fn unpin(&self) -> bool {
+        // Release: my reads of the stack come before whatever its next owner does with it.
+        let before = self.hold.fetch_sub(1, Ordering::Release);
+        if before & PINS_MASK != 1 {
             return false;
         }
-        fence(Ordering::Acquire);
-        true
+        fence(Ordering::SeqCst);
+        self.take_from_pins()
+    }
+
+    /// Pinned to dead, if no pin is left: for one of those who find that.
+    ///
+    /// The count is looked at after the phase. Whoever gave the count's last pin back may come here late, when others have pinned the
+    /// stack since and its owner has left it to them. But nobody gets a pin once the phase is Pinned, so zero after that is zero.
+    fn take_from_pins(&self) -> bool {
+        let state = self.state();
+        let dead = State { phase: Phase::Dead, ..state };
+        state.phase == Phase::Pinned
+            && !self.hold().pinned
+            && self.life.compare_exchange(state.pack(), dead.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 
-/// How the free list finds the link of a slot.
-pub(crate) trait Records {
-    /// The record of `slot`, which was used before.
-    fn record(&self, slot: SlotIndex) -> &SlotRecord;
-}
-
-/// The slots that were used and are free again: a lock-free stack of indices, linked through their records.
-///
-/// The head is the index of the first free slot plus one (zero: none) and a tag that counts pushes and pops, so that a
-/// head that was popped and pushed again between a load and its exchange is not mistaken for the old one. 2^32
-/// operations inside one pop by another CPU would fool it.
-#[derive(Debug)]
-pub(crate) struct FreeList {
-    head: AtomicU64,
-}
-
-impl FreeList {
-    #[cfg(not(all(loom, test)))]
-    pub(crate) const fn new() -> Self {
-        Self { head: AtomicU64::new(0) }
-    }
-
-    #[cfg(all(loom, test))]
-    pub(crate) fn new() -> Self {
-        Self { head: AtomicU64::new(0) }
-    }
-
-    pub(crate) fn push(&self, slot: SlotIndex, records: &impl Records) {
-        let link = &records.record(slot).next;
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            link.store(head as u32, Ordering::Relaxed);
-            let new = next_tag(head) | u64::from(slot.get() + 1);
-            // Release: the link, and everything done to the slot, before whoever pops it.
-            match self.head.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
-    }
-
-    pub(crate) fn pop(&self, records: &impl Records) -> Option<SlotIndex> {
-        // Acquire, here and on failure: pairs with the push that made this head, so that its link is the one we read.
-        let mut head = self.head.load(Ordering::Acquire);
-        loop {
-            let slot = SlotIndex::new((head as u32).checked_sub(1)?);
-            let next = records.record(slot).next.load(Ordering::Relaxed);
-            let new = next_tag(head) | u64::from(next);
-            match self.head.compare_exchange_weak(head, new, Ordering::Acquire, Ordering::Acquire) {
-                Ok(_) => return Some(slot),
-                Err(now) => head = now,
-            }
-        }
-    }
-}
-
-/// The tag of `head`, counted on, in its place.
-const fn next_tag(head: u64) -> u64 {
-    ((head >> 32).wrapping_add(1)) << 32
-}
-
-/// A chain of slots that one CPU holds, linked through the same field as the free list. Costs no memory (INV-FREE).
-#[derive(Debug, Default)]
-pub(crate) struct Chain {
-    head: u32,
-    len: u32,
-}
-
-impl Chain {
-    pub(crate) const fn new() -> Self {
-        Self { head: 0, len: 0 }
-    }
-
-    pub(crate) const fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    pub(crate) fn push(&mut self, slot: SlotIndex, records: &impl Records) {
-        records.record(slot).next.store(self.head, Ordering::Relaxed);
-        self.head = slot.get() + 1;
-        self.len += 1;
-    }
-
-    pub(crate) fn pop(&mut self, records: &impl Records) -> Option<SlotIndex> {
-        let slot = SlotIndex::new(self.head.checked_sub(1)?);
-        self.head = records.record(slot).next.load(Ordering::Relaxed);
-        self.len -= 1;
-        Some(slot)
-    }
+/// A pin that was not to be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Refused {
+    pub(crate) reason: PinError,
+    /// The stack was left to its pins, and this was the last that was counted: the caller holds it now.
+    pub(crate) last: bool,
 }
 
 #[cfg(all(test, not(loom)))]

@@ -8,7 +8,7 @@
 //!   ----------                                   ---------
 //!   guard = enter()
 //!   stack.hand_over(&guard)   (phase: dead)
-//!   switch ─────────────────────────────────────> area.reap()   (phase: ready, in this CPU's cache)
+//!   switch, a full fence ───────────────────────> area.reap()   (phase: ready, in this CPU's cache)
 //! ```
 //!
 //! No grace period stands between the two: only a pin delays it, and only for that stack.
@@ -21,7 +21,7 @@ use crate::addr::VirtAddr;
 use crate::area::StackArea;
 use crate::geometry::SlotIndex;
 use crate::platform::Platform;
-use crate::slots::Records;
+use crate::sync::{Ordering, fence};
 
 /// The name of one life of one slot. It stays unique until the slot was handed out 2^24 more times.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -114,7 +114,7 @@ impl<'a, P: Platform> KernelStack<'a, P> {
     /// Sets the word that reports show as this stack's owner.
     pub fn set_owner(&self, owner: usize) {
         if let Some(meta) = self.area.metadata() {
-            meta.record(self.id.slot).set_owner(owner);
+            meta.known_record(self.id.slot).set_owner(owner);
         }
     }
 
@@ -128,11 +128,23 @@ impl<'a, P: Platform> KernelStack<'a, P> {
         self.area.measure(self.id.slot)
     }
 
+    /// Gives the stack back as dropping it does, for a caller that has a guard already.
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt, under `guard`, which is of this area's platform.
+    #[inline]
+    pub fn free_in(self, guard: &P::Guard) {
+        let stack = ManuallyDrop::new(self);
+        stack.area.give_back_in(guard, stack.id.slot);
+    }
+
     /// Hands the stack of a dead task over to this CPU, for the task that runs next to give back.
     ///
     /// # Context
     ///
     /// The dying task, on its stack, under the guard that it holds until its last switch.
+    #[inline]
     pub fn hand_over(self, guard: &P::Guard) {
         let stack = ManuallyDrop::new(self);
         stack.area.hand_over(stack.id.slot, guard);
@@ -158,7 +170,8 @@ impl<'a, P: Platform> KernelStack<'a, P> {
 
 impl<P: Platform> Drop for KernelStack<'_, P> {
     fn drop(&mut self) {
-        self.area.give_back(self.id.slot);
+        let guard = self.area.platform().enter();
+        self.area.give_back_in(&guard, self.id.slot);
     }
 }
 
@@ -212,8 +225,7 @@ impl<'a, P: Platform> Pin<'a, P> {
 
 impl<P: Platform> Drop for Pin<'_, P> {
     fn drop(&mut self) {
-        // A task may pin its own stack and let go of it: the owner's reference still keeps it.
-        self.area.unref(self.slot);
+        self.area.unpin(self.slot);
     }
 }
 
@@ -236,27 +248,37 @@ impl<P: Platform> StackArea<P> {
         bottom <= here && here < top
     }
 
-    /// Drops a reference, unless the caller stands on the stack: then the stack is leaked and counted (INV-LIVE).
-    pub(crate) fn give_back(&self, slot: SlotIndex) {
-        if self.standing_on(slot) {
-            self.leak(slot);
-        } else {
-            self.unref(slot);
+    /// Ends the life of a stack and takes it back, unless the caller stands on it: then it is leaked and counted (INV-LIVE).
+    #[inline]
+    fn give_back_in(&self, guard: &P::Guard, slot: SlotIndex) {
+        if let Some(meta) = self.metadata() {
+            meta.known_record(slot).end_life();
+            // Between the end of the life and the look at its pins.
+            fence(Ordering::SeqCst);
+            self.take_back_in(guard, slot);
         }
     }
 
-    fn hand_over(&self, slot: SlotIndex, _guard: &P::Guard) {
-        let Ok(here) = self.here() else {
-            // This CPU cannot remember the slot: there is no memory for its block.
+    /// Gives a pin back, and the stack with it if it was left to this pin.
+    fn unpin(&self, slot: SlotIndex) {
+        if self.metadata().is_some_and(|meta| meta.known_record(slot).unpin()) {
+            self.take_back(slot);
+        }
+    }
+
+    #[inline]
+    fn hand_over(&self, slot: SlotIndex, guard: &P::Guard) {
+        let Ok(here) = self.here(guard) else {
+            // The area does not know this CPU, and nobody would come to reap.
             self.leak(slot);
             return;
         };
-        here.meta.record(slot).hand_over();
-        let earlier = here.local.dead.replace(slot);
-        drop(here);
+        here.meta.known_record(slot).end_life();
+        let earlier = here.near.dead.replace(slot);
         // A task that died before, whose successor forgot to reap it: nobody stands on its stack, since we run.
         if let Some(earlier) = earlier {
-            self.give_back(earlier);
+            fence(Ordering::SeqCst);
+            self.take_back_in(guard, earlier);
         }
     }
 
@@ -267,10 +289,23 @@ impl<P: Platform> StackArea<P> {
     /// # Context
     ///
     /// Task, just switched to. Does not sleep.
+    #[inline]
     pub fn reap(&self) {
-        let dead = self.here().ok().and_then(|here| here.local.dead.take());
+        let guard = self.platform().enter();
+        self.reap_in(&guard);
+    }
+
+    /// Gives back as [`reap`](Self::reap) does, for a caller that has a guard already.
+    ///
+    /// # Context
+    ///
+    /// Task, just switched to, under `guard`, which is of this area's platform. Does not sleep.
+    #[inline]
+    pub fn reap_in(&self, guard: &P::Guard) {
+        let dead = self.here(guard).ok().and_then(|here| here.near.dead.take());
         if let Some(slot) = dead {
-            self.give_back(slot);
+            self.platform().handed_over();
+            self.take_back_in(guard, slot);
         }
     }
 
@@ -284,7 +319,7 @@ impl<P: Platform> StackArea<P> {
             unsafe { ptr::read_volatile(addr.as_mut_ptr::<usize>()) != 0 }
         });
         let used = lowest.and_then(|addr| top.offset_from(addr)).unwrap_or(0);
-        meta.record(slot).raise_watermark(used);
+        meta.known_record(slot).raise_watermark(used);
         used
     }
 }

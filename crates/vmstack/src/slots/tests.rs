@@ -1,70 +1,82 @@
-//! Records, the free list and chains, one CPU at a time.
+//! Records, one CPU at a time.
 
-use super::{Chain, FreeList, Phase, PinError, Records, SlotIndex, SlotRecord};
+use super::{Hold, Home, Phase, PinError, Refused, SlotRecord};
+use crate::platform::{Hint, Node};
 
-struct Table(Vec<SlotRecord>);
+const HERE: Node = Node::new(3);
 
-impl Records for Table {
-    fn record(&self, slot: SlotIndex) -> &SlotRecord {
-        &self.0[slot.get() as usize]
-    }
-}
-
-fn table(slots: usize) -> Table {
-    Table((0..slots).map(|_| SlotRecord::new()).collect())
+/// The record of a stack that is mapped and ready.
+fn ready() -> SlotRecord {
+    let record = SlotRecord::new();
+    record.set_mapped(HERE, Hint::new(0x1000));
+    record
 }
 
 #[test]
 fn a_pin_holds_the_stack_past_its_owner() {
-    let record = SlotRecord::new();
-    record.set_phase(Phase::Ready);
+    let record = ready();
     let generation = record.hand_out(7);
     assert_eq!(record.pin(generation), Ok(()));
-    record.hand_over();
+    record.end_life();
+    assert!(!record.is_plain(Home::new(HERE)), "it is pinned");
+    assert!(record.leave_to_pins(), "the owner is not the last");
+    assert_eq!(record.phase(), Phase::Pinned);
+    let gone = Refused { reason: PinError::Gone, last: false };
+    assert_eq!(record.pin(generation), Err(gone), "no pin is had any more, and the other one stays");
+    assert!(record.unpin(), "the pin is the last");
     assert_eq!(record.phase(), Phase::Dead);
-    assert!(!record.unref(), "the owner is not the last while a pin is held");
-    assert!(record.unref(), "the pin is");
-    assert_eq!(record.pin(generation), Err(PinError::Gone));
 }
 
 #[test]
 fn a_pin_for_an_earlier_life_is_refused() {
-    let record = SlotRecord::new();
-    record.set_phase(Phase::Ready);
+    let record = ready();
     let first = record.hand_out(1);
-    assert!(record.unref());
-    record.set_phase(Phase::Ready);
+    record.end_life();
+    record.make_ready();
     let second = record.hand_out(2);
-    assert_ne!(first, second);
-    assert_eq!(record.pin(first), Err(PinError::Gone));
+    assert_eq!(second, first + 1);
+    assert_eq!(record.pin(first), Err(Refused { reason: PinError::Gone, last: false }));
     assert_eq!(record.pin(second), Ok(()));
 }
 
 #[test]
-fn the_free_list_gives_every_slot_once_last_in_first_out() {
-    let table = table(5);
-    let list = FreeList::new();
-    (0..5).for_each(|i| list.push(SlotIndex::new(i), &table));
-    let popped: Vec<u32> = core::iter::from_fn(|| list.pop(&table)).map(SlotIndex::get).collect();
-    assert_eq!(popped, [4, 3, 2, 1, 0]);
-    assert_eq!(list.pop(&table), None);
+fn generations_wrap_and_leave_the_phase_alone() {
+    let record = ready();
+    record.life.store(u32::MAX << super::PHASE_BITS | Phase::Ready as u32, core::sync::atomic::Ordering::Relaxed);
+    assert_eq!(record.hand_out(1), 0);
+    assert_eq!(record.phase(), Phase::Live);
 }
 
 #[test]
-fn a_chain_counts_what_it_holds() {
-    let table = table(3);
-    let mut chain = Chain::new();
-    (0..3).for_each(|i| chain.push(SlotIndex::new(i), &table));
-    assert_eq!(chain.len(), 3);
-    assert_eq!(chain.pop(&table), Some(SlotIndex::new(2)));
-    assert_eq!(chain.len(), 2);
+fn there_are_only_so_many_pins_and_the_one_too_many_changes_nothing() {
+    let record = ready();
+    let generation = record.hand_out(1);
+    (0..super::MOST_PINS).for_each(|_| record.pin(generation).expect("there is room"));
+    let refused = Refused { reason: PinError::TooManyPins, last: false };
+    assert_eq!(record.pin(generation), Err(refused));
+    assert_eq!(record.pin(generation), Err(refused));
 }
 
 #[test]
-fn a_write_around_the_mapping_is_seen_once() {
-    let record = SlotRecord::new();
-    assert!(!record.take_written());
+fn what_was_noted_is_seen_when_the_stack_comes_back_and_its_node_is_kept() {
+    let record = ready();
+    let plain = Hold { pinned: false, written: false, deep: false, node: HERE };
+    assert!(record.is_plain(Home::new(HERE)) && !record.is_plain(Home::new(Node::new(0))));
     record.mark_written();
-    assert!(record.take_written());
-    assert!(!record.take_written());
+    assert_eq!(record.hold(), Hold { written: true, ..plain });
+    record.mark_deep();
+    assert_eq!(record.hold(), Hold { written: true, deep: true, ..plain });
+    assert!(!record.is_plain(Home::new(HERE)));
+    record.unmark_written();
+    assert_eq!(record.hold(), Hold { deep: true, ..plain });
+    record.unmark_deep();
+    assert_eq!(record.hold(), plain);
+}
+
+#[test]
+fn a_slot_that_is_mapped_again_may_lie_on_another_node() {
+    let record = ready();
+    record.set_phase(Phase::Free);
+    record.set_mapped(Node::new(1), Hint::new(7));
+    assert_eq!((record.hold().node, record.hint()), (Node::new(1), Hint::new(7)));
 }

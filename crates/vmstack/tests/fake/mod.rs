@@ -16,7 +16,7 @@ use std::alloc::{alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use vmstack::{AreaConfig, Cpu, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
+use vmstack::{AreaConfig, Cpu, Hint, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
 
 pub(crate) const UNMAPPED: u8 = 0xdd;
 pub(crate) const FREED: u8 = 0xa5;
@@ -54,7 +54,8 @@ struct Inner {
     /// Page address to frame.
     mapped: BTreeMap<usize, usize>,
     dirty: BTreeSet<usize>,
-    /// Per CPU: page address to the frame that it was when the CPU touched it.
+    /// Per CPU: page address to the frame that it was when the CPU touched it. What is in it was written through, so the CPU
+    /// does not set the dirty bit again.
     tlbs: Vec<BTreeMap<usize, usize>>,
     shootdowns: Vec<Shootdown>,
     depth: Vec<usize>,
@@ -69,6 +70,8 @@ pub(crate) struct FakeOf<const PAGE: usize> {
     layout: Layout,
     cpu: AtomicU32,
     flush: Flush,
+    /// CPUs take turns being on so many nodes, and so do frames.
+    nodes: usize,
     /// Fallible calls until one fails; negative: never.
     pub(crate) fail_in: AtomicIsize,
     inner: Mutex<Inner>,
@@ -107,10 +110,22 @@ impl<const PAGE: usize> FakeOf<PAGE> {
             memory: memory_ptr,
             layout,
             cpu: AtomicU32::new(0),
+            nodes: 1,
             flush,
             fail_in: AtomicIsize::new(-1),
             inner: Mutex::new(inner),
         }
+    }
+
+    /// With `nodes` nodes: CPU and frame number *n* are on node *n* modulo that.
+    pub(crate) fn on_nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// The node of the frame that `addr` is mapped to.
+    pub(crate) fn node_of(&self, addr: VirtAddr) -> Node {
+        Node::new((self.inner.lock().unwrap().mapped[&page_of::<PAGE>(addr)] % self.nodes) as u8)
     }
 
     pub(crate) fn range(&self) -> VirtRange {
@@ -118,7 +133,8 @@ impl<const PAGE: usize> FakeOf<PAGE> {
     }
 
     pub(crate) fn config(&self, slots: usize, stack_size: usize) -> AreaConfig {
-        AreaConfig::new(self.range(), slots, stack_size, self.inner.lock().unwrap().tlbs.len())
+        let cpus = self.inner.lock().unwrap().tlbs.len();
+        AreaConfig::new(self.range(), slots, stack_size, cpus).nodes(self.nodes)
     }
 
     pub(crate) fn run_on(&self, cpu: usize) {
@@ -143,8 +159,9 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         let mut inner = self.inner.lock().unwrap();
         let frame = inner.mapped[&page];
         let cpu = self.cpu.load(Ordering::Relaxed) as usize;
-        inner.tlbs[cpu].insert(page, frame);
-        inner.dirty.insert(page);
+        if inner.tlbs[cpu].insert(page, frame).is_none() {
+            inner.dirty.insert(page);
+        }
         unsafe { addr.as_mut_ptr::<u8>().write(byte) };
     }
 
@@ -159,6 +176,21 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         memory.iter().all(|&byte| byte == 0)
     }
 
+    fn take(&self, count: usize, wanted: impl Fn(usize) -> bool) -> Result<FakeFrames, FakeError> {
+        let mut inner = self.entered();
+        let free: Vec<usize> =
+            (0..inner.frames.len()).filter(|&i| inner.frames[i].free && wanted(i)).take(count).collect();
+        if free.len() < count || self.fails() {
+            return Err(FakeError::NoFrames);
+        }
+        for &i in &free {
+            assert!(inner.frames[i].bytes.iter().all(|&byte| byte == FREED), "frame {i} was written while it was free");
+            inner.frames[i].free = false;
+            inner.frames[i].bytes.fill(0);
+        }
+        Ok(FakeFrames(free))
+    }
+
     fn fails(&self) -> bool {
         self.fail_in.load(Ordering::Relaxed) >= 0 && self.fail_in.fetch_sub(1, Ordering::Relaxed) == 0
     }
@@ -168,6 +200,17 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         let cpu = self.cpu.load(Ordering::Relaxed) as usize;
         assert!(inner.depth[cpu] > 0, "a platform method that wants a guard was called without one");
         inner
+    }
+
+    /// Starts a shootdown of `pages`.
+    fn start(&self, inner: &mut Inner, pages: Vec<usize>) -> usize {
+        let cpus = inner.tlbs.len();
+        inner.shootdowns.push(Shootdown { pages, waiting: (0..cpus).collect() });
+        let ticket = inner.shootdowns.len() - 1;
+        if self.flush == Flush::Now {
+            (0..cpus).for_each(|cpu| acknowledge(inner, ticket, cpu));
+        }
+        ticket
     }
 
     fn host(&self, page: usize) -> *mut u8 {
@@ -201,17 +244,15 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
     type Error = FakeError;
 
     fn take_frames(&self, count: usize) -> Result<FakeFrames, FakeError> {
-        let mut inner = self.entered();
-        let free: Vec<usize> = (0..inner.frames.len()).filter(|&i| inner.frames[i].free).take(count).collect();
-        if free.len() < count || self.fails() {
-            return Err(FakeError::NoFrames);
-        }
-        for &i in &free {
-            assert!(inner.frames[i].bytes.iter().all(|&byte| byte == FREED), "frame {i} was written while it was free");
-            inner.frames[i].free = false;
-            inner.frames[i].bytes.fill(0);
-        }
-        Ok(FakeFrames(free))
+        self.take(count, |_| true)
+    }
+
+    fn take_frames_on(&self, node: Node, count: usize) -> Result<FakeFrames, FakeError> {
+        self.take(count, |frame| frame % self.nodes == node.index())
+    }
+
+    fn node(&self, cpu: Cpu) -> Node {
+        Node::new((cpu.index() % self.nodes) as u8)
     }
 
     fn give_frames(&self, frames: FakeFrames) {
@@ -255,17 +296,12 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
         Unmapped::new(pages, FakeFrames(frames))
     }
 
-    fn shootdown(&self, batch: &[Unmapped<Self>]) -> usize {
+    fn shootdown(&self, batch: impl Iterator<Item = Pages> + Clone) -> usize {
         let mut inner = self.entered();
-        assert!(!batch.is_empty(), "a shootdown of nothing");
-        let pages = batch.iter().flat_map(|token| token.pages().addresses(PAGE)).map(VirtAddr::get).collect();
-        let cpus = inner.tlbs.len();
-        inner.shootdowns.push(Shootdown { pages, waiting: (0..cpus).collect() });
-        let ticket = inner.shootdowns.len() - 1;
-        if self.flush == Flush::Now {
-            (0..cpus).for_each(|cpu| acknowledge(&mut inner, ticket, cpu));
-        }
-        ticket
+        let pages: Vec<usize> = batch.flat_map(|pages| pages.addresses(PAGE)).map(VirtAddr::get).collect();
+        assert!(!pages.is_empty(), "a shootdown of nothing");
+        assert!(pages.iter().all(|page| !inner.mapped.contains_key(page)), "only unmapped pages are flushed");
+        self.start(&mut inner, pages)
     }
 
     fn flushed(&self, ticket: &usize) -> bool {
@@ -291,15 +327,34 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
         FakeGuard(self, cpu)
     }
 
-    fn dirty(&self, pages: Pages) -> u128 {
+    fn hint(&self, pages: Pages) -> Hint {
+        Hint::new(pages.start().get() / PAGE)
+    }
+
+    const HAS_DIRTY: bool = true;
+
+    fn dirty(&self, mapping: Mapping) -> u128 {
         let inner = self.entered();
+        let pages = mapping.pages();
+        assert_eq!(mapping.hint().get(), pages.start().get() / PAGE, "the hint that was given with these pages");
         let dirty = pages.addresses(PAGE).enumerate().filter(|(_, page)| inner.dirty.contains(&page.get()));
         dirty.fold(0, |mask, (i, _)| mask | 1 << i)
     }
 
-    unsafe fn zero(&self, page: VirtAddr) {
+    fn clear_dirty(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<usize> {
+        let mut inner = self.entered();
+        let pages: Vec<usize> = stacks.flat_map(|stack| stack.pages().addresses(PAGE)).map(VirtAddr::get).collect();
+        for page in &pages {
+            assert!(inner.mapped.contains_key(page), "only mapped pages have dirty bits");
+            inner.dirty.remove(page);
+        }
+        Some(self.start(&mut inner, pages))
+    }
+
+    unsafe fn zero(&self, mapping: Mapping, page: usize) {
         drop(self.entered());
-        unsafe { self.host(page.get()).write_bytes(0, PAGE) };
+        let start = mapping.pages().addresses(PAGE).nth(page).unwrap();
+        unsafe { self.host(start.get()).write_bytes(0, PAGE) };
     }
 
     fn write_owner(&self, owner: usize, out: &mut dyn core::fmt::Write) -> core::fmt::Result {

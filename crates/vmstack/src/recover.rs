@@ -1,0 +1,67 @@
+//! Making deep stacks cheap again: their dirty bits are taken back, many stacks with one shootdown.
+//!
+//! A dirty bit that is taken back without a flush lets the next write pass unrecorded: the TLB remembers that the bit is set, and does
+//! not set it again. So stacks that went deep are set aside until there are enough of them; then they are cleared, their bits taken
+//! back, and a shootdown started for all of them. None of them is handed out before every CPU has flushed.
+//!
+//! ```text
+//!   given back, deep ──> waiting ──enough──> cleared, bits taken back ──every CPU has flushed──> depot
+//!                           └──> handed out as it is, if a CPU has nothing better
+//! ```
+//!
+//! Contexts: task and interrupt, under a guard. Never NMI, never the fault path.
+
+use crate::chain::Chain;
+use crate::geometry::SlotIndex;
+use crate::here::Here;
+use crate::platform::Platform;
+use crate::slots::SlotRecord;
+
+/// How many stacks share a shootdown.
+const TOGETHER: u32 = 16;
+
+impl<P: Platform> Here<'_, P> {
+    /// Sets a ready stack aside that went deep.
+    pub(crate) fn set_aside(&mut self, slot: SlotIndex, record: &SlotRecord) {
+        let deep = &mut self.far().deep;
+        deep.push(slot, record);
+        if deep.len() >= TOGETHER && self.recovered() {
+            self.recover();
+        }
+    }
+
+    /// A stack that waits to be recovered, for whoever finds nothing else.
+    pub(crate) fn from_recovery(&mut self) -> Option<SlotIndex> {
+        let meta = self.meta;
+        self.far().deep.pop(&meta).map(|(slot, _)| slot)
+    }
+
+    /// Clears the stacks that wait, takes their dirty bits back, and starts to flush them.
+    fn recover(&mut self) {
+        let (meta, mut deep, mut clean) = (self.meta, self.far().deep.take(), Chain::new());
+        while let Some((slot, record)) = deep.pop(&meta) {
+            self.clear_for_recovery(slot, record);
+            record.unmark_deep();
+            clean.push(slot, record);
+        }
+        self.line.counters.recovered.add(u64::from(clean.len()));
+        let stacks = clean.slots(&meta).map(|slot| self.mapping(slot, meta.known_record(slot)));
+        let ticket = meta.platform.clear_dirty(stacks);
+        let far = self.far();
+        (far.recovering, far.recovery_ticket) = (clean, ticket);
+        self.recovered();
+    }
+
+    /// Passes what is recovered to the depot, if every CPU has flushed. True if nothing is in flight.
+    pub(crate) fn recovered(&mut self) -> bool {
+        let (platform, node) = (self.meta.platform, self.near.home.node());
+        let far = self.far();
+        if far.recovery_ticket.as_ref().is_some_and(|ticket| !platform.flushed(ticket)) {
+            return false;
+        }
+        far.recovery_ticket = None;
+        let clean = far.recovering.take();
+        self.leave(node, clean);
+        true
+    }
+}
