@@ -23,7 +23,7 @@ use core::hint::black_box;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use vmstack::{Cpu, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
+use vmstack::{Cpu, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
 
 use crate::arch::PAGE_SIZE;
 use crate::frames::Frames;
@@ -152,13 +152,13 @@ unsafe impl Platform for Hosted {
         self.memory.frames.give(frames);
     }
 
-    unsafe fn map(&self, pages: Pages, frames: Frames) -> Result<(), NotMapped<Self>> {
-        let mapped = self.space.map(pages, frames, &self.memory);
+    unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
+        let mapped = self.space.map(mapping.pages(), frames, &self.memory);
         mapped.map_err(|(frames, errno)| NotMapped { frames, reason: why(errno) })
     }
 
-    unsafe fn unmap(&self, pages: Pages) -> Unmapped<Self> {
-        Unmapped::new(pages, self.space.unmap(pages, &self.memory))
+    unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
+        Unmapped::new(self.space.unmap(mapping.pages(), &self.memory))
     }
 
     fn shootdown(&self, _batch: impl Iterator<Item = Pages> + Clone) {}
@@ -182,8 +182,8 @@ unsafe impl Platform for Hosted {
         Guard::new()
     }
 
-    unsafe fn zero(&self, page: VirtAddr) {
-        if let Some(frame) = self.space.frame(page) {
+    unsafe fn zero(&self, mapping: Mapping, page: usize) {
+        if let Some(frame) = self.space.frame(mapping.pages().start().wrapping_add(page * PAGE_SIZE)) {
             // SAFETY: the caller names a page of the area that nobody uses, so nobody uses its frame.
             unsafe { self.memory.clear(frame) };
         }

@@ -5,7 +5,7 @@
 
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, LinkedList};
-use vmstack::{AreaConfig, Cpu, FaultContext, NotMapped, Pages, PhysAddr, Platform, StackArea, Unmapped};
+use vmstack::{AreaConfig, Cpu, FaultContext, Mapping, NotMapped, Pages, PhysAddr, Platform, StackArea, Unmapped};
 use vmstack::{Verdict, VirtAddr, VirtRange};
 
 const PAGE: usize = 4096;
@@ -42,22 +42,22 @@ unsafe impl Platform for Tiny {
     fn give_frames(&self, mut frames: Frames) {
         self.free.borrow_mut().append(&mut frames);
     }
-    unsafe fn map(&self, pages: Pages, mut frames: Frames) -> Result<(), NotMapped<Self>> {
-        for page in pages.addresses(PAGE) {
+    unsafe fn map(&self, mapping: Mapping, mut frames: Frames) -> Result<(), NotMapped<Self>> {
+        for page in mapping.pages().addresses(PAGE) {
             // SAFETY: the page lies in the area, in our buffer, and was not mapped. The frame reads as zero.
             unsafe { page.as_mut_ptr::<u8>().write_bytes(0, PAGE) };
             self.page_table.borrow_mut().insert(page, frames.split_off(frames.len() - 1));
         }
         Ok(())
     }
-    unsafe fn unmap(&self, pages: Pages) -> Unmapped<Self> {
+    unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
         let mut frames = LinkedList::new();
-        for page in pages.addresses(PAGE) {
+        for page in mapping.pages().addresses(PAGE) {
             // SAFETY: a page of the buffer that was mapped, and that nobody uses any more.
             unsafe { page.as_mut_ptr::<u8>().write_bytes(UNMAPPED, PAGE) };
             self.page_table.borrow_mut().remove(&page).iter_mut().for_each(|frame| frames.append(frame));
         }
-        Unmapped::new(pages, frames)
+        Unmapped::new(frames)
     }
     fn shootdown(&self, _batch: impl Iterator<Item = Pages> + Clone) {
         self.flushes.set(self.flushes.get() + 1); // Everything, on every CPU, whatever the batch is.

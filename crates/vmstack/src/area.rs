@@ -10,14 +10,14 @@ use core::cell::UnsafeCell;
 use core::fmt;
 
 use crate::addr::{Cpu, VirtAddr};
+use crate::chain::FreeList;
 use crate::config::{AreaConfig, GeometryError};
 use crate::geometry::{Geometry, Place, SlotIndex};
 use crate::here::Here;
 use crate::metadata::{self, Metadata, MetadataError};
-use crate::chain::FreeList;
 use crate::platform::{Node, Platform};
-use crate::scrub::Scrub;
 use crate::registry::Registry;
+use crate::scrub::Scrub;
 use crate::slots::{Phase, PinError};
 use crate::stack::{KernelStack, Pin, StackId};
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -199,10 +199,12 @@ impl<P: Platform> StackArea<P> {
         self.check_nodes(&geometry).map_err(InitError::Geometry)?;
         self.platform.prepare(geometry.whole_range()).map_err(InitError::NotPrepared)?;
         let _guard = self.platform.enter();
-        metadata::make_first(&self.platform, &geometry, |cpu| self.platform.node(cpu)).map_err(|error| match error {
-            MetadataError::NoFrames(reason) => InitError::NoFrames(reason),
-            MetadataError::NotMapped(reason) => InitError::NotMapped(reason),
-        })?;
+        metadata::make_first(&self.platform, &geometry, |cpu| self.platform.node(cpu)).map_err(
+            |error| match error {
+                MetadataError::NoFrames(reason) => InitError::NoFrames(reason),
+                MetadataError::NotMapped(reason) => InitError::NotMapped(reason),
+            },
+        )?;
         // SAFETY: the state is BEING_INITIALISED, so nobody else reads or writes the geometry.
         unsafe { *self.geometry.get() = geometry };
         Ok(())
@@ -492,8 +494,7 @@ impl<P: Platform> StackArea<P> {
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         if let Some(meta) = self.metadata() {
-            (0..meta.geometry.cpus())
-                .for_each(|cpu| meta.line(cpu).counters.add_to(&mut sum));
+            (0..meta.geometry.cpus()).for_each(|cpu| meta.line(cpu).counters.add_to(&mut sum));
             sum.leaked = self.leaked.load(Ordering::Relaxed);
             sum.derive(meta.geometry.stack_pages(), P::PAGE_SIZE);
         }

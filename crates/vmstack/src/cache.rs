@@ -85,8 +85,15 @@ impl<P: Platform> Line<P> {
     /// The lines of a CPU of `node`, which keeps nothing yet.
     pub(crate) const fn new(node: Node) -> Self {
         let (loaded, previous) = (Chain::new(), Chain::new());
-        let near =
-            Near { loaded, previous, rounds: FEWEST_ROUNDS, home: Home::new(node), dead: None, visited: 0, answered: 0 };
+        let near = Near {
+            loaded,
+            previous,
+            rounds: FEWEST_ROUNDS,
+            home: Home::new(node),
+            dead: None,
+            visited: 0,
+            answered: 0,
+        };
         let far = Far {
             batch: Chain::new(),
             batch_ticket: None,

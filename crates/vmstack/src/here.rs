@@ -147,16 +147,16 @@ impl<'a, P: Platform> Here<'a, P> {
     }
 
     fn map_stack(&self, slot: SlotIndex, node: Node) -> Result<(), AllocError<P::Error>> {
-        let platform = self.meta.platform;
-        let pages = self.meta.geometry.pages(slot);
-        let frames = platform.take_frames_on(node, pages.count()).map_err(AllocError::NoFrames)?;
+        let (platform, record) = (self.meta.platform, self.meta.known_record(slot));
+        let mapping = self.mapping(slot, record);
+        let frames = platform.take_frames_on(node, mapping.pages().count()).map_err(AllocError::NoFrames)?;
         // SAFETY: (1) the pages lie in this area; (2) the slot was free, so none of it is mapped, and no CPU remembers that
         // it was (it went to the free list after its shootdown); (3) as many frames were taken.
-        unsafe { platform.map(pages, frames) }.map_err(|failed| {
+        unsafe { platform.map(mapping, frames) }.map_err(|failed| {
             platform.give_frames(failed.frames);
             AllocError::NotMapped(failed.reason)
         })?;
-        self.meta.known_record(slot).set_mapped(node, platform.hint(pages));
+        record.set_mapped(node, platform.hint(mapping.pages()));
         Ok(())
     }
 

@@ -54,9 +54,9 @@ mod recover;
 #[cfg(not(all(loom, test)))]
 mod registry;
 #[cfg(not(all(loom, test)))]
-mod report;
-#[cfg(not(all(loom, test)))]
 mod release;
+#[cfg(not(all(loom, test)))]
+mod report;
 mod ring;
 #[cfg(not(all(loom, test)))]
 mod scrub;
@@ -73,7 +73,9 @@ pub use addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
 pub use area::{AllocError, InitError, StackArea};
 #[cfg(not(all(loom, test)))]
 pub use classify::Finding;
-pub use config::{AreaConfig, GeometryError, MAX_CPUS, MAX_NODES, MAX_SLOTS, MAX_STACK_SIZE, MIN_STACK_SIZE, StackKind};
+pub use config::{
+    AreaConfig, GeometryError, MAX_CPUS, MAX_NODES, MAX_SLOTS, MAX_STACK_SIZE, MIN_STACK_SIZE, StackKind,
+};
 #[cfg(not(all(loom, test)))]
 pub use fault::{FaultContext, StackFault, StackView, Verdict};
 pub use geometry::{Geometry, SlotIndex};

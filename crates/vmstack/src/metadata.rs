@@ -12,7 +12,7 @@ use crate::cache::Line;
 use crate::chain::Records;
 use crate::depot::Depot;
 use crate::geometry::{Geometry, MetadataSizes, SlotIndex};
-use crate::platform::{Node, Platform};
+use crate::platform::{Hint, Mapping, Node, Platform};
 use crate::slots::{FRAME_WORDS, SlotRecord};
 use crate::sync::{AtomicU8, Ordering};
 
@@ -66,7 +66,7 @@ fn make_pages<P: Platform>(platform: &P, pages: Pages) -> Result<(), MetadataErr
     let frames = platform.take_frames(pages.count()).map_err(MetadataError::NoFrames)?;
     // SAFETY: (1) metadata pages lie in the area; (2) each is mapped once: the directory by the one `init`, the others by
     // the one who moved their directory byte from absent; (3) `frames` holds as many frames as there are pages.
-    unsafe { platform.map(pages, frames) }.map_err(|failed| {
+    unsafe { platform.map(Mapping::new(pages, Hint::default()), frames) }.map_err(|failed| {
         platform.give_frames(failed.frames);
         MetadataError::NotMapped(failed.reason)
     })

@@ -66,7 +66,7 @@ impl Hint {
     }
 }
 
-/// A stack that is mapped and that nobody uses: its pages, and what the platform remembers of them.
+/// The pages of a stack that nobody uses, and what the platform remembers of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mapping {
     pages: Pages,
@@ -157,10 +157,10 @@ pub unsafe trait Platform: Sync + Sized {
     /// Under a guard. Does not sleep, does not fail, does not need memory (INV-FREE).
     fn give_frames(&self, frames: Self::Frames);
 
-    /// Maps `frames` at `pages`: readable, writable, not executable, in every address space. All or nothing.
+    /// Maps `frames` at the pages of `mapping`: readable, writable, not executable, in every address space. All or nothing.
     ///
     /// No CPU holds a translation of these pages when it is called, so where the architecture does not remember an absent
-    /// entry, there is nothing to flush.
+    /// entry, there is nothing to flush. If the pages were mapped before, the hint is what [`hint`](Self::hint) said then.
     ///
     /// # Context
     ///
@@ -172,10 +172,10 @@ pub unsafe trait Platform: Sync + Sized {
     ///
     /// # Safety
     ///
-    /// `pages` lies in the range of an area of this platform, none of it is mapped, and `frames` holds as many frames.
-    unsafe fn map(&self, pages: Pages, frames: Self::Frames) -> Result<(), NotMapped<Self>>;
+    /// The pages lie in the range of an area of this platform, none of them is mapped, and `frames` holds as many frames.
+    unsafe fn map(&self, mapping: Mapping, frames: Self::Frames) -> Result<(), NotMapped<Self>>;
 
-    /// Takes the mapping of `pages` away, and returns the frames that it had, in the token that holds them back.
+    /// Takes `mapping` away, and returns the frames that it had, in the token that holds them back.
     ///
     /// Flushes nothing: see [`shootdown`](Self::shootdown).
     ///
@@ -185,8 +185,8 @@ pub unsafe trait Platform: Sync + Sized {
     ///
     /// # Safety
     ///
-    /// `pages` was mapped by one call of [`map`](Self::map) and nobody uses the memory any more.
-    unsafe fn unmap(&self, pages: Pages) -> Unmapped<Self>;
+    /// It was mapped by one call of [`map`](Self::map) and nobody uses the memory any more.
+    unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self>;
 
     /// Starts to flush all of `batch` from the TLB of every CPU, this one included. May finish it, need not.
     ///
@@ -258,7 +258,8 @@ pub unsafe trait Platform: Sync + Sized {
         Node::new(0)
     }
 
-    /// What is worth remembering of `pages`, which were mapped just now. It stays with them until they are unmapped.
+    /// What is worth remembering of `pages`, which were mapped just now: for as long as the area lives, mapped or not, since the
+    /// platform keeps its tables. What is called with a [`Mapping`] gets it.
     ///
     /// # Context
     ///
@@ -339,7 +340,7 @@ pub unsafe trait Platform: Sync + Sized {
     }
 }
 
-/// Pages that lost their mapping, with the frames that they had: some TLB may still know the way to them.
+/// The frames of pages that lost their mapping: some TLB may still know the way to them.
 ///
 /// Having an `Unmapped` means:
 /// - no page table maps the pages any more;
@@ -348,14 +349,13 @@ pub unsafe trait Platform: Sync + Sized {
 /// Dropping it leaks the frames, and the slot with them.
 #[must_use = "the frames are lost unless the shootdown is redeemed"]
 pub struct Unmapped<P: Platform> {
-    pages: Pages,
     frames: P::Frames,
 }
 
 impl<P: Platform> Unmapped<P> {
-    /// What [`Platform::unmap`] returns: the `pages` that were unmapped and the `frames` that they had.
-    pub const fn new(pages: Pages, frames: P::Frames) -> Self {
-        Self { pages, frames }
+    /// What [`Platform::unmap`] returns: the `frames` that the pages had.
+    pub const fn new(frames: P::Frames) -> Self {
+        Self { frames }
     }
 
     /// The frames. Only for `reclaim`, which keeps them until the ticket was redeemed.
@@ -366,7 +366,7 @@ impl<P: Platform> Unmapped<P> {
 
 impl<P: Platform> fmt::Debug for Unmapped<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unmapped").field(&self.pages).finish()
+        f.debug_struct("Unmapped").finish_non_exhaustive()
     }
 }
 

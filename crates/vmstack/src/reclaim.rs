@@ -86,7 +86,7 @@ impl<P: Platform> Here<'_, P> {
         record.set_phase(Phase::Retiring);
         // SAFETY: (1) the stack was mapped by one call of `map` when it was populated; (2) it came from the depot: no
         // CPU runs on it, nobody holds a pin (INV-LIVE), and nobody can get either while it is retiring.
-        let token = unsafe { self.meta.platform.unmap(self.meta.geometry.pages(slot)) };
+        let token = unsafe { self.meta.platform.unmap(self.mapping(slot, record)) };
         // SAFETY: this CPU holds the slot, as above.
         unsafe { record.put_frames(token.into_frames()) };
     }

@@ -16,7 +16,9 @@ use std::alloc::{alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use vmstack::{AreaConfig, Cpu, Hint, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
+use vmstack::{
+    AreaConfig, Cpu, Hint, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange,
+};
 
 pub(crate) const UNMAPPED: u8 = 0xdd;
 pub(crate) const FREED: u8 = 0xa5;
@@ -267,13 +269,13 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
         }
     }
 
-    unsafe fn map(&self, pages: Pages, frames: FakeFrames) -> Result<(), NotMapped<Self>> {
+    unsafe fn map(&self, mapping: Mapping, frames: FakeFrames) -> Result<(), NotMapped<Self>> {
         let mut inner = self.entered();
-        assert_eq!(pages.count(), frames.0.len(), "as many frames as pages");
+        assert_eq!(mapping.pages().count(), frames.0.len(), "as many frames as pages");
         if self.fails() {
             return Err(NotMapped { frames, reason: FakeError::NoTables });
         }
-        for (page, i) in pages.addresses(PAGE).zip(frames.0) {
+        for (page, i) in mapping.pages().addresses(PAGE).zip(frames.0) {
             assert!(inner.mapped.insert(page.get(), i).is_none(), "{page} is mapped already");
             let stale = inner.tlbs.iter().any(|tlb| tlb.contains_key(&page.get()));
             assert!(!stale, "{page} was mapped while a TLB still knew its last mapping");
@@ -283,17 +285,17 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
         Ok(())
     }
 
-    unsafe fn unmap(&self, pages: Pages) -> Unmapped<Self> {
+    unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
         let mut inner = self.entered();
         let mut frames = Vec::new();
-        for page in pages.addresses(PAGE) {
+        for page in mapping.pages().addresses(PAGE) {
             let i = inner.mapped.remove(&page.get()).expect("only mapped pages are unmapped");
             let host = self.host(page.get());
             unsafe { host.copy_to_nonoverlapping(inner.frames[i].bytes.as_mut_ptr(), PAGE) };
             unsafe { host.write_bytes(UNMAPPED, PAGE) };
             frames.push(i);
         }
-        Unmapped::new(pages, FakeFrames(frames))
+        Unmapped::new(FakeFrames(frames))
     }
 
     fn shootdown(&self, batch: impl Iterator<Item = Pages> + Clone) -> usize {
