@@ -89,10 +89,20 @@ impl<F: Format> Group<'_, F> {
     #[inline]
     #[must_use]
     pub fn dirty(self) -> u128 {
-        // Nearly always the answer is about the last few, and often it is none.
-        if self.slots.iter().all(|slot| F::is_clean(slot.raw())) {
-            return 0;
-        }
+        if self.is_surely_clean() { 0 } else { self.look_at_each() }
+    }
+
+    /// Whether a look at all entries at once says that nothing was written.
+    #[inline]
+    fn is_surely_clean(self) -> bool {
+        let Some((bits, clean)) = F::SURELY_CLEAN else { return false };
+        let differ = |differ: u64, slot: &Slot| differ | (slot.raw() ^ clean);
+        let (fours, rest) = self.slots.as_chunks::<4>();
+        let fours = fours.iter().fold(0, |all, four| four.iter().fold(all, differ));
+        rest.iter().fold(fours, differ) & bits == 0
+    }
+
+    fn look_at_each(self) -> u128 {
         let dirty = |slot: &Slot| !F::HAS_DIRTY || !F::is_clean(slot.raw());
         if self.slots.len() <= 64 {
             // From the last one down: each bit takes a shift by one, and not by a number that is not known before.
