@@ -96,6 +96,16 @@ fn entries(mapping: Mapping) -> Option<Entries> {
     }
 }
 
+/// Clears a frame through the direct map.
+///
+/// # Safety
+///
+/// Nobody uses it.
+unsafe fn clear(frame: PhysAddr) {
+    // SAFETY: the caller's promise; the direct map shows all frames.
+    unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
+}
+
 /// Gives back the frames that `entries` have parked.
 fn give_parked(entries: Entries) {
     let mut frames = [PhysAddr::new(0); MAX_STACK_SIZE / PAGE_SIZE];
@@ -334,20 +344,30 @@ unsafe impl Platform for Kernel {
 
     const HAS_DIRTY: bool = true;
 
-    #[inline]
-    fn dirty(&self, mapping: Mapping) -> u128 {
-        entries(mapping).map_or(u128::MAX, Entries::dirty)
+    // Without a call, as it is asked each time that a stack is handed out.
+    #[inline(always)]
+    fn is_clean(&self, mapping: Mapping) -> bool {
+        // SAFETY: as in `entries`.
+        let entries = |word| unsafe { Entries::from_exposed(word, mapping.pages().count()) };
+        let word = mapping.hint().get();
+        word != 0 && entries(word).is_surely_clean()
     }
 
-    fn clear_dirty(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<u64> {
+    unsafe fn clear_written(&self, mapping: Mapping) -> usize {
+        let Some(entries) = entries(mapping) else { return 0 };
+        // SAFETY: the frames are mapped at pages that nobody uses, by the caller's word.
+        entries.written().map(|frame| unsafe { clear(frame) }).count()
+    }
+
+    unsafe fn clear(&self, mapping: Mapping) {
+        let Some(entries) = entries(mapping) else { return };
+        // SAFETY: as above.
+        entries.frames().for_each(|frame| unsafe { clear(frame) });
+    }
+
+    fn take_dirty_bits(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<u64> {
         stacks.clone().filter_map(entries).for_each(Entries::clear_dirty);
         Some(self.shootdown(stacks.map(Mapping::pages)))
-    }
-
-    unsafe fn zero(&self, mapping: Mapping, page: usize) {
-        let Some(frame) = entries(mapping).and_then(|entries| entries.frame(page)) else { return };
-        // SAFETY: the frame is mapped at a page that nobody uses, by the caller's word; the direct map shows it.
-        unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
     }
 
     #[inline]

@@ -85,16 +85,10 @@ impl<F: Format> Group<'_, F> {
         Self { slots: unsafe { core::slice::from_raw_parts(first, count) }, format: PhantomData }
     }
 
-    /// Which pages may have been written, by bit: as [`Mapper::dirty`] says.
+    /// Whether a look at all entries at once says that no page was written. If it does not, they may be clean all the same.
     #[inline]
     #[must_use]
-    pub fn dirty(self) -> u128 {
-        if self.is_surely_clean() { 0 } else { self.look_at_each() }
-    }
-
-    /// Whether a look at all entries at once says that nothing was written.
-    #[inline]
-    fn is_surely_clean(self) -> bool {
+    pub fn is_surely_clean(self) -> bool {
         let Some((bits, clean)) = F::SURELY_CLEAN else { return false };
         let differ = |differ: u64, slot: &Slot| differ | (slot.raw() ^ clean);
         let (fours, rest) = self.slots.as_chunks::<4>();
@@ -102,23 +96,17 @@ impl<F: Format> Group<'_, F> {
         rest.iter().fold(fours, differ) & bits == 0
     }
 
-    fn look_at_each(self) -> u128 {
-        let dirty = |slot: &Slot| !F::HAS_DIRTY || !F::is_clean(slot.raw());
-        if self.slots.len() <= 64 {
-            // From the last one down: each bit takes a shift by one, and not by a number that is not known before.
-            return u128::from(self.slots.iter().rev().fold(0_u64, |bits, slot| bits << 1 | u64::from(dirty(slot))));
-        }
-        self.slots.iter().rev().fold(0, |bits, slot| bits << 1 | u128::from(dirty(slot)))
+    /// The frames of the pages that may have been written: those whose bit [`Mapper::dirty`] sets, as far as they are mapped.
+    #[inline]
+    pub fn written(self) -> impl Iterator<Item = PhysAddr> {
+        let raw = self.slots.iter().map(Slot::raw);
+        raw.filter(|&raw| !F::HAS_DIRTY || !F::is_clean(raw)).filter_map(F::frame_at)
     }
 
-    /// The frame that page number `page` is mapped to.
+    /// The frames of all pages that are mapped.
     #[inline]
-    #[must_use]
-    pub fn frame(self, page: usize) -> Option<PhysAddr> {
-        match self.slots.get(page)?.read::<F>(Level::PAGE) {
-            Entry::Leaf { frame, .. } => Some(frame),
-            _ => None,
-        }
+    pub fn frames(self) -> impl Iterator<Item = PhysAddr> {
+        self.slots.iter().map(Slot::raw).filter_map(F::frame_at)
     }
 
     /// Clears the dirty bits, as [`Mapper::clear_dirty`] does, and as much has to be flushed after it.

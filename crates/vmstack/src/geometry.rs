@@ -72,6 +72,8 @@ const MOST_RECORD_CHUNKS: usize = 32 << 10;
 pub struct Geometry {
     page: usize,
     size: usize,
+    /// Pages of a stack.
+    pages: usize,
     stride_shift: u32,
     slots: u32,
     trailing: usize,
@@ -96,6 +98,7 @@ impl Geometry {
     pub(crate) const EMPTY: Self = Self {
         page: 4096,
         size: MIN_STACK_SIZE,
+        pages: 1,
         stride_shift: 13,
         slots: 0,
         trailing: 0,
@@ -157,6 +160,7 @@ impl Geometry {
         Ok(Self {
             page,
             size: config.reserved,
+            pages: config.reserved / page,
             stride_shift: stride.trailing_zeros(),
             slots,
             trailing: config.trailing.unwrap_or(page),
@@ -207,7 +211,7 @@ impl Geometry {
     /// The number of pages of a stack.
     #[must_use]
     pub const fn stack_pages(&self) -> usize {
-        self.size / self.page
+        self.pages
     }
 
     /// The distance in bytes from one stack to the next.

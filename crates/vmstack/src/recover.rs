@@ -41,13 +41,13 @@ impl<P: Platform> Here<'_, P> {
         let (meta, mut deep, mut clean) = (self.meta, self.far().deep.take(), Chain::new());
         while let Some(slot) = deep.pop(&meta) {
             let record = meta.known_record(slot);
-            self.clear_for_recovery(slot, record);
+            self.clear_for_recovery(meta.mapping(slot, record));
             record.unmark_deep();
             clean.push(slot, record);
         }
         self.line.counters.recovered.add(u64::from(clean.len()));
         let stacks = clean.slots(&meta).map(|slot| self.meta.mapping(slot, meta.known_record(slot)));
-        let ticket = meta.platform.clear_dirty(stacks);
+        let ticket = meta.platform.take_dirty_bits(stacks);
         let far = self.far();
         (far.recovering, far.recovery_ticket) = (clean, ticket);
         self.recovered();

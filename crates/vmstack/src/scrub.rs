@@ -65,7 +65,7 @@ impl<P: Platform> Here<'_, P> {
     /// Does what the policy wants of a ready stack that is about to be handed out.
     pub(crate) fn scrub_for_use(&self, slot: SlotIndex, record: &SlotRecord) {
         match self.area.scrub_policy() {
-            Scrub::Dirty => self.clear_dirty_pages(slot, record),
+            Scrub::Dirty => self.clear_written(slot, record),
             Scrub::Whole => self.clear_whole(slot, record),
             Scrub::OnExit | Scrub::None => {}
         }
@@ -74,47 +74,31 @@ impl<P: Platform> Here<'_, P> {
     /// Does what the policy wants of a stack that was given back.
     pub(crate) fn scrub_after_use(&self, slot: SlotIndex, record: &SlotRecord) {
         if self.area.scrub_policy() == Scrub::OnExit {
-            self.clear_dirty_pages(slot, record);
+            self.clear_written(slot, record);
         }
     }
 
-    fn clear_dirty_pages(&self, slot: SlotIndex, record: &SlotRecord) {
+    fn clear_written(&self, slot: SlotIndex, record: &SlotRecord) {
         let mapping = self.meta.mapping(slot, record);
-        let dirty = self.meta.platform.dirty(mapping);
-        if dirty != 0 {
-            let cleared = self.clear(mapping, dirty);
-            if P::HAS_DIRTY && cleared > usual(mapping.pages().count()) {
-                record.mark_deep();
-            }
+        let cleared = self.clear_for_recovery(mapping);
+        if P::HAS_DIRTY && cleared > usual(mapping.pages().count()) {
+            record.mark_deep();
         }
     }
 
-    /// Clears the pages of a stack that may not be zero by now, and leaves their bits for `clear_dirty` to take back.
-    pub(crate) fn clear_for_recovery(&self, slot: SlotIndex, record: &SlotRecord) {
-        let mapping = self.meta.mapping(slot, record);
-        let dirty = self.meta.platform.dirty(mapping);
-        self.clear(mapping, dirty);
+    /// Clears the pages of a stack that may not be zero by now, and leaves their bits as they are. Says how many there were.
+    pub(crate) fn clear_for_recovery(&self, mapping: Mapping) -> usize {
+        // SAFETY: the caller holds the stack, which is mapped and which nobody uses.
+        let cleared = unsafe { self.meta.platform.clear_written(mapping) };
+        self.line.counters.pages_cleared.add(cleared as u64);
+        cleared
     }
 
     pub(crate) fn clear_whole(&self, slot: SlotIndex, record: &SlotRecord) {
-        self.clear(self.meta.mapping(slot, record), u128::MAX);
-    }
-
-    /// Clears the pages of `mapping` whose bits are set, and counts them.
-    fn clear(&self, mapping: Mapping, mut dirty: u128) -> usize {
-        let mut cleared = 0;
-        while dirty != 0 {
-            let page = dirty.trailing_zeros() as usize;
-            if page >= mapping.pages().count() {
-                break;
-            }
-            dirty &= dirty - 1;
-            // SAFETY: the caller holds the stack, which is mapped and which nobody uses, and it has that page.
-            unsafe { self.meta.platform.zero(mapping, page) };
-            cleared += 1;
-        }
-        self.line.counters.pages_cleared.add(cleared as u64);
-        cleared
+        let mapping = self.meta.mapping(slot, record);
+        // SAFETY: as above.
+        unsafe { self.meta.platform.clear(mapping) };
+        self.line.counters.pages_cleared.add(mapping.pages().count() as u64);
     }
 }
 

@@ -170,8 +170,7 @@ impl<'a, P: Platform> KernelStack<'a, P> {
 
 impl<P: Platform> Drop for KernelStack<'_, P> {
     fn drop(&mut self) {
-        let guard = self.area.platform().enter();
-        self.area.give_back_in(&guard, self.id.slot);
+        self.area.give_back(self.id.slot);
     }
 }
 
@@ -241,14 +240,19 @@ impl<P: Platform> StackArea<P> {
     }
 
     /// Ends the life of a stack and takes it back, unless the caller stands on it: then it is leaked and counted (INV-LIVE).
-    #[inline]
+    #[inline(always)]
     fn give_back_in(&self, guard: &P::Guard, slot: SlotIndex) {
-        if let Some(meta) = self.metadata() {
-            meta.known_record(slot).end_life();
-            // Between the end of the life and the look at its pins.
-            fence(Ordering::SeqCst);
-            self.take_back_in(guard, slot);
-        }
+        // Whoever has a stack has seen that the area is ready.
+        self.ready_metadata().known_record(slot).end_life();
+        // Between the end of the life and the look at its pins.
+        fence(Ordering::SeqCst);
+        self.take_back_in(guard, slot);
+    }
+
+    /// As [`give_back_in`](Self::give_back_in), for a caller that has no guard.
+    fn give_back(&self, slot: SlotIndex) {
+        let guard = self.platform().enter();
+        self.give_back_in(&guard, slot);
     }
 
     /// Gives a pin back, and the stack with it if it was left to this pin.
