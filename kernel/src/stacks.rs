@@ -90,10 +90,15 @@ type Entries = Group<'static, tables::Format>;
 #[inline]
 fn entries(mapping: Mapping) -> Option<Entries> {
     match mapping.hint().get() {
-        0 => tables::kernel().group(mapping.pages()),
+        0 => find_entries(mapping),
         // SAFETY: `hint` said so of these pages; tables of the areas are never freed.
         word => Some(unsafe { Entries::from_exposed(word, mapping.pages().count()) }),
     }
+}
+
+#[cold]
+fn find_entries(mapping: Mapping) -> Option<Entries> {
+    tables::kernel().group(mapping.pages())
 }
 
 /// Clears a frame through the direct map.
@@ -344,15 +349,7 @@ unsafe impl Platform for Kernel {
 
     const HAS_DIRTY: bool = true;
 
-    // Without a call, as it is asked each time that a stack is handed out.
-    #[inline(always)]
-    fn is_clean(&self, mapping: Mapping) -> bool {
-        // SAFETY: as in `entries`.
-        let entries = |word| unsafe { Entries::from_exposed(word, mapping.pages().count()) };
-        let word = mapping.hint().get();
-        word != 0 && entries(word).is_surely_clean()
-    }
-
+    #[inline]
     unsafe fn clear_written(&self, mapping: Mapping) -> usize {
         let Some(entries) = entries(mapping) else { return 0 };
         // SAFETY: the frames are mapped at pages that nobody uses, by the caller's word.

@@ -85,22 +85,16 @@ impl<F: Format> Group<'_, F> {
         Self { slots: unsafe { core::slice::from_raw_parts(first, count) }, format: PhantomData }
     }
 
-    /// Whether a look at all entries at once says that no page was written. If it does not, they may be clean all the same.
-    #[inline]
-    #[must_use]
-    pub fn is_surely_clean(self) -> bool {
-        let Some((bits, clean)) = F::SURELY_CLEAN else { return false };
-        let differ = |differ: u64, slot: &Slot| differ | (slot.raw() ^ clean);
-        let (fours, rest) = self.slots.as_chunks::<4>();
-        let fours = fours.iter().fold(0, |all, four| four.iter().fold(all, differ));
-        rest.iter().fold(fours, differ) & bits == 0
-    }
-
-    /// The frames of the pages that may have been written: those whose bit [`Mapper::dirty`] sets, as far as they are mapped.
+    /// The frames of the pages that may have been written: at least those whose bit [`Mapper::dirty`] sets, as far as
+    /// they are mapped.
     #[inline]
     pub fn written(self) -> impl Iterator<Item = PhysAddr> {
-        let raw = self.slots.iter().map(Slot::raw);
-        raw.filter(|&raw| !F::HAS_DIRTY || !F::is_clean(raw)).filter_map(F::frame_at)
+        // Where there is no quick answer, the exact one.
+        let clean = |raw: u64| match F::SURELY_CLEAN {
+            Some((bits, clean)) => raw & bits == clean,
+            None => F::HAS_DIRTY && F::is_clean(raw),
+        };
+        self.slots.iter().map(Slot::raw).filter(move |&raw| !clean(raw)).filter_map(F::frame_at)
     }
 
     /// The frames of all pages that are mapped.

@@ -74,6 +74,8 @@ pub struct Geometry {
     size: usize,
     /// Pages of a stack.
     pages: usize,
+    /// Dirty pages that a stack may have before it is worth the trouble of taking their bits back: a quarter, or one.
+    usual_pages: usize,
     stride_shift: u32,
     slots: u32,
     trailing: usize,
@@ -99,6 +101,7 @@ impl Geometry {
         page: 4096,
         size: MIN_STACK_SIZE,
         pages: 1,
+        usual_pages: 1,
         stride_shift: 13,
         slots: 0,
         trailing: 0,
@@ -161,6 +164,7 @@ impl Geometry {
             page,
             size: config.reserved,
             pages: config.reserved / page,
+            usual_pages: (config.reserved / page / 4).max(1),
             stride_shift: stride.trailing_zeros(),
             slots,
             trailing: config.trailing.unwrap_or(page),
@@ -212,6 +216,11 @@ impl Geometry {
     #[must_use]
     pub const fn stack_pages(&self) -> usize {
         self.pages
+    }
+
+    #[inline]
+    pub(crate) const fn usual_pages(&self) -> usize {
+        self.usual_pages
     }
 
     /// The distance in bytes from one stack to the next.
@@ -279,13 +288,13 @@ impl Geometry {
     /// The lowest address of the stack in `slot`.
     #[must_use]
     pub const fn bottom(&self, slot: SlotIndex) -> VirtAddr {
-        self.base.wrapping_add(((slot.0 as usize) << self.stride_shift).wrapping_add(self.guard()))
+        self.top(slot).wrapping_sub(self.size)
     }
 
     /// The first address above the stack in `slot`.
     #[must_use]
     pub const fn top(&self, slot: SlotIndex) -> VirtAddr {
-        self.bottom(slot).wrapping_add(self.size)
+        self.base.wrapping_add((slot.0 as usize + 1) << self.stride_shift)
     }
 
     /// The pages of the stack in `slot`.

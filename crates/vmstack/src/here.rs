@@ -64,7 +64,7 @@ impl<P: Platform> Here<'_, P> {
     /// Hands out a ready stack, made to read as zero.
     fn reuse(&self, slot: SlotIndex, owner: usize) -> StackId {
         let record = self.meta.known_record(slot);
-        self.scrub_for_use(slot, record);
+        self.area.scrub_for_use(self.line, slot, record);
         self.hand_out(slot, record, owner)
     }
 

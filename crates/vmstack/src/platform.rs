@@ -110,8 +110,7 @@ impl Mapping {
 ///    there is leaked and counted.
 /// 5. While a [`Guard`](Self::Guard) lives, the code that entered is not moved to another CPU, and no other code that
 ///    enters runs on this CPU (interrupts off, or a scheduler that does not preempt and handlers that never call in).
-/// 6. Where [`is_clean`](Self::is_clean) or [`clear_written`](Self::clear_written) is provided: a page that they take for clean was
-///    not written since it was mapped, or since its dirty bit was last taken back and the ticket of that was due. And what was
+/// 6. Where [`clear_written`](Self::clear_written) is provided: a page that it takes for clean was not written since it was mapped, or since its dirty bit was last taken back and the ticket of that was due. And what was
 ///    cleared reads as zero.
 /// 7. No method unwinds.
 /// 8. No method calls into an area.
@@ -269,24 +268,12 @@ pub unsafe trait Platform: Sync + Sized {
         Hint::default()
     }
 
-    /// Whether the platform knows which pages were written: whether [`is_clean`](Self::is_clean),
-    /// [`clear_written`](Self::clear_written) and [`take_dirty_bits`](Self::take_dirty_bits) are provided.
+    /// Whether the platform knows which pages were written: whether [`clear_written`](Self::clear_written) and
+    /// [`take_dirty_bits`](Self::take_dirty_bits) are provided.
     const HAS_DIRTY: bool = false;
 
-    /// Whether for sure no page of `mapping` was written since it was mapped, or since its dirty bits were taken back. Asked at each
-    /// allocation; the default is no.
-    ///
-    /// # Context
-    ///
-    /// Under a guard. The pages are mapped, and no CPU runs on them.
-    #[inline]
-    fn is_clean(&self, mapping: Mapping) -> bool {
-        let _ = mapping;
-        false
-    }
-
     /// Makes the pages of `mapping` read as zero that may have been written, and says how many they were. A page whose dirty bit is
-    /// clear was not. The default clears all.
+    /// clear was not. The default clears all. Called at each allocation, unless the area's policy is another.
     ///
     /// # Context
     ///

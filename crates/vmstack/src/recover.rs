@@ -41,7 +41,7 @@ impl<P: Platform> Here<'_, P> {
         let (meta, mut deep, mut clean) = (self.meta, self.far().deep.take(), Chain::new());
         while let Some(slot) = deep.pop(&meta) {
             let record = meta.known_record(slot);
-            self.clear_for_recovery(meta.mapping(slot, record));
+            self.area.clear_written(self.line, slot, record);
             record.unmark_deep();
             clean.push(slot, record);
         }

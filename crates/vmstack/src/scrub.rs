@@ -10,11 +10,12 @@
 //! Contexts: task and interrupt, under a guard.
 
 use crate::area::StackArea;
+use crate::cache::Line;
 use crate::geometry::SlotIndex;
-use crate::here::Here;
 use crate::metadata::Metadata;
 use crate::platform::{Mapping, Platform};
 use crate::slots::SlotRecord;
+use crate::sync::Ordering;
 
 /// When and how much of a stack is cleared between two owners.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,17 +33,6 @@ pub enum Scrub {
     None = 3,
 }
 
-impl Scrub {
-    pub(crate) const fn from_index(index: u8) -> Self {
-        match index {
-            1 => Self::Whole,
-            2 => Self::OnExit,
-            3 => Self::None,
-            _ => Self::Dirty,
-        }
-    }
-}
-
 impl<P: Platform> Metadata<'_, P> {
     #[inline]
     pub(crate) fn mapping(&self, slot: SlotIndex, record: &SlotRecord) -> Mapping {
@@ -51,58 +41,42 @@ impl<P: Platform> Metadata<'_, P> {
 }
 
 impl<P: Platform> StackArea<P> {
+    pub(crate) fn scrubs_on_exit(&self) -> bool {
+        self.scrub.load(Ordering::Relaxed) == Scrub::OnExit as u8
+    }
+
     /// Does what the policy wants of the ready stack in `slot`, which is about to be handed out.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn scrub(&self, guard: &P::Guard, slot: SlotIndex) {
-        if let Ok(here) = self.here(guard) {
-            here.scrub_for_use(slot, here.meta.known_record(slot));
-        }
-    }
-}
-
-impl<P: Platform> Here<'_, P> {
-    /// Does what the policy wants of a ready stack that is about to be handed out.
-    pub(crate) fn scrub_for_use(&self, slot: SlotIndex, record: &SlotRecord) {
-        match self.area.scrub_policy() {
-            Scrub::Dirty => self.clear_written(slot, record),
-            Scrub::Whole => self.clear_whole(slot, record),
-            Scrub::OnExit | Scrub::None => {}
+    #[inline(always)]
+    pub(crate) fn scrub_for_use(&self, line: &Line<P>, slot: SlotIndex, record: &SlotRecord) {
+        const DIRTY: u8 = Scrub::Dirty as u8;
+        const WHOLE: u8 = Scrub::Whole as u8;
+        match self.scrub.load(Ordering::Relaxed) {
+            DIRTY => self.clear_written(line, slot, record),
+            WHOLE => self.clear_whole(line, slot, record),
+            _ => {}
         }
     }
 
-    /// Does what the policy wants of a stack that was given back.
-    pub(crate) fn scrub_after_use(&self, slot: SlotIndex, record: &SlotRecord) {
-        if self.area.scrub_policy() == Scrub::OnExit {
-            self.clear_written(slot, record);
-        }
-    }
-
-    fn clear_written(&self, slot: SlotIndex, record: &SlotRecord) {
-        let mapping = self.meta.mapping(slot, record);
-        let cleared = self.clear_for_recovery(mapping);
-        if P::HAS_DIRTY && cleared > usual(mapping.pages().count()) {
+    /// Clears the pages of a stack that may not be zero by now, and leaves their bits as they are. The caller holds the slot, and the
+    /// stack is ready or dead.
+    // Without a call: what is around the clearing itself is little, and paid for each stack.
+    #[inline(always)]
+    pub(crate) fn clear_written(&self, line: &Line<P>, slot: SlotIndex, record: &SlotRecord) {
+        let meta = self.ready_metadata();
+        // SAFETY: the caller holds the stack, which is mapped and which nobody uses.
+        let cleared = unsafe { meta.platform.clear_written(meta.mapping(slot, record)) };
+        line.counters.pages_cleared.add(cleared as u64);
+        if P::HAS_DIRTY && cleared > meta.geometry.usual_pages() {
             record.mark_deep();
         }
     }
 
-    /// Clears the pages of a stack that may not be zero by now, and leaves their bits as they are. Says how many there were.
-    pub(crate) fn clear_for_recovery(&self, mapping: Mapping) -> usize {
+    /// As [`clear_written`](Self::clear_written), all pages.
+    #[cold]
+    pub(crate) fn clear_whole(&self, line: &Line<P>, slot: SlotIndex, record: &SlotRecord) {
+        let meta = self.ready_metadata();
         // SAFETY: the caller holds the stack, which is mapped and which nobody uses.
-        let cleared = unsafe { self.meta.platform.clear_written(mapping) };
-        self.line.counters.pages_cleared.add(cleared as u64);
-        cleared
+        unsafe { meta.platform.clear(meta.mapping(slot, record)) };
+        line.counters.pages_cleared.add(meta.geometry.stack_pages() as u64);
     }
-
-    pub(crate) fn clear_whole(&self, slot: SlotIndex, record: &SlotRecord) {
-        let mapping = self.meta.mapping(slot, record);
-        // SAFETY: as above.
-        unsafe { self.meta.platform.clear(mapping) };
-        self.line.counters.pages_cleared.add(mapping.pages().count() as u64);
-    }
-}
-
-/// How many dirty pages a stack of `pages` may have before it is worth the trouble of taking them back: a quarter.
-const fn usual(pages: usize) -> usize {
-    if pages < 8 { 1 } else { pages / 4 }
 }

@@ -342,10 +342,6 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
 
     const HAS_DIRTY: bool = true;
 
-    fn is_clean(&self, mapping: Mapping) -> bool {
-        self.written(&self.entered(), mapping).is_empty()
-    }
-
     unsafe fn clear_written(&self, mapping: Mapping) -> usize {
         let written = self.written(&self.entered(), mapping);
         written.iter().for_each(|&page| unsafe { self.host(page).write_bytes(0, PAGE) });
