@@ -21,9 +21,10 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use arrayvec::ArrayVec;
 use vmstack::{
-    AreaConfig, Cpu, Hint, InitError, KernelStack, MAX_STACK_SIZE, Mapping, NotMapped, Pages, PhysAddr, Platform, Scrub,
-    StackArea, StackKind, Unmapped, VirtAddr, VirtRange,
+    AreaConfig, Cpu, Hint, InitError, KernelStack, MAX_STACK_SIZE, Mapping, NotMapped, Pages, PhysAddr, Platform,
+    Scrub, StackArea, StackKind, Unmapped, VirtAddr, VirtRange,
 };
 use vmstack_paging::{Access, Attributes, Group, MapError};
 
@@ -83,6 +84,9 @@ pub(crate) enum Frames {
     },
 }
 
+/// The frames of one stack, or of one chunk of records.
+type FrameArray = ArrayVec<PhysAddr, { MAX_STACK_SIZE / PAGE_SIZE }>;
+
 /// The entries of a stack's pages.
 type Entries = Group<'static, tables::Format>;
 
@@ -113,17 +117,11 @@ unsafe fn clear(frame: PhysAddr) {
 
 /// Gives back the frames that `entries` have parked.
 fn give_parked(entries: Entries) {
-    let mut frames = [PhysAddr::new(0); MAX_STACK_SIZE / PAGE_SIZE];
-    let mut count = 0;
+    let mut frames = FrameArray::new_const();
     // SAFETY: the library gives frames back after the shootdown of their pages (INV-FRAME), and does not map the pages again before.
-    let taken = unsafe {
-        entries.take_parked(|frame| {
-            frames[count] = frame;
-            count += 1;
-        })
-    };
+    let taken = unsafe { entries.take_parked(|frame| frames.push(frame)) };
     debug_assert!(taken, "{entries:?}");
-    frames::give_all(&frames[..count]);
+    frames::give_all(&frames);
 }
 
 /// Makes this CPU's TLB forget `batch`.
@@ -284,15 +282,12 @@ unsafe impl Platform for Kernel {
         let Frames::Fresh(mut list) = frames else {
             unreachable!("only fresh frames are mapped");
         };
-        let mut popped = [PhysAddr::new(0); MAX_STACK_SIZE / PAGE_SIZE];
-        let mut count = 0;
+        let mut frames = FrameArray::new_const();
         while let Some(frame) = list.pop() {
-            popped[count] = frame;
-            count += 1;
+            frames.push(frame);
         }
-        let frames = &popped[..count];
         // SAFETY: the library owns the pages, and the kernel alone gets access to the frames.
-        if entries(mapping).is_some_and(|entries| unsafe { entries.map(STACK_MEMORY, frames) }) {
+        if entries(mapping).is_some_and(|entries| unsafe { entries.map(STACK_MEMORY, &frames) }) {
             return Ok(());
         }
         // The first time there may be tables to make.
