@@ -13,7 +13,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | `mapping`, `mappings`, `chunk`, `page_box` | what is mapped |
-//! | `change` | map, unmap, protect, brk, remap, advise |
+//! | `change` | map, unmap, protect, brk, advise |
+//! | `remap` | remap: what moves |
 //! | `fault` | pages come |
 //! | `copy` | the kernel reads and writes |
 //! | `fork` | a copy of all |
@@ -53,6 +54,7 @@ mod mappings;
 mod maps;
 mod page_box;
 mod place;
+mod remap;
 
 pub(crate) use change::{Advice, MapRequest, Where};
 pub(crate) use fault::{FaultAccess, UserFault};
@@ -76,6 +78,8 @@ enum Unfinished {
     Release(VirtRange),
     /// The page at this address is out of sight while it gets another frame.
     Replace(VirtAddr),
+    /// These pages are on their way to another place, and are to be where they were.
+    Move(remap::Move),
     /// Entries say less than they did, and CPUs may remember what they said.
     Flush,
 }
@@ -128,6 +132,7 @@ impl Memory {
             Unfinished::Nothing => {}
             Unfinished::Release(range) => self.release(&mut inner, range),
             Unfinished::Replace(page) => self.put_back(&mut inner, page),
+            Unfinished::Move(part) => self.move_back(&mut inner, part),
             Unfinished::Flush => self.flush_changed(&mut inner),
         }
         inner
