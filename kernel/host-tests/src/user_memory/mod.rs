@@ -17,6 +17,7 @@ use mappings::{Full, LIMIT, Mappings};
 use vmstack::{VirtAddr, VirtRange};
 
 use crate::memory::Random;
+use crate::sync::Section;
 
 const PAGE_SIZE: usize = 4096;
 /// Pages that the model has.
@@ -27,15 +28,6 @@ mod heap {
     pub(super) fn reserve<T>(vec: &mut Vec<T>, more: usize) -> Result<(), ()> {
         vec.reserve(more);
         Ok(())
-    }
-}
-
-/// Nobody is killed on the host.
-struct Section;
-
-impl Section {
-    fn enter() -> Self {
-        Self
     }
 }
 

@@ -1,0 +1,10 @@
+//! The kernel's sections, as the files that are tested here know them: nobody is killed on the host.
+
+#[derive(Debug)]
+pub(crate) struct Section;
+
+impl Section {
+    pub(crate) fn enter() -> Self {
+        Self
+    }
+}
