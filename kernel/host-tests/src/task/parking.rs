@@ -86,6 +86,19 @@ fn whoever_is_moved_keeps_its_place_behind_those_who_are_there() {
     assert_eq!(lot.parked(), 0);
 }
 
+#[test]
+fn no_word_of_a_program_is_what_the_kernel_waits_for() {
+    let memory = 0xffff_c940_0000_1000;
+    // Fields of the memory itself, of which one has its address; and the words that a program can choose.
+    for field in (0..256).step_by(8) {
+        for word in [0, 4, memory + field] {
+            assert_ne!(Key::of_word(memory, word), Key::from(memory + field));
+            assert_ne!(Key::of_common_word(word), Key::from(memory + field));
+            assert_ne!(Key::of_common_word(word), Key::of_word(memory, word));
+        }
+    }
+}
+
 /// A piece of `walk`, in which nobody is woken: who was asked, and whether that was all.
 fn look(lot: &mut Lot, tasks: &Tasks, walk: &mut Walk, most: usize) -> (Vec<usize>, bool) {
     let mut asked = Vec::new();

@@ -93,6 +93,15 @@ impl Mappings {
         Ok(())
     }
 
+    /// Takes all of them out, a chunk at a time.
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+        while !self.chunks.is_empty() {
+            let _section = Section::enter();
+            drop(self.chunks.pop());
+        }
+    }
+
     /// Makes room for `more` mappings about `addr`, so that so many changes there cannot fail until then, wherever else one is put meanwhile.
     pub(crate) fn reserve(&mut self, addr: VirtAddr, more: usize) -> Result<(), Full> {
         let _section = Section::enter();
