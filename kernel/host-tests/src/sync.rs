@@ -8,3 +8,8 @@ impl Section {
         Self
     }
 }
+
+impl Drop for Section {
+    /// As the kernel's, a section ends where it is dropped.
+    fn drop(&mut self) {}
+}

@@ -3,28 +3,32 @@
 #[path = "../../../src/mm/memory/place.rs"]
 mod place;
 
-use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use place::{MemoryPlace, Users};
 
 /// A memory, as far as its places know it.
 struct Memory {
     users: Users,
-    cleared: Cell<usize>,
+    cleared: AtomicUsize,
 }
 
 impl Memory {
     fn new() -> Arc<Self> {
-        Arc::new(Self { users: Users::none(), cleared: Cell::new(0) })
+        Arc::new(Self { users: Users::none(), cleared: AtomicUsize::new(0) })
     }
 
     const fn users(&self) -> &Users {
         &self.users
     }
 
+    fn cleared(&self) -> usize {
+        self.cleared.load(Ordering::Relaxed)
+    }
+
     fn clear(&self) {
-        self.cleared.set(self.cleared.get() + 1);
+        self.cleared.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -47,9 +51,9 @@ fn the_last_of_several_takes_the_memory_apart() {
     give_up(&places[1]);
     give_up(&places[1]);
     give_up(&places[0]);
-    assert_eq!(memory.cleared.get(), 0, "one is left");
+    assert_eq!(memory.cleared(), 0, "one is left");
     give_up(&places[2]);
-    assert_eq!((memory.cleared.get(), Arc::strong_count(&memory)), (1, 1));
+    assert_eq!((memory.cleared(), Arc::strong_count(&memory)), (1, 1));
 }
 
 #[test]
@@ -57,7 +61,7 @@ fn a_task_that_was_refused_is_no_user_of_its_memory() {
     let memory = Memory::new();
     let first = place_of(&memory);
     drop(place_of(&memory));
-    assert_eq!(memory.cleared.get(), 0, "another has it");
+    assert_eq!(memory.cleared(), 0, "another has it");
     give_up(&first);
-    assert_eq!((memory.cleared.get(), Arc::strong_count(&memory)), (1, 1), "nobody took it apart");
+    assert_eq!((memory.cleared(), Arc::strong_count(&memory)), (1, 1), "nobody took it apart");
 }
