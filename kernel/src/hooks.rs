@@ -123,11 +123,19 @@ pub(crate) fn may_be_preempted() -> bool {
 /// What a preemption takes of the stack before its section begins, in bytes.
 const PREEMPTION: usize = 512;
 
-/// The last stop before user mode, if a flag of this CPU is up. Each is looked at again until none is left that asks for something.
+/// The last stop before user mode, if a flag of this CPU is up.
 pub(crate) fn before_return(frame: &mut TrapFrame) {
     if flags::of_current(Flag::Trace) {
         syscall::trace::returned(frame);
     }
+    look(frame);
+    if flags::of_current(Flag::Provoked) && !provoke::moves_entry() {
+        flags::lower(Flag::Provoked);
+    }
+}
+
+/// Does what the flags of this CPU ask for, until none is left that asks for something. With interrupts off, and they may be on meanwhile.
+pub(crate) fn look(frame: &mut TrapFrame) {
     loop {
         if flags::of_current(Flag::Resched) {
             sched::yield_now();
@@ -139,9 +147,6 @@ pub(crate) fn before_return(frame: &mut TrapFrame) {
         } else {
             break;
         }
-    }
-    if flags::of_current(Flag::Provoked) && !provoke::moves_entry() {
-        flags::lower(Flag::Provoked);
     }
 }
 

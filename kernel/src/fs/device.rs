@@ -25,6 +25,11 @@ pub(crate) trait Device: Sync + fmt::Debug {
         Ready::READ.and(Ready::WRITE)
     }
 
+    /// A number that another one follows when it has become ready anew.
+    fn news(&self) -> usize {
+        0
+    }
+
     /// Its major and minor number; `None` for what is no device to programs.
     fn number(&self) -> Option<(u32, u32)>;
 

@@ -290,7 +290,11 @@ impl OpenFile {
 
     /// A number that another one follows when it may have become ready.
     pub(crate) fn news(&self) -> usize {
-        if let Object::Pipe(end) = &self.object { end.news() } else { 0 }
+        match &self.object {
+            Object::Pipe(end) => end.news(),
+            Object::Device(_, device) => device.news(),
+            _ => 0,
+        }
     }
 
     /// Whether nobody announces that it is ready, so that whoever waits has to look from time to time.

@@ -7,6 +7,7 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::arch::clock;
+use crate::sync::Section;
 use crate::syscall::Errno;
 use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::wait::Event;
@@ -96,7 +97,10 @@ pub(crate) fn wait_for<T>(
 ///
 /// A signal came.
 pub(crate) fn wait_for_any<T>(until: Option<u64>, mut look: impl FnMut() -> Option<T>) -> Result<Option<T>, Errno> {
+    // Nobody is killed between the count and the list that has it.
+    let section = Section::enter();
     let _waiter = kept::keep(&"waiter", Waiter::new());
+    drop(section);
     let wait = Wait { until, interruptible: true, ..Wait::FOR_EVER };
     match NEWS.wait_in(&wait, &mut look) {
         Ok(found) => Ok(Some(found)),

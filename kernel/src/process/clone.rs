@@ -267,7 +267,7 @@ pub(super) fn give_memory_back(thread: &Thread) {
 }
 
 /// Wakes `thread`, which has to end, if it waits for its memory.
-pub(super) fn stop_lending(thread: &Thread) {
+pub(in crate::process) fn stop_lending(thread: &Thread) {
     if thread.lent_to.load(SeqCst) != 0 {
         sched::unpark_all(key(thread));
     }

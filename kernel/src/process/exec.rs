@@ -152,23 +152,23 @@ impl From<ElfError> for Errno {
 pub(crate) fn build(folder: Node, path: &[u8], file: &'static [u8], strings: &Strings) -> Result<Program, Errno> {
     let Some(script) = Script::parse(file) else { return build_elf(path, file, &strings.arguments, strings) };
     let mut arguments = script.arguments(path, &strings.arguments)?;
-    let mut file = open(folder, script.interpreter)?;
+    let mut file = find(folder, script.interpreter)?.1;
     for _ in 1..MAX_SCRIPTS {
         let Some(script) = Script::parse(file) else { return build_elf(path, file, &arguments, strings) };
         // The script that is interpreted is the one before: it is the first of the arguments so far.
         let interpreted = script.arguments(arguments.first(), &arguments)?;
         arguments = interpreted;
-        file = open(folder, script.interpreter)?;
+        file = find(folder, script.interpreter)?.1;
     }
     Err(Errno::LOOP)
 }
 
-/// The file of the interpreter at `path`.
-fn open(folder: Node, path: &[u8]) -> Result<&'static [u8], Errno> {
+/// The program's file at `path`, and what is in it.
+pub(crate) fn find(folder: Node, path: &[u8]) -> Result<(Node, &'static [u8]), Errno> {
     let mut copy = Vec::new();
     heap::reserve(&mut copy, path.len())?;
     copy.extend_from_slice(path);
-    Ok(fs::program(folder, copy)?.1)
+    fs::program(folder, copy)
 }
 
 /// The first line of a script: `#!interpreter argument`.

@@ -24,7 +24,7 @@ use crate::mm::memory::Memory;
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
 use crate::task::kept::Kept;
-use crate::task::{Task, sched};
+use crate::task::{Task, names, sched};
 
 /// How many threads are told at a time, with interrupts off.
 const AT_ONCE: usize = 64;
@@ -62,6 +62,7 @@ pub(crate) fn leave_current(end: End) -> ! {
         clone::give_memory_back(thread);
         leave_process(&task, thread, end);
         if thread.stage() == Stage::Last {
+            thread.process().files().resign();
             announce(thread.process());
         }
     }
@@ -79,10 +80,7 @@ pub(crate) fn obey() {
 
 /// Decides that `process` ends, and how, unless that is decided, and tells its threads.
 pub(crate) fn end_process(process: &Process, end: End) {
-    process.end.set(end);
-    if process.heir() != 0 {
-        process.news.announce();
-    }
+    process.decide(end);
     process.signals().end_stop();
     tell(process);
 }
@@ -200,6 +198,7 @@ pub(crate) fn become_only_thread() -> Result<(), Errno> {
         tell(process);
         process.news.wait_for(|| (process.thread_count() == 1 || process.is_ending()).then_some(()));
         inherit(process, thread);
+        names::copy(task.id(), process.id());
     }
     if thread.must_end() { Err(Errno::INTR) } else { Ok(()) }
 }

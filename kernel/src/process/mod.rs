@@ -155,7 +155,7 @@ impl Process {
         tree::lock().parent(self).map_or(0, Self::id)
     }
 
-    /// The open files.
+    /// The open files, for the process's own threads: see [`Files`].
     pub(crate) const fn files(&self) -> &Files {
         &self.files
     }
@@ -190,6 +190,14 @@ impl Process {
         let count = self.thread_count().saturating_add_signed(change);
         self.thread_count.store(count, Ordering::Relaxed);
         count
+    }
+
+    /// Decides that it ends, and how, unless that is decided. Its threads are told by the caller.
+    fn decide(&self, end: End) {
+        self.end.set(end);
+        if self.heir() != 0 {
+            self.news.announce();
+        }
     }
 
     /// Whether its end is decided: each of its threads ends as soon as it looks.
@@ -270,7 +278,11 @@ pub(crate) fn current() -> Option<CurrentProcess> {
     task.process().is_some().then_some(CurrentProcess(task))
 }
 
-/// Gives the current task a name.
+/// Gives the current task a name: by its own number, which reports know, and by its thread's, which programs do.
 pub(crate) fn rename_current(name: &str) {
-    names::set(sched::current().id(), name);
+    let task = sched::current();
+    names::set(task.id(), name);
+    if let Some(thread) = task.thread().filter(|thread| thread.id() != task.id()) {
+        names::set(thread.id(), name);
+    }
 }

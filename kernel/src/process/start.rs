@@ -11,15 +11,16 @@ use vmstack::VirtAddr;
 
 use super::exec::{self, Program, Strings};
 use super::tree::{self, Tree};
-use super::{Process, exit};
+use super::Process;
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, trap};
 use crate::fs::{self, node};
+use crate::hooks;
 use crate::mm::heap;
 use crate::mm::memory::Memory;
 use crate::sync::Section;
 use crate::syscall::Errno;
-use crate::task::{NewTask, Registers, Task, TaskRef, TaskStack, names, sched};
+use crate::task::{NewTask, Registers, Task, TaskRef, TaskStack, flags, names, sched};
 
 /// Starts the program at `path` in the archive, as a process without a parent.
 pub(crate) fn start(path: &[u8], strings: &Strings) -> Result<Arc<Process>, Errno> {
@@ -92,11 +93,14 @@ pub(super) fn spawn(
 /// The first thing that a thread runs: it goes to user mode with the frame at the top of its stack.
 extern "C" fn enter(frame: usize) -> ! {
     sched::begin();
-    exit::obey();
     cpu::disable_interrupts();
     let frame = VirtAddr::new(frame).as_mut_ptr::<TrapFrame>();
     // SAFETY: `spawn` wrote it at the top of this very stack, and nobody else knows it.
     let frame = unsafe { &mut *frame };
+    // As after a call: what was sent before it first ran is acted upon before its first instruction.
+    if flags::any_of_current() {
+        hooks::look(frame);
+    }
     // SAFETY: (1) it is a frame of user mode; (2) nothing below it is needed; (3) the scheduler loaded the task's state; (4) it lies
     // on the task's own stack.
     unsafe { trap::enter_user(frame) }

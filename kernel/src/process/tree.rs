@@ -64,7 +64,7 @@ impl Listed<ByNumber> for Process {
 }
 
 /// What a program's task has.
-pub(super) fn thread_of(task: &Task) -> &Thread {
+pub(in crate::process) fn thread_of(task: &Task) -> &Thread {
     match task.thread() {
         Some(thread) => thread,
         None => unreachable!("a task of the kernel is on no list of threads"),

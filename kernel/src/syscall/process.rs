@@ -12,7 +12,7 @@ use crate::process::signal::{Report, code};
 use crate::process::wait::{Found, News, Query, Sort, Whom};
 use crate::process::{self, End, Process, group, signal, start, tree};
 use crate::task::{names, sched};
-use crate::{boot, fs};
+use crate::boot;
 
 const MAX_PATH: usize = 4096;
 
@@ -36,9 +36,10 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
     let strings = Strings { arguments, environment };
     let process = process::current().ok_or(Errno::SRCH)?;
     let folder = process.place().folder();
-    let (file, data) = fs::program(folder, path.clone())?;
+    let (file, data) = exec::find(folder, &path)?;
     let Program { memory, entry, stack } = exec::build(folder, &path, data, &strings)?;
     process::become_only_thread()?;
+    process.files().unshare()?;
     process.files().close_on_exec();
     process.place().set_program(file, strings.arguments.to_shared().ok());
     process::change_program(memory);
