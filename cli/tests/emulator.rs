@@ -402,6 +402,8 @@ fn program_trials() -> Vec<Trial> {
         a_storm_of_threads_leaves_nothing_behind,
         alike::signals_are_as_on_linux,
         alike::futexes_are_as_on_linux,
+        alike::descriptors_are_as_on_linux,
+        alike::the_console_has_news_more_than_once,
         alike::threads_see_their_memory_change,
         alike::no_signal_of_many_is_lost,
         hostile::bad_pointers_are_bad_addresses,

@@ -9,9 +9,9 @@ use alloc::sync::Arc;
 
 use vmstack::VirtAddr;
 
+use super::Process;
 use super::exec::{self, Program, Strings};
 use super::tree::{self, Tree};
-use super::Process;
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, trap};
 use crate::fs::{self, node};

@@ -7,12 +7,12 @@ use vmstack::VirtAddr;
 use super::{Errno, resource, user};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{features, percpu};
+use crate::boot;
 use crate::process::exec::{self, MAX_STRING, MAX_STRINGS, Program, Strings};
 use crate::process::signal::{Report, code};
 use crate::process::wait::{Found, News, Query, Sort, Whom};
 use crate::process::{self, End, Process, group, signal, start, tree};
 use crate::task::{names, sched};
-use crate::boot;
 
 const MAX_PATH: usize = 4096;
 
