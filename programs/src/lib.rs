@@ -5,6 +5,7 @@
 pub mod cases;
 pub mod checks;
 pub mod in_thread;
+pub mod pipe;
 pub mod raw;
 
 use std::fs;

@@ -49,9 +49,31 @@ pub(super) fn no_call_with_whatever_words_harms_the_kernel() -> Result<(), Faile
     Ok(())
 }
 
+/// What a call that is killed on its way leaves open is closed, and who is killed last takes its process with it.
+pub(super) fn calls_are_killed_at_every_point_and_nothing_is_lost() -> Result<(), Failed> {
+    for cpus in ["1", "2"] {
+        let output = well(cpus, &[], "deep", &[])?;
+        for call in ["dup", "dup2", "fcntl", "open", "write", "poll", "close", "exit"] {
+            let words = facts(&output, &format!("deep.{call} ")).concat();
+            let killed = words.get(1).and_then(|killed| killed.parse().ok());
+            expect(killed.is_some_and(|killed: u32| killed > 300), &output)?;
+        }
+    }
+    Ok(())
+}
+
 /// How many allocations each call must have at least, for them to be on its way at all.
-const ALLOCATIONS: [(&str, u32); 8] =
-    [("clone", 2), ("fork", 10), ("vfork", 5), ("execve", 10), ("pipe", 2), ("touch", 1), ("open", 1), ("dup", 1)];
+const ALLOCATIONS: [(&str, u32); 9] = [
+    ("clone", 2),
+    ("fork", 10),
+    ("vfork", 5),
+    ("share-files", 10),
+    ("execve", 10),
+    ("pipe", 2),
+    ("touch", 1),
+    ("open", 1),
+    ("dup", 1),
+];
 
 pub(super) fn every_allocation_fails_once_and_nothing_is_lost() -> Result<(), Failed> {
     for cpus in ["1", "2"] {
@@ -68,7 +90,7 @@ pub(super) fn every_allocation_fails_once_and_nothing_is_lost() -> Result<(), Fa
         expect(refused.iter().all(|words| matches!(words[1].as_str(), "11" | "12")), &output)?;
         // A thread that shares all of its memory, and a call that allocates for itself, is told; only its own pages can kill.
         let killed = facts(&output, "failing.killed ");
-        let by_pages = |call: &str| matches!(call, "fork" | "execve" | "touch");
+        let by_pages = |call: &str| matches!(call, "fork" | "share-files" | "execve" | "touch");
         expect(killed.iter().all(|words| words[1] == "0" || by_pages(&words[0])), &output)?;
     }
     Ok(())

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Of each call it is looked at whether the other end of a pipe learns that the child has ended; and of a thread's end, whether the other
-//! thread ends too if it was killed. Prints:
+//! thread ends too if it was killed. `deep NAME...` is for some of the calls. Prints:
 //!
 //! ```text
 //! fact deep.CALL RUNS KILLED       how often the call was made, and how many of those were killed
@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use libc::c_int;
 use vmstack_programs::checks::{child, shared_words, status};
+use vmstack_programs::pipe::{close, has_ended, pipe};
 use vmstack_programs::raw::{self, OF_THREAD, Stack};
 use vmstack_programs::{PROVOKE, Pid};
 
@@ -81,27 +82,6 @@ const CALLS: [(&str, Call); 7] = [
     ("close", |device, writer, _| moved!(device, libc::close(writer))),
 ];
 
-/// A pipe.
-fn pipe() -> Result<[c_int; 2], String> {
-    let mut ends = [0; 2];
-    // SAFETY: there is room for two.
-    let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK) };
-    if made == 0 { Ok(ends) } else { Err(io::Error::last_os_error().to_string()) }
-}
-
-/// Whether nobody writes to the pipe any more, what was written aside.
-fn has_ended(reader: c_int) -> bool {
-    let mut byte = 0_u8;
-    loop {
-        // SAFETY: one byte is written.
-        match unsafe { libc::read(reader, (&raw mut byte).cast(), 1) } {
-            0 => return true,
-            1 => {}
-            _ => return false,
-        }
-    }
-}
-
 /// What came of one run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Run {
@@ -112,18 +92,16 @@ enum Run {
 
 /// A child makes the call; nobody else has the writing end.
 fn run(device: &mut Device, call: Call) -> Result<Run, String> {
-    let [reader, writer] = pipe()?;
+    let [reader, writer] = pipe().map_err(|error| error.to_string())?;
     let path = CString::new(format!("/proc/self/fd/{writer}")).map_err(|error| error.to_string())?;
     let maker = child(|| {
         call(device, writer, &path);
         0
     })?;
-    // SAFETY: nobody uses it here.
-    unsafe { libc::close(writer) };
+    let closed = close(writer);
     let status = status(maker)?;
     let learned = has_ended(reader);
-    // SAFETY: as above.
-    unsafe { libc::close(reader) };
+    closed.and(close(reader)).map_err(|error| error.to_string())?;
     Ok(match (learned, status) {
         (false, _) => Run::Lost,
         (true, 0) => Run::Done,
@@ -217,7 +195,16 @@ impl Tally {
 fn sweep() -> Result<bool, String> {
     let mut device = Device(OpenOptions::new().write(true).open(PROVOKE).ok());
     let word = &shared_words()?[0];
-    let mut tallies = [Tally::default(); CALLS.len() + 1];
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let mut tallies = CALLS
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["exit"])
+        .map(|name| {
+            let is_wanted = wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+            Tally { done: if is_wanted { 0 } else { ENOUGH }, ..Tally::default() }
+        })
+        .collect::<Vec<_>>();
     for left in (0..MOST).step_by(STEP) {
         let mut rest = tallies
             .iter_mut()
@@ -236,7 +223,7 @@ fn sweep() -> Result<bool, String> {
         device.tell("SWEEP_JUDGE").map_err(|error| error.to_string())?;
     }
     let names = CALLS.iter().map(|(name, _)| *name).chain(["exit"]);
-    names.zip(tallies).for_each(|(name, tally)| println!("fact deep.{name} {} {}", tally.runs, tally.killed));
+    names.zip(&tallies).for_each(|(name, tally)| println!("fact deep.{name} {} {}", tally.runs, tally.killed));
     Ok(tallies.iter().all(|tally| tally.lost == 0))
 }
 

@@ -22,6 +22,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
+use vmstack_programs::pipe::{self, close, has_ended};
 use vmstack_programs::{Pid, children, raw, spawn, wait};
 
 /// More allocations than any call makes.
@@ -54,10 +55,11 @@ impl Injection {
 /// One call, made for the `round`-th time in its process: the first time is there to have all memory touched.
 type Attempt = fn(round: i32) -> io::Result<()>;
 
-const CALLS: [(&str, Attempt); 11] = [
+const CALLS: [(&str, Attempt); 12] = [
     ("clone", thread),
     ("fork", fork),
     ("vfork", vfork),
+    ("share-files", share_files),
     ("execve", execute),
     ("pipe", pipe),
     ("mmap", map),
@@ -68,10 +70,11 @@ const CALLS: [(&str, Attempt); 11] = [
     ("sigaction", act),
 ];
 
+extern "C" fn nothing(_: usize) -> i32 {
+    0
+}
+
 fn thread(_: i32) -> io::Result<()> {
-    extern "C" fn nothing(_: usize) -> i32 {
-        0
-    }
     static ALIVE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
     ALIVE.store(1, std::sync::atomic::Ordering::SeqCst);
     let flags = raw::OF_THREAD | libc::CLONE_CHILD_CLEARTID as u64;
@@ -92,6 +95,14 @@ fn fork(_: i32) -> io::Result<()> {
 
 fn vfork(_: i32) -> io::Result<()> {
     reap(children::vfork_and_exit())
+}
+
+/// A child with the same table of files.
+fn share_files(_: i32) -> io::Result<()> {
+    let flags = (libc::CLONE_FILES | libc::SIGCHLD) as u64;
+    let (stack, null) = (raw::Stack::spare(1), core::ptr::null_mut());
+    // SAFETY: the function does nothing, in memory of its own.
+    reap(unsafe { raw::clone(flags, stack, null, null, nothing, 0) })
 }
 
 /// The new program says what is left: [`after_execute`].
@@ -194,12 +205,27 @@ fn attempt(name: &str, call: Attempt, nth: usize) -> io::Result<u8> {
     })
 }
 
+/// Runs `work` in a child, and says how it ended. As soon as it has, and before it was waited for, nobody has a file of it: who reads from a
+/// pipe must not wait for its parent.
+fn in_child(work: impl FnOnce() -> i32) -> io::Result<i32> {
+    let [reader, writer] = pipe::pipe()?;
+    let child = spawn(work)?;
+    close(writer)?;
+    let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the information can be written to.
+    done(unsafe { libc::waitid(libc::P_PID, child as u32, info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) })?;
+    let ended = has_ended(reader);
+    close(reader)?;
+    let status = wait(child)?.status;
+    if ended { Ok(status) } else { Err(io::Error::other("its files are open after its end")) }
+}
+
 /// Every allocation of one call, until there are no more. Whether that came to an end.
 fn all_of(name: &str, call: Attempt) -> io::Result<bool> {
     let (mut survived, mut killed, mut refused) = (0, 0, BTreeMap::<i32, usize>::new());
     for nth in 1..MOST {
-        let child = spawn(|| attempt(name, call, nth).map_or_else(|_| i32::from(UNCLEAR), i32::from))?;
-        let status = wait(child)?.status;
+        let status = in_child(|| attempt(name, call, nth).map_or_else(|_| i32::from(UNCLEAR), i32::from))
+            .map_err(|error| io::Error::other(format!("{name}: number {nth}: {error}")))?;
         match (libc::WIFEXITED(status), libc::WEXITSTATUS(status) as u8) {
             (false, _) => killed += 1,
             (true, 0) => {

@@ -3,6 +3,8 @@
 use std::io;
 
 use libc::c_int;
+use vmstack_programs::pipe;
+pub(crate) use vmstack_programs::pipe::has_ended;
 
 /// The answer of a call that says -1 when it fails.
 pub(crate) fn answer(word: c_int) -> Result<c_int, String> {
@@ -11,15 +13,12 @@ pub(crate) fn answer(word: c_int) -> Result<c_int, String> {
 
 /// A pipe: what reads, and what writes.
 pub(crate) fn pipe() -> Result<[c_int; 2], String> {
-    let mut ends = [0; 2];
-    // SAFETY: there is room for two.
-    answer(unsafe { libc::pipe(ends.as_mut_ptr()) }).map(|_| ends)
+    pipe::pipe().map_err(|error| error.to_string())
 }
 
 /// Closes a descriptor.
 pub(crate) fn close(descriptor: c_int) -> Result<(), String> {
-    // SAFETY: none that the library uses.
-    answer(unsafe { libc::close(descriptor) }).map(drop)
+    pipe::close(descriptor).map_err(|error| error.to_string())
 }
 
 /// Whether a descriptor is open.
@@ -44,11 +43,6 @@ pub(crate) fn read(descriptor: c_int) -> io::Result<Vec<u8>> {
     let count = unsafe { libc::read(descriptor, bytes.as_mut_ptr().cast(), bytes.len()) };
     bytes.truncate(usize::try_from(count).map_err(|_| io::Error::last_os_error())?);
     Ok(bytes)
-}
-
-/// Whether nobody has the writing end any more, and all was read.
-pub(crate) fn has_ended(reader: c_int) -> bool {
-    matches!(read(reader), Ok(bytes) if bytes.is_empty())
 }
 
 /// What is ready of a descriptor, in `poll`'s bits.
