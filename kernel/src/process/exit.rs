@@ -19,7 +19,7 @@ use super::signal::Signal;
 use super::thread::Stage;
 use super::tree::{self, Tree, thread_of};
 use super::{End, Process, Thread, clone, robust, signal};
-use crate::arch::cpu;
+use crate::arch::{cpu, provoke};
 use crate::mm::memory::Memory;
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
@@ -40,6 +40,7 @@ pub(crate) fn exit_current(end: End) -> ! {
 /// Ends the current thread; the process goes on if there are others.
 pub(crate) fn exit_thread(end: End) -> ! {
     let task = sched::current();
+    provoke::ends();
     if let Some(thread) = task.thread() {
         say_goodbye(&task, thread);
         clone::give_memory_back(thread);

@@ -27,10 +27,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libc::c_int;
+use vmstack_programs::PROVOKE;
 use vmstack_programs::checks::{child, shared_words, status};
 use vmstack_programs::pipe::{close, has_ended, pipe};
 use vmstack_programs::raw::{self, OF_THREAD, Stack};
-use vmstack_programs::{PROVOKE, Pid};
 
 /// After so many runs of a call that were not killed, it has room enough.
 const ENOUGH: usize = 64;
@@ -39,7 +39,7 @@ const MOST: usize = 8192;
 /// What the kernel goes up by, in bytes.
 const STEP: usize = 8;
 /// How long a thread that was killed takes to say so, and to end the others.
-const A_REPORT: Duration = Duration::from_millis(60);
+const A_REPORT: Duration = Duration::from_millis(100);
 /// How long anything may take.
 const A_WHILE: Duration = Duration::from_secs(10);
 
@@ -120,26 +120,20 @@ extern "C" fn end_moved(_: usize) -> i32 {
     unsafe { libc::syscall(libc::SYS_exit, 0) as i32 }
 }
 
-/// Two threads, of which one makes the call.
+/// Two threads, of which one makes the call. Its end makes the word zero.
 fn be_two(device: &mut Device, word: &AtomicU32) -> i32 {
     let place = &raw mut DEVICE;
     // SAFETY: one thread as yet.
     unsafe { place.write(Device(device.0.take())) };
-    let flags = OF_THREAD | libc::CLONE_PARENT_SETTID as u64;
+    let flags = OF_THREAD | libc::CLONE_CHILD_CLEARTID as u64;
     let (stack, number) = (Stack::spare(0), word.as_ptr().cast());
     // SAFETY: the function makes system calls.
-    let made = unsafe { raw::clone(flags, stack, number, ptr::null_mut(), end_moved, 0) };
+    let made = unsafe { raw::clone(flags, stack, ptr::null_mut(), number, end_moved, 0) };
     while made.is_ok() {
         // SAFETY: the call has no arguments.
         unsafe { libc::pause() };
     }
     1
-}
-
-/// Whether thread `thread` of `process` is there.
-fn has_thread(process: Pid, thread: &AtomicU32) -> bool {
-    // SAFETY: only asks.
-    unsafe { libc::syscall(libc::SYS_tgkill, process, thread.load(SeqCst), 0) == 0 }
 }
 
 /// Lets others run until `is_so`, for so long at most. Whether it is.
@@ -156,12 +150,12 @@ fn soon(time: Duration, mut is_so: impl FnMut() -> bool) -> bool {
 
 /// A thread of two ends by the call. Killed, it takes the other one with it; else the other one stays.
 fn run_thread(device: &mut Device, word: &AtomicU32) -> Result<Run, String> {
-    word.store(0, SeqCst);
+    word.store(1, SeqCst);
     let maker = child(|| be_two(device, word))?;
     let mut status = 0;
     // SAFETY: the status can be written to.
     let mut ended = || unsafe { libc::waitpid(maker, &raw mut status, libc::WNOHANG) } != 0;
-    let is_over = soon(A_WHILE, || ended() || (word.load(SeqCst) != 0 && !has_thread(maker, word)));
+    let is_over = soon(A_WHILE, || ended() || word.load(SeqCst) == 0);
     if !is_over || soon(A_REPORT, &mut ended) {
         return Ok(if is_over { Run::Killed } else { Run::Lost });
     }

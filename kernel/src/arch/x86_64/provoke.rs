@@ -222,10 +222,22 @@ pub(super) fn before_user() {
         apic::set_task_priority(apic::VECTOR_PROVOKED - 0x10);
         percpu::this_cpu().set_kernel_stack_top(VirtAddr::new(ENTRY_TOP.load(Relaxed)));
     } else if is_state(ENTERED) {
-        ENTRY_STATE.store(NOTHING, Relaxed);
-        ENTRY_TASK.store(0, Relaxed);
-        let_everything_in();
+        forget_entry();
     }
+}
+
+/// The current task does not return to user mode any more: its call was the one that ends it.
+pub(crate) fn ends() {
+    if moves_entry() {
+        forget_entry();
+    }
+}
+
+/// The call that was to enter elsewhere is over.
+fn forget_entry() {
+    ENTRY_STATE.store(NOTHING, Relaxed);
+    ENTRY_TASK.store(0, Relaxed);
+    let_everything_in();
 }
 
 /// Pops word after word, from `sp` on, until there is none.
