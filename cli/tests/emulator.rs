@@ -312,7 +312,12 @@ fn threads_and_processes_live_as_on_linux() -> Result<(), Failed> {
         let output = command.env("VMSTACK_TIME_LIMIT", "120").output()?;
         expect(output.status.code() == Some(0), &output)?;
     }
-    Ok(())
+    // One byte less than there is room for is kept of a name.
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("threads-by-a-long-name");
+    std::fs::copy(program("threads"), &path)?;
+    let output = run(&["run", "--program", &path.to_string_lossy(), "names", "exec-from-thread"])?;
+    expect(output.status.code() == Some(0), &output)
 }
 
 /// Threads and processes that are made and end, again and again, on eight CPUs; and all is given back, says the command's status.

@@ -15,6 +15,7 @@ mod mm;
 #[cfg(loom)]
 mod models;
 mod programs;
+mod random;
 mod start_info;
 mod task;
 mod user_memory;

@@ -19,11 +19,12 @@ use vmstack::VirtAddr;
 
 use super::elf::{self, ElfError, Plan, Segment};
 use crate::arch::layout::PAGE_SIZE;
-use crate::arch::{cpu, features, fpu};
+use crate::arch::{features, fpu};
 use crate::fs::{self, Node};
 use crate::mm::heap::{self, OutOfHeap};
 use crate::mm::memory::{Kind, MapRequest, Memory, Rights, STACK_BYTES, STACK_TOP, Where};
 use crate::mm::space::SpaceError;
+use crate::random::Stream;
 use crate::sync::Section;
 use crate::syscall::Errno;
 use crate::task::kept::{self, Kept};
@@ -329,15 +330,9 @@ impl Words {
     }
 }
 
-/// Sixteen bytes that differ from program to program. The kernel promises nobody that they cannot be guessed.
+/// Sixteen bytes of the program's own.
 fn random_bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
-    let mut word = cpu::cycles() | 1;
-    for byte in &mut bytes {
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        *byte = word as u8;
-    }
+    Stream::new().fill(&mut bytes);
     bytes
 }
