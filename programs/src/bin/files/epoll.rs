@@ -94,21 +94,29 @@ fn edge() -> Outcome {
     equal("what there is to read", read(reader).map(|bytes| bytes.len()).unwrap_or(0), 5)
 }
 
-/// Reads the standard input whenever there are news of it, as Go's runtime would, and prints what it read, until it ends. Before each wait
-/// that is not the first it says so, for who has to say something then.
+/// Reads the standard input whenever there are news of it, as Go's runtime would, and prints what it read, until it ends. Before it waits for
+/// a line it says so, for who has to say something then.
 pub(crate) fn console() -> ExitCode {
     let read_all = || -> Outcome {
         let list = create()?;
         control(list, EPOLL_CTL_ADD, 0, EPOLLIN | EPOLLOUT | EPOLLET)?;
+        let mut line = Vec::new();
         loop {
-            println!("waiting");
+            if line.is_empty() {
+                println!("waiting");
+            }
             while told(list, 10_000)?.iter().all(|(_, events)| events & (EPOLLIN | EPOLLHUP) == 0) {}
             loop {
                 match read(0) {
                     Ok(bytes) if bytes.is_empty() => return Ok(()),
-                    Ok(bytes) => println!("read {}", String::from_utf8_lossy(&bytes).trim_end()),
+                    Ok(bytes) => line.extend(bytes),
                     Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
                     Err(error) => return Err(error.to_string()),
+                }
+                // It may come in pieces.
+                if let Some(whole) = line.strip_suffix(b"\n") {
+                    println!("read {}", String::from_utf8_lossy(whole));
+                    line.clear();
                 }
             }
         }
