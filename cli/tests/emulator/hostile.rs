@@ -63,7 +63,7 @@ pub(super) fn calls_are_killed_at_every_point_and_nothing_is_lost() -> Result<()
 }
 
 /// How many allocations each call must have at least, for them to be on its way at all.
-const ALLOCATIONS: [(&str, u32); 9] = [
+const ALLOCATIONS: [(&str, u32); 10] = [
     ("clone", 2),
     ("fork", 10),
     ("vfork", 5),
@@ -71,6 +71,7 @@ const ALLOCATIONS: [(&str, u32); 9] = [
     ("execve", 10),
     ("pipe", 2),
     ("touch", 1),
+    ("mremap", 3),
     ("open", 1),
     ("dup", 1),
 ];

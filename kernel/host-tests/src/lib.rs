@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod acpi;
+mod callbacks;
 mod files;
 mod locks;
 mod memory;
@@ -17,6 +18,7 @@ mod models;
 mod programs;
 mod random;
 mod start_info;
+mod sync;
 mod task;
 mod user_memory;
 mod x86_64;
