@@ -10,7 +10,7 @@ use crate::task::names::Name;
 use crate::text::Text;
 
 /// What is in the folder of a process.
-pub(super) static FILES: [Entry; 18] = [
+pub(super) static FILES: [Entry; 20] = [
     Entry::text("stat", stat),
     Entry::text("statm", pages),
     Entry::text("status", status),
@@ -27,6 +27,8 @@ pub(super) static FILES: [Entry; 18] = [
     Entry::jump("cwd", people::folder),
     Entry::jump("root", |_| Ok(ROOT)),
     Entry::control("fail-nth", failures_left, fail_nth),
+    Entry::control("overflow-nth", cut_after, cut_next_call),
+    Entry::control("overflow-room", cut_after, leave_room),
     Entry::numbered("fd", &[], &OPEN),
     Entry::numbered("task", &[], &THREADS),
 ];
@@ -47,7 +49,7 @@ static THREADS: Numbered = Numbered {
     outer: |subject| Subject { number: subject.process, ..subject },
 };
 
-static THREAD: [Entry; 8] = [
+static THREAD: [Entry; 10] = [
     Entry::text("stat", stat),
     Entry::text("statm", pages),
     Entry::text("status", status),
@@ -56,6 +58,8 @@ static THREAD: [Entry; 8] = [
     Entry::text("maps", maps),
     Entry::text("stack", stack),
     Entry::control("fail-nth", failures_left, fail_nth),
+    Entry::control("overflow-nth", cut_after, cut_next_call),
+    Entry::control("overflow-room", cut_after, leave_room),
 ];
 
 /// `stat`, on one line: programs find their fields by counting.
@@ -139,4 +143,21 @@ fn failures_left(_: Subject, text: &mut Text) -> Result<(), Errno> {
 /// Makes the allocation with this number, from now on, of the thread that writes fail.
 fn fail_nth(_: Subject, number: &[u8]) -> Result<(), Errno> {
     super::super::seams::fail_nth(super::super::entry::written_number(number)?)
+}
+
+/// `overflow-nth`, `overflow-room`: how many instructions of the last system call that was to overflow were carried out, if they were
+/// counted.
+fn cut_after(_: Subject, text: &mut Text) -> Result<(), Errno> {
+    line!(text, "{}", super::super::seams::cut_after())
+}
+
+/// Has the next system call of the thread that writes overflow behind its instruction with this number.
+fn cut_next_call(_: Subject, number: &[u8]) -> Result<(), Errno> {
+    super::super::seams::cut_next_call_after(super::super::entry::written_number(number)?);
+    Ok(())
+}
+
+/// Has the next system call of the thread that writes begin with so many bytes of its stack left.
+fn leave_room(_: Subject, bytes: &[u8]) -> Result<(), Errno> {
+    super::super::seams::leave_room(super::super::entry::written_number(bytes)?)
 }
