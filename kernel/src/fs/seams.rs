@@ -3,6 +3,7 @@
 use crate::arch::cut::{self, Cut};
 use crate::arch::provoke;
 use crate::mm::inject;
+use crate::oops;
 use crate::stacks::TASK_STACK;
 use crate::syscall::Errno;
 use crate::task::look::Look;
@@ -29,6 +30,11 @@ pub(super) fn fail_nth(number: usize) -> Result<(), Errno> {
 /// How many instructions of the last system call that was to be cut were carried out.
 pub(super) fn cut_after() -> usize {
     cut::steps()
+}
+
+/// How many overflows there were.
+pub(super) fn overflows() -> usize {
+    oops::count()
 }
 
 /// Has the current task's next system call overflow behind instruction `number`.

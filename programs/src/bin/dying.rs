@@ -11,8 +11,8 @@
 //! case. Prints:
 //!
 //! ```text
-//! fact dying.nth CALL INSTRUCTIONS KILLED DONE      instructions of the call, children that were killed, children that were not
-//! fact dying.room CALL BYTES KILLED DONE            the stack that it takes, in bytes
+//! fact dying.nth CALL INSTRUCTIONS OVERFLOWS      instructions of the call, and how often it was killed
+//! fact dying.room CALL BYTES OVERFLOWS DONE       the stack that it takes, how often it was killed, and children that ended well
 //! ```
 //!
 //! Whether anything was lost or is held is for the kernel's own count at the end.
@@ -48,7 +48,8 @@ impl Control {
         self.0.write_at(&digits[first..], 0).map(|_| ())
     }
 
-    /// How many instructions the last call had, of whoever made it, until it was killed or done.
+    /// Of `overflow-nth`: how many instructions the last call had, of whoever made it, until it was killed or done. Of `overflow-room`:
+    /// how many overflows there were.
     fn count(&self) -> io::Result<usize> {
         let mut digits = [0; 16];
         let length = self.0.read_at(&mut digits, 0)?;
@@ -330,7 +331,7 @@ fn each_instruction(name: &str, call: Attempt, stride: usize) -> io::Result<()> 
             // It may have waited for the end of a section.
             Outcome::Killed => killed += 1,
             Outcome::Done if reached < next => {
-                println!("fact dying.nth {name} {reached} {killed} 1");
+                println!("fact dying.nth {name} {reached} {killed}");
                 return Ok(());
             }
             // It ended well, and died after that.
@@ -343,15 +344,20 @@ fn each_instruction(name: &str, call: Attempt, stride: usize) -> io::Result<()> 
 
 /// Every `stride`th depth of one call.
 fn each_depth(name: &str, call: Attempt, stride: usize) -> io::Result<()> {
-    let (mut killed, mut done, mut enough, mut room) = (0, 0, 0, 0);
+    let control = Control::open("overflow-room")?;
+    let (mut overflows, mut done, mut enough, mut room) = (0, 0, 0, 0);
     while enough < ENOUGH {
-        match attempt("overflow-room", room, call)? {
-            Outcome::Killed => (killed, enough) = (killed + 1, 0),
-            Outcome::Done => (done, enough) = (done + 1, enough + 1),
+        let before = control.count()?;
+        let outcome = attempt("overflow-room", room, call)?;
+        // Whose end was told before it died of this did well, too.
+        done += usize::from(matches!(outcome, Outcome::Done));
+        match control.count()? - before {
+            0 => enough += 1,
+            more => (overflows, enough) = (overflows + more, 0),
         }
         room += stride * WORD;
     }
-    println!("fact dying.room {name} {} {killed} {done}", room - enough * stride * WORD);
+    println!("fact dying.room {name} {} {overflows} {done}", room - enough * stride * WORD);
     Ok(())
 }
 

@@ -48,6 +48,7 @@ global_asm!(
     "cut_push:",                    // stack: nothing, at its bottom
     "pushq %rax",                   // the word that does not fit
     "ud2",                          // it did not
+    ".size cut_push, . - cut_push",
     ".globl cut_resume",
     ".type cut_resume, @function",
     "cut_resume:",                  // stack: as the caller of the switch has it
@@ -56,6 +57,7 @@ global_asm!(
     "orl $0x100, (%rsp)",           // the trap flag
     "popfq",                        // on, from behind the next instruction
     "ret",
+    ".size cut_resume, . - cut_resume",
     return_to = sym RETURN_TO,
     options(att_syntax)
 );

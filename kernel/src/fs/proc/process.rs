@@ -28,7 +28,7 @@ pub(super) static FILES: [Entry; 20] = [
     Entry::jump("root", |_| Ok(ROOT)),
     Entry::control("fail-nth", failures_left, fail_nth),
     Entry::control("overflow-nth", cut_after, cut_next_call),
-    Entry::control("overflow-room", cut_after, leave_room),
+    Entry::control("overflow-room", overflows, leave_room),
     Entry::numbered("fd", &[], &OPEN),
     Entry::numbered("task", &[], &THREADS),
 ];
@@ -59,7 +59,7 @@ static THREAD: [Entry; 10] = [
     Entry::text("stack", stack),
     Entry::control("fail-nth", failures_left, fail_nth),
     Entry::control("overflow-nth", cut_after, cut_next_call),
-    Entry::control("overflow-room", cut_after, leave_room),
+    Entry::control("overflow-room", overflows, leave_room),
 ];
 
 /// `stat`, on one line: programs find their fields by counting.
@@ -145,8 +145,7 @@ fn fail_nth(_: Subject, number: &[u8]) -> Result<(), Errno> {
     super::super::seams::fail_nth(super::super::entry::written_number(number)?)
 }
 
-/// `overflow-nth`, `overflow-room`: how many instructions of the last system call that was to overflow were carried out, if they were
-/// counted.
+/// `overflow-nth`: how many instructions of the last system call that was to overflow were carried out.
 fn cut_after(_: Subject, text: &mut Text) -> Result<(), Errno> {
     line!(text, "{}", super::super::seams::cut_after())
 }
@@ -155,6 +154,11 @@ fn cut_after(_: Subject, text: &mut Text) -> Result<(), Errno> {
 fn cut_next_call(_: Subject, number: &[u8]) -> Result<(), Errno> {
     super::super::seams::cut_next_call_after(super::super::entry::written_number(number)?);
     Ok(())
+}
+
+/// `overflow-room`: how many overflows there were.
+fn overflows(_: Subject, text: &mut Text) -> Result<(), Errno> {
+    line!(text, "{}", super::super::seams::overflows())
 }
 
 /// Has the next system call of the thread that writes begin with so many bytes of its stack left.
