@@ -17,8 +17,9 @@ use crate::mm::{frames, heap};
 use crate::process;
 use crate::stacks::TASKS;
 use crate::sync::declared::{self, Declared, SPECIMEN_MUTEX, SPECIMEN_RWLOCK, SPECIMEN_SPIN};
-use crate::sync::{self, AnyLock, Kind, SpinLock};
-use crate::task::{kept, reference, sched};
+use crate::sync::{self, AnyLock, Kind, Section, SpinLock};
+use crate::task::kept::{self, Keep};
+use crate::task::{reference, sched};
 use crate::{boot, fact, oops, println};
 
 pub(super) static SCRIPTS: [Script; 5] = [
@@ -430,13 +431,19 @@ fn owning(_: &str) {
     drop(stack);
 }
 
+impl Keep for Arc<usize> {}
+
 fn own_all_sorts() {
     let Some(process) = process::current() else { return };
     let boxed = black_box(Box::new([0x5a_u8; OWNED]));
     let Some((pointer, id)) = SHARED.lock_or_reset(|_| None).clone() else { return };
-    let pointer = kept::keep(&"counted pointer", pointer);
+    let section = Section::enter();
+    let pointer = kept::keep(&"counted pointer", pointer, &section);
+    drop(section);
     let file = process.files().get(1);
-    let pin = TASKS.pin(id).map(|pin| kept::keep(&"pin", pin));
+    let section = Section::enter();
+    let pin = TASKS.pin(id).map(|pin| kept::keep(&"pin", pin, &section));
+    drop(section);
     let guard = SPECIMEN_MUTEX.lock();
     if file.is_ok() && pin.is_ok() {
         exhaust_stack();

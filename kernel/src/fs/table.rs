@@ -21,7 +21,7 @@ use crate::mm::heap::{self, OutOfHeap};
 use crate::process;
 use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
 use crate::syscall::Errno;
-use crate::task::kept::{self, Kept};
+use crate::task::kept::{self, Keep, Kept};
 
 /// How many files a process can have open.
 pub(crate) const MAX_FILES: usize = CHUNKS * CHUNK;
@@ -268,7 +268,7 @@ impl FileTable {
     pub(crate) fn duplicate(&self) -> Result<Kept<Arc<Self>>, Errno> {
         // A table is the heap's or kept: nobody is killed in between.
         let section = Section::enter();
-        let copy = kept::keep(&"file table", Self::new()?);
+        let copy = kept::keep(&"file table", Self::new()?, &section);
         drop(section);
         copy.copy_from(self)?;
         Ok(copy)
@@ -355,6 +355,15 @@ impl Deref for Files {
 
     fn deref(&self) -> &FileTable {
         &self.table
+    }
+}
+
+impl Keep for Arc<FileTable> {
+    /// One file after the other is closed, if nobody else has the table.
+    fn settle(&self) {
+        if Arc::strong_count(self) == 1 {
+            self.close_all();
+        }
     }
 }
 

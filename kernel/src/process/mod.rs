@@ -27,6 +27,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 use crate::arch::clock;
 use crate::fs::{FileTable, Files, Place};
 use crate::sync::AnyLock;
+use crate::task::kept::Keep;
 use crate::task::sched::CurrentTask;
 use crate::task::wait::Event;
 use crate::task::{Task, names, sched};
@@ -96,6 +97,9 @@ pub(crate) struct Process {
     /// What it says that it has done, for the crash tests.
     pub(crate) work: AtomicUsize,
 }
+
+/// What is long about its end came before: see `exit`.
+impl Keep for Arc<Process> {}
 
 impl Process {
     /// A process without threads, in a group and a session of its own.

@@ -116,9 +116,9 @@ pub(crate) fn lock() -> Tree {
 /// The process with this number, ended ones included that nobody has waited for: counted, and kept.
 pub(crate) fn find(id: usize) -> Option<Kept<Arc<Process>>> {
     // A count is the list's or nobody's: nobody is killed in between.
-    let _section = Section::enter();
+    let section = Section::enter();
     let process = lock().process(id)?.counted();
-    Some(kept::keep(&"process", process))
+    Some(kept::keep(&"process", process, &section))
 }
 
 /// Threads of programs, and processes that nobody has waited for: of the moment.

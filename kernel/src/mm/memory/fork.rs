@@ -27,7 +27,7 @@ impl Memory {
         let mut from = self.lock();
         // The root is the allocator's or the child's: nobody is killed in between.
         let section = Section::enter();
-        let child = kept::keep(&"memory", Self::new()?);
+        let child = kept::keep(&"memory", Self::new()?, &section);
         drop(section);
         let mut to = child.lock();
         to.heap = from.heap;

@@ -6,6 +6,7 @@ use core::fmt;
 
 use super::Memory;
 use crate::sync::Section;
+use crate::task::kept::Keep;
 
 /// Where a task keeps the memory that it runs on.
 ///
@@ -67,6 +68,15 @@ impl MemoryPlace {
         let _section = Section::enter();
         // SAFETY: as above.
         unsafe { *self.0.get() = None };
+    }
+}
+
+impl Keep for Arc<Memory> {
+    /// A memory that nobody uses, a refused child's, is taken apart piece by piece.
+    fn settle(&self) {
+        if Self::strong_count(self) == 1 {
+            self.clear();
+        }
     }
 }
 
