@@ -32,6 +32,16 @@ pub(super) fn cut_after() -> usize {
     cut::steps()
 }
 
+/// Behind how many instructions of its end a task that was to overflow again did.
+pub(super) fn cut_again_at() -> usize {
+    cut::again_at()
+}
+
+/// Has the current task overflow again behind instruction `number` of what it does when it dies of an overflow.
+pub(super) fn cut_again_after(number: usize) {
+    cut::again_after(number);
+}
+
 /// How many overflows there were.
 pub(super) fn overflows() -> usize {
     oops::count()

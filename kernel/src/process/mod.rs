@@ -49,7 +49,9 @@ pub(crate) mod tree;
 pub(crate) mod wait;
 
 pub(crate) use end::End;
-pub(crate) use exit::{become_only_thread, change_program, end_all, exit_current, exit_thread, leave_current, obey};
+pub(crate) use exit::{
+    MOST_DEATHS, become_only_thread, change_program, end_all, end_in_steps, exit_current, exit_thread, obey,
+};
 pub(crate) use thread::Thread;
 
 use end::AtomicEnd;

@@ -4,15 +4,17 @@
 //!   overflow-nth = n  ── the call ── killed: its stack overflowed behind instruction n      n = 1, 1 + stride, ... until the call
 //!                          └──────── done: it has no more than n instructions               is done
 //!   overflow-room = d ── the call ── killed: it needs more stack than d bytes               d = 0, 8, ... until it is done
+//!   overflow-again = n ── killed ── and again behind instruction n of its end               n = 1, 1 + stride, ... until it has fewer
 //! ```
 //!
-//! Two files of the reference kernel's, `/proc/thread-self/overflow-nth` and `overflow-room`, say where the next call of the thread that
-//! writes to them runs out of stack. A child makes the call and dies of SIGSEGV, with its threads, or goes on; this process goes on in any
-//! case. Prints:
+//! Three files of the reference kernel's in `/proc/thread-self` say where the next call of the thread that writes to them runs out of stack,
+//! or its end. A child makes the call and dies of SIGSEGV, with its threads, or goes on; this process goes on in any case. Prints:
 //!
 //! ```text
 //! fact dying.nth CALL INSTRUCTIONS OVERFLOWS      instructions of the call, and how often it was killed
 //! fact dying.room CALL BYTES OVERFLOWS DONE       the stack that it takes, how often it was killed, and children that ended well
+//! fact dying.again WHO INSTRUCTIONS OVERFLOWS NUMBERS FUTEXES      instructions of its end; how often its number was not cleared, and
+//!                                                                  its robust futex not marked, for those who share its memory
 //! ```
 //!
 //! Whether anything was lost or is held is for the kernel's own count at the end.
@@ -21,7 +23,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering::SeqCst};
 
 use vmstack_programs::{children, raw, spawn, wait};
 
@@ -48,8 +50,8 @@ impl Control {
         self.0.write_at(&digits[first..], 0).map(|_| ())
     }
 
-    /// Of `overflow-nth`: how many instructions the last call had, of whoever made it, until it was killed or done. Of `overflow-room`:
-    /// how many overflows there were.
+    /// Of `overflow-nth`: how many instructions the last call had, of whoever made it, until it was killed or done. Of `overflow-again`: how
+    /// many its end had until it was killed again, if it was. Of `overflow-room`: how many overflows there were.
     fn count(&self) -> io::Result<usize> {
         let mut digits = [0; 16];
         let length = self.0.read_at(&mut digits, 0)?;
@@ -174,7 +176,7 @@ fn execute_of_two(arm: Arm<'_>) -> io::Result<()> {
 
 /// The child waits for its thread, whose end it is, with a lock of the thread's that it has to give back.
 fn end_of_thread(arm: Arm<'_>) -> io::Result<()> {
-    static ARM: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    static ARM: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn run(_: usize) -> i32 {
         let arm = core::ptr::with_exposed_provenance::<Arm<'_>>(ARM.load(SeqCst));
         // SAFETY: the child waits for this thread, and what `arm` points to is its caller's.
@@ -361,6 +363,126 @@ fn each_depth(name: &str, call: Attempt, stride: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// What a thread that dies shares with this process: its number, which the kernel clears; a robust futex, and its list.
+#[repr(C)]
+struct Shared {
+    number: AtomicI32,
+    next: AtomicPtr<Shared>,
+    word: AtomicI32,
+    /// First, offset, pending: what `set_robust_list` is told.
+    head: [AtomicPtr<Shared>; 3],
+}
+
+/// Where it is, once it is mapped.
+static SHARED: AtomicPtr<Shared> = AtomicPtr::new(core::ptr::null_mut());
+/// In a robust futex's word.
+const OWNER_DIED: i32 = 0x4000_0000;
+
+fn shared() -> &'static Shared {
+    // SAFETY: mapped for good before anybody asks, and made of atomics.
+    unsafe { &*SHARED.load(SeqCst) }
+}
+
+fn share() -> io::Result<()> {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: new memory.
+    let got = unsafe { libc::mmap(core::ptr::null_mut(), PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if got == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    SHARED.store(got.cast(), SeqCst);
+    Ok(())
+}
+
+/// A thread with a futex and a number that others look at, which overflows in its next call.
+extern "C" fn holder(_: usize) -> i32 {
+    let shared = shared();
+    let list = (&raw const shared.head).cast_mut().cast::<Shared>();
+    shared.head[1].store(core::ptr::without_provenance_mut(core::mem::offset_of!(Shared, word) - NEXT), SeqCst);
+    shared.next.store(list, SeqCst);
+    shared.head[0].store((&raw const *shared).cast_mut().wrapping_byte_add(NEXT), SeqCst);
+    shared.word.store(raw::thread_number(), SeqCst);
+    // SAFETY: the head is there for good.
+    unsafe { libc::syscall(libc::SYS_set_robust_list, list, size_of::<[usize; 3]>()) };
+    i32::from(ARM.load(SeqCst).is_null() || overflow().is_err())
+}
+
+/// Where an entry's link is.
+const NEXT: usize = core::mem::offset_of!(Shared, next);
+/// The two files.
+static ARM: AtomicPtr<[Control; 2]> = AtomicPtr::new(core::ptr::null_mut());
+/// Behind which instruction the thread overflows again.
+static AGAIN: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether it does so twice.
+static TWICE: AtomicBool = AtomicBool::new(false);
+
+/// Dies.
+fn overflow() -> io::Result<()> {
+    // SAFETY: the child that this is set it, and waits.
+    let [nth, again] = unsafe { &*ARM.load(SeqCst) };
+    again.set(AGAIN.load(SeqCst))?;
+    if TWICE.load(SeqCst) {
+        again.set(AGAIN.load(SeqCst))?;
+    }
+    nth.set(1)?;
+    call(libc::SYS_getpid, [0; 4]).map(|_| ())
+}
+
+/// One child that dies, and again `number` instructions later. Whether its thread's number was cleared and its futex marked.
+fn die_again(of_two: bool, number: usize) -> io::Result<(bool, bool)> {
+    let shared = shared();
+    shared.number.store(1, SeqCst);
+    let child = spawn(|| {
+        let files = Control::open("overflow-nth").and_then(|nth| Ok([nth, Control::open("overflow-again")?]));
+        let Ok(mut files) = files else { return 1 };
+        ARM.store(&raw mut files, SeqCst);
+        AGAIN.store(number, SeqCst);
+        if !of_two {
+            return holder(0);
+        }
+        let flags = raw::OF_THREAD | libc::CLONE_CHILD_CLEARTID as u64;
+        // SAFETY: the thread makes system calls, and the words are there for good.
+        let thread = unsafe {
+            raw::clone(flags, raw::Stack::spare(0), core::ptr::null_mut(), shared.number.as_ptr(), holder, 0)
+        };
+        while thread.is_ok() {
+            call(libc::SYS_futex, [address(&shared.number), libc::FUTEX_WAIT as usize, 1, 0]).ok();
+        }
+        1
+    })?;
+    match wait(child)?.status {
+        libc::SIGSEGV => Ok((shared.number.load(SeqCst) == 0, shared.word.load(SeqCst) & OWNER_DIED != 0)),
+        status => Err(io::Error::other(format!("again {number}: the child's status is {status:#x}"))),
+    }
+}
+
+/// Who dies: of a process of two threads, and three times instead of two.
+const ENDS: [(&str, bool, bool); 4] =
+    [("again", false, false), ("again_of_two", true, false), ("third", false, true), ("third_of_two", true, true)];
+
+/// Every `stride`th instruction of the end of a process of one thread, or of two.
+fn each_end(name: &str, of_two: bool, stride: usize) -> io::Result<()> {
+    let (again, reports) = (Control::open("overflow-again")?, Control::open("overflow-room")?);
+    let (mut overflows, mut numbers, mut futexes, mut next, mut last) = (0, 0, 0, 1, 0);
+    while next < MOST {
+        let before = reports.count()?;
+        let (cleared, marked) = die_again(of_two, next)?;
+        let died = reports.count()? - before;
+        overflows += died;
+        if died == 1 {
+            println!("fact dying.again {name} {last} {overflows} {numbers} {futexes}");
+            return Ok(());
+        }
+        numbers += usize::from(of_two && !cleared);
+        futexes += usize::from(!marked);
+        // It may have waited for the end of a section.
+        last = again.count()?.max(next);
+        next = last + stride;
+    }
+    Err(io::Error::other(format!("{name}: more than {MOST}")))
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "--executed") {
@@ -370,8 +492,14 @@ fn main() -> ExitCode {
     let chosen = |name: &str| words.len() < 2 || words[1..].iter().any(|word| word == name);
     let mut well = true;
     for (name, call) in CALLS.into_iter().filter(|(name, _)| chosen(name)) {
-        // Instructions are four times as near to each other as depths are.
-        let swept = each_depth(name, call, stride.div_ceil(4)).and_then(|()| each_instruction(name, call, stride));
+        // Instructions are four times as near to each other as depths are, if these are not far apart.
+        let swept =
+            each_depth(name, call, stride.div_ceil(4).min(8)).and_then(|()| each_instruction(name, call, stride));
+        well &= swept.inspect_err(|error| println!("dying: {name}: {error}")).is_ok();
+    }
+    for (name, of_two, twice) in ENDS.into_iter().filter(|(name, ..)| chosen(name)) {
+        TWICE.store(twice, SeqCst);
+        let swept = share().and_then(|()| each_end(name, of_two, stride));
         well &= swept.inspect_err(|error| println!("dying: {name}: {error}")).is_ok();
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }

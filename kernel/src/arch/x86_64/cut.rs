@@ -79,6 +79,13 @@ static WANTED: AtomicUsize = AtomicUsize::new(0);
 static LEFT_AT: AtomicUsize = AtomicUsize::new(0);
 static RETURN_TO: AtomicUsize = AtomicUsize::new(0);
 
+/// The task that is to overflow again when it dies, how often, and behind how many instructions; how often it died, and where it did again.
+static AGAIN_TASK: AtomicUsize = AtomicUsize::new(0);
+static AGAIN_TIMES: AtomicUsize = AtomicUsize::new(0);
+static AGAIN_DEATHS: AtomicUsize = AtomicUsize::new(0);
+static AGAIN_AFTER: AtomicUsize = AtomicUsize::new(0);
+static AGAIN_AT: AtomicUsize = AtomicUsize::new(0);
+
 /// How many instructions of the last call were stepped through, until it was cut or over.
 pub(crate) fn steps() -> usize {
     STEPS.load(Relaxed)
@@ -95,16 +102,55 @@ pub(super) fn serve(frame: &mut TrapFrame, cut: Cut, bottom: VirtAddr) {
             unsafe { vmstack_arch::call_on(top, whole_call, frame) };
         }
         Cut::After(instructions) => {
-            BOTTOM.store(bottom.get(), Relaxed);
-            TOP.store(frame, Relaxed);
-            WANTED.store(instructions, Relaxed);
-            TASK.store(percpu::current_task(), Relaxed);
-            // SAFETY: the handler of #DB expects it, and turns it off again.
-            unsafe { asm!("pushfq", "or dword ptr [rsp], {0}", "popfq", const RFLAGS_TF) };
+            begin(instructions, bottom, VirtAddr::new(frame));
             whole_call(frame);
             TASK.store(0, Relaxed);
         }
     }
+}
+
+/// Has the current task, which dies of its next overflow, overflow again behind so many instructions of what it does then. Asked twice: and
+/// once more behind as many of what it does after that.
+pub(crate) fn again_after(instructions: usize) {
+    let times = if AGAIN_TASK.load(Relaxed) == percpu::current_task() { AGAIN_TIMES.load(Relaxed) } else { 0 };
+    AGAIN_AFTER.store(instructions.max(1), Relaxed);
+    AGAIN_TIMES.store(times + 1, Relaxed);
+    AGAIN_DEATHS.store(0, Relaxed);
+    AGAIN_TASK.store(percpu::current_task(), Relaxed);
+}
+
+/// How many instructions there were until it overflowed again, the first time; zero if it did not.
+pub(crate) fn again_at() -> usize {
+    AGAIN_AT.load(Relaxed)
+}
+
+/// The current task, which is dying, goes on from here on its empty stack, `stack`.
+pub(crate) fn dies((bottom, top): (VirtAddr, VirtAddr)) {
+    if AGAIN_TASK.load(Relaxed) != percpu::current_task() {
+        return;
+    }
+    let deaths = AGAIN_DEATHS.fetch_add(1, Relaxed);
+    match deaths {
+        0 => AGAIN_AT.store(0, Relaxed),
+        1 => AGAIN_AT.store(STEPS.load(Relaxed), Relaxed),
+        _ => {}
+    }
+    if deaths == AGAIN_TIMES.load(Relaxed) {
+        AGAIN_TASK.store(0, Relaxed);
+        return;
+    }
+    begin(AGAIN_AFTER.load(Relaxed), bottom, top);
+}
+
+/// Steps through what the current task does from here on.
+fn begin(instructions: usize, bottom: VirtAddr, top: VirtAddr) {
+    STEPS.store(0, Relaxed);
+    BOTTOM.store(bottom.get(), Relaxed);
+    TOP.store(top.get(), Relaxed);
+    WANTED.store(instructions, Relaxed);
+    TASK.store(percpu::current_task(), Relaxed);
+    // SAFETY: the handler of #DB expects it, and turns it off again.
+    unsafe { asm!("pushfq", "or dword ptr [rsp], {0}", "popfq", const RFLAGS_TF) };
 }
 
 /// The call, and what is to be done before user mode.

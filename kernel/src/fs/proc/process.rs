@@ -10,7 +10,7 @@ use crate::task::names::Name;
 use crate::text::Text;
 
 /// What is in the folder of a process.
-pub(super) static FILES: [Entry; 20] = [
+pub(super) static FILES: [Entry; 21] = [
     Entry::text("stat", stat),
     Entry::text("statm", pages),
     Entry::text("status", status),
@@ -29,6 +29,7 @@ pub(super) static FILES: [Entry; 20] = [
     Entry::control("fail-nth", failures_left, fail_nth),
     Entry::control("overflow-nth", cut_after, cut_next_call),
     Entry::control("overflow-room", overflows, leave_room),
+    Entry::control("overflow-again", cut_again_at, cut_again),
     Entry::numbered("fd", &[], &OPEN),
     Entry::numbered("task", &[], &THREADS),
 ];
@@ -49,7 +50,7 @@ static THREADS: Numbered = Numbered {
     outer: |subject| Subject { number: subject.process, ..subject },
 };
 
-static THREAD: [Entry; 10] = [
+static THREAD: [Entry; 11] = [
     Entry::text("stat", stat),
     Entry::text("statm", pages),
     Entry::text("status", status),
@@ -60,6 +61,7 @@ static THREAD: [Entry; 10] = [
     Entry::control("fail-nth", failures_left, fail_nth),
     Entry::control("overflow-nth", cut_after, cut_next_call),
     Entry::control("overflow-room", overflows, leave_room),
+    Entry::control("overflow-again", cut_again_at, cut_again),
 ];
 
 /// `stat`, on one line: programs find their fields by counting.
@@ -164,4 +166,15 @@ fn overflows(_: Subject, text: &mut Text) -> Result<(), Errno> {
 /// Has the next system call of the thread that writes begin with so many bytes of its stack left.
 fn leave_room(_: Subject, bytes: &[u8]) -> Result<(), Errno> {
     super::super::seams::leave_room(super::super::entry::written_number(bytes)?)
+}
+
+/// `overflow-again`: behind how many instructions of its end the last task that was to overflow again did.
+fn cut_again_at(_: Subject, text: &mut Text) -> Result<(), Errno> {
+    line!(text, "{}", super::super::seams::cut_again_at())
+}
+
+/// Has the thread that writes overflow again behind the instruction with this number of what it does when it dies of an overflow.
+fn cut_again(_: Subject, number: &[u8]) -> Result<(), Errno> {
+    super::super::seams::cut_again_after(super::super::entry::written_number(number)?);
+    Ok(())
 }
