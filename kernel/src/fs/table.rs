@@ -47,6 +47,9 @@ pub(crate) struct FileTable {
     chunks: [AtomicPtr<Chunk>; CHUNKS],
 }
 
+/// Files that are closed together.
+type Few = [Option<Arc<OpenFile>>; GROUP];
+
 /// The right to change a table. In the section nobody is killed.
 struct Locked<'a> {
     table: &'a FileTable,
@@ -200,7 +203,7 @@ impl FileTable {
         let locked = self.lock();
         let slot = self.slot(descriptor).ok_or(Errno::NOMEM)?;
         let before = taken(slot.swap(word(file, close_on_exec), Relaxed));
-        locked.drop_file(before);
+        locked.drop_files(before);
         Ok(())
     }
 
@@ -222,7 +225,7 @@ impl FileTable {
         let locked = self.lock();
         let file = self.slot(descriptor).and_then(|slot| taken(slot.swap(ptr::null_mut(), Relaxed)));
         let was_open = file.is_some();
-        locked.drop_file(file);
+        locked.drop_files(file);
         was_open.then_some(()).ok_or(Errno::BADF)
     }
 
@@ -256,11 +259,11 @@ impl FileTable {
 
     fn close_where(&self, closes: impl Fn(*mut OpenFile) -> bool) {
         let mut next = 0;
-        while let Some(descriptor) = self.next_open(next) {
+        while let Some(first) = self.next_open(next) {
             let locked = self.lock();
-            let slot = self.slot(descriptor).filter(|slot| closes(slot.load(Relaxed)));
-            locked.drop_file(slot.and_then(|slot| taken(slot.swap(ptr::null_mut(), Relaxed))));
-            next = descriptor + 1;
+            let (files, behind) = locked.take_some(first, &closes);
+            locked.drop_files(files);
+            next = behind;
         }
     }
 
@@ -310,11 +313,27 @@ impl Locked<'_> {
         (from..most()).find(is_free).ok_or(Errno::MFILE)
     }
 
-    /// Lets go of the table, and then of `file`, before anybody can be killed.
-    fn drop_file(self, file: Option<Arc<OpenFile>>) {
+    /// Takes out what `closes` says of the first few descriptors that are open from `first` on, in its chunk. The files, and where to go on.
+    fn take_some(&self, first: usize, closes: impl Fn(*mut OpenFile) -> bool) -> (Few, usize) {
+        let (mut files, start) = ([const { None }; GROUP], first / CHUNK * CHUNK);
+        let Some(chunk) = self.table.chunk(first / CHUNK) else { return (files, start + CHUNK) };
+        let mut place = Some(first % CHUNK);
+        for file in &mut files {
+            let Some(this) = place else { break };
+            let slot = &chunk.0[this];
+            if closes(slot.load(Relaxed)) {
+                *file = taken(slot.swap(ptr::null_mut(), Relaxed));
+            }
+            place = chunk.next_open(this + 1);
+        }
+        (files, start + place.unwrap_or(CHUNK))
+    }
+
+    /// Lets go of the table, and then of `files`, before anybody can be killed.
+    fn drop_files<T>(self, files: T) {
         let Self { _guard: guard, section, .. } = self;
         drop(guard);
-        drop(file);
+        drop(files);
         drop(section);
     }
 }
