@@ -102,7 +102,7 @@ pub(crate) fn clone(request: &Request, frame: &TrapFrame) -> Result<usize, Errno
     request.check()?;
     let me = sched::current();
     let thread = me.thread().ok_or(Errno::NOSYS)?;
-    let id = tree::next_number();
+    let id = tree::next_number()?;
     if request.has(flag::PARENT_SETTID) {
         // As on Linux, where it cannot be written it is not.
         memory_of(&me)?.write_u32(request.parent_tid, id as u32).ok();
