@@ -7,7 +7,6 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Memory;
 use crate::sync::Section;
-use crate::task::kept::Keep;
 
 /// How many places keep a memory.
 #[derive(Debug)]
@@ -91,15 +90,6 @@ impl MemoryPlace {
         let _section = Section::enter();
         // SAFETY: as above.
         unsafe { *self.0.get() = None };
-    }
-}
-
-impl Keep for Arc<Memory> {
-    /// A memory that nobody uses, a refused child's, is taken apart piece by piece.
-    fn settle(&self) {
-        if Self::strong_count(self) == 1 {
-            self.clear();
-        }
     }
 }
 
