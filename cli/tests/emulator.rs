@@ -21,6 +21,8 @@ use vmstack_cli::guest::Guest;
 
 #[path = "emulator/alike.rs"]
 mod alike;
+#[path = "emulator/dying.rs"]
+mod dying;
 #[path = "emulator/hostile.rs"]
 mod hostile;
 
@@ -415,6 +417,8 @@ fn program_trials() -> Vec<Trial> {
         hostile::no_call_with_whatever_words_harms_the_kernel,
         hostile::every_allocation_fails_once_and_nothing_is_lost,
         hostile::calls_are_killed_at_every_point_and_nothing_is_lost,
+        dying::whoever_is_killed_anywhere_loses_nothing_and_wedges_nobody,
+        hostile::no_number_in_use_is_handed_out_again,
         hostile::what_is_no_program_is_refused_as_on_linux,
         hostile::calls_that_are_not_there_are_listed,
         no_frame_of_the_kernel_jumps_over_a_guard,

@@ -8,7 +8,7 @@ use vmstack_paging::x86_64::decode_fault;
 
 use crate::arch::frame::{TrapFrame, vector};
 use crate::arch::serial::{self, Port};
-use crate::arch::{cpu, percpu, provoke};
+use crate::arch::{cpu, cut, percpu, provoke};
 use crate::interrupts;
 use crate::mm::memory::{FaultAccess, UserFault};
 use crate::oops;
@@ -187,7 +187,9 @@ pub(crate) fn machine_check(frame: &mut TrapFrame) {
 }
 
 pub(crate) fn debug(frame: &mut TrapFrame) {
-    oops::stop("a debug exception in the kernel", frame, VirtAddr::default());
+    if !cut::step(frame) {
+        oops::stop("a debug exception in the kernel", frame, VirtAddr::default());
+    }
 }
 
 /// A fault in the handler of a fault.

@@ -65,6 +65,7 @@ pub(super) fn calls_are_killed_at_every_point_and_nothing_is_lost() -> Result<()
 /// How many allocations each call must have at least, for them to be on its way at all.
 const ALLOCATIONS: [(&str, u32); 10] = [
     ("clone", 2),
+    ("clone_cold", 3),
     ("fork", 10),
     ("vfork", 5),
     ("share-files", 10),
@@ -93,6 +94,19 @@ pub(super) fn every_allocation_fails_once_and_nothing_is_lost() -> Result<(), Fa
         let killed = facts(&output, "failing.killed ");
         let by_pages = |call: &str| matches!(call, "fork" | "share-files" | "execve" | "touch");
         expect(killed.iter().all(|words| words[1] == "0" || by_pages(&words[0])), &output)?;
+    }
+    Ok(())
+}
+
+pub(super) fn no_number_in_use_is_handed_out_again() -> Result<(), Failed> {
+    for cpus in ["1", "2"] {
+        let output = well(cpus, &[], "numbers", &[])?;
+        let rounds = facts(&output, "numbers.rounds").concat();
+        let begun = rounds.first().and_then(|rounds| rounds.parse().ok()).is_some_and(|rounds: u32| rounds >= 2);
+        expect(begun && rounds.get(1).is_some_and(|twice| twice == "0"), &output)?;
+        // EAGAIN, when each number is a child's.
+        let full = facts(&output, "numbers.full").concat();
+        expect(full.len() == 3 && full[1..] == ["11", "0"], &output)?;
     }
     Ok(())
 }

@@ -9,7 +9,9 @@ use vmstack::VirtAddr;
 use super::Provocation;
 use crate::arch::{cpu, percpu};
 use crate::stacks::TASK_STACK;
-use crate::task::{kept, sched};
+use crate::sync::Section;
+use crate::task::kept::{self, Keep};
+use crate::task::sched;
 
 pub(super) static PROVOCATIONS: [Provocation; 10] = [
     Provocation { name: "EXHAUST_STACK", act: exhaust_stack },
@@ -102,15 +104,17 @@ fn exhaust_by_closures() {
 /// What exhausts the stack when it is given back: also the empty one of a task that was killed.
 struct Again;
 
-impl Drop for Again {
-    fn drop(&mut self) {
+impl Keep for Again {
+    fn settle(&self) {
         exhaust_stack();
     }
 }
 
 /// The task dies, and dies again when what it kept is given back.
 fn exhaust_twice() {
-    let _again = kept::keep(&"crash", Again);
+    let section = Section::enter();
+    let _again = kept::keep(&"crash", Again, &section);
+    drop(section);
     exhaust_stack();
 }
 

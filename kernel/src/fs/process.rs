@@ -41,10 +41,10 @@ pub(super) fn next_thread(subject: Subject, from: usize) -> Option<usize> {
 
 /// The table of open files of the subject's process: counted, and kept, for it may have another one soon.
 fn files(subject: Subject) -> Result<Kept<Arc<FileTable>>, Errno> {
-    let _section = Section::enter();
+    let section = Section::enter();
     let tree = tree::lock();
     let process = tree.process(subject.process).ok_or(Errno::NOENT)?;
-    Ok(kept::keep(&"file table", process.files().count(&tree)))
+    Ok(kept::keep(&"file table", process.files().count(&tree), &section))
 }
 
 /// The lowest descriptor from `from` on that is open in the subject's process.

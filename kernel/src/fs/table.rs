@@ -22,7 +22,7 @@ use crate::process;
 use crate::process::tree::{self, Tree};
 use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
 use crate::syscall::Errno;
-use crate::task::kept::{self, Kept};
+use crate::task::kept::{self, Keep, Kept};
 
 /// How many files a process can have open.
 pub(crate) const MAX_FILES: usize = CHUNKS * CHUNK;
@@ -47,6 +47,9 @@ pub(crate) struct FileTable {
     lock: SpinLock<()>,
     chunks: [AtomicPtr<Chunk>; CHUNKS],
 }
+
+/// Files that are closed together.
+type Few = [Option<Arc<OpenFile>>; GROUP];
 
 /// The right to change a table. In the section nobody is killed.
 struct Locked<'a> {
@@ -201,7 +204,7 @@ impl FileTable {
         let locked = self.lock();
         let slot = self.slot(descriptor).ok_or(Errno::NOMEM)?;
         let before = taken(slot.swap(word(file, close_on_exec), Relaxed));
-        locked.drop_file(before);
+        locked.drop_files(before);
         Ok(())
     }
 
@@ -225,7 +228,7 @@ impl FileTable {
         let locked = self.lock();
         let file = self.slot(descriptor).and_then(|slot| taken(slot.swap(ptr::null_mut(), Relaxed)));
         let was_open = file.is_some();
-        locked.drop_file(file);
+        locked.drop_files(file);
         was_open.then_some(()).ok_or(Errno::BADF)
     }
 
@@ -266,11 +269,11 @@ impl FileTable {
 
     fn close_where(&self, closes: impl Fn(*mut OpenFile) -> bool) {
         let mut next = 0;
-        while let Some(descriptor) = self.next_open(next) {
+        while let Some(first) = self.next_open(next) {
             let locked = self.lock();
-            let slot = self.slot(descriptor).filter(|slot| closes(slot.load(Relaxed)));
-            locked.drop_file(slot.and_then(|slot| taken(slot.swap(ptr::null_mut(), Relaxed))));
-            next = descriptor + 1;
+            let (files, behind) = locked.take_some(first, &closes);
+            locked.drop_files(files);
+            next = behind;
         }
     }
 
@@ -278,7 +281,7 @@ impl FileTable {
     pub(crate) fn duplicate(&self) -> Result<Kept<Arc<Self>>, Errno> {
         // A table is the heap's or kept: nobody is killed in between.
         let section = Section::enter();
-        let copy = kept::keep(&"file table", Self::new()?);
+        let copy = kept::keep(&"file table", Self::new()?, &section);
         drop(section);
         copy.copy_from(self)?;
         Ok(copy)
@@ -320,11 +323,27 @@ impl Locked<'_> {
         (from..most()).find(is_free).ok_or(Errno::MFILE)
     }
 
-    /// Lets go of the table, and then of `file`, before anybody can be killed.
-    fn drop_file(self, file: Option<Arc<OpenFile>>) {
+    /// Takes out what `closes` says of the first few descriptors that are open from `first` on, in its chunk. The files, and where to go on.
+    fn take_some(&self, first: usize, closes: impl Fn(*mut OpenFile) -> bool) -> (Few, usize) {
+        let (mut files, start) = ([const { None }; GROUP], first / CHUNK * CHUNK);
+        let Some(chunk) = self.table.chunk(first / CHUNK) else { return (files, start + CHUNK) };
+        let mut place = Some(first % CHUNK);
+        for file in &mut files {
+            let Some(this) = place else { break };
+            let slot = &chunk.0[this];
+            if closes(slot.load(Relaxed)) {
+                *file = taken(slot.swap(ptr::null_mut(), Relaxed));
+            }
+            place = chunk.next_open(this + 1);
+        }
+        (files, start + place.unwrap_or(CHUNK))
+    }
+
+    /// Lets go of the table, and then of `files`, before anybody can be killed.
+    fn drop_files<T>(self, files: T) {
         let Self { _guard: guard, section, .. } = self;
         drop(guard);
-        drop(file);
+        drop(files);
         drop(section);
     }
 }
@@ -373,7 +392,7 @@ impl Files {
         let copy = self.duplicate()?;
         // Either table is one's who has counted itself, at each instruction at which this task can be killed.
         let section = Section::enter();
-        let before = kept::keep(&"file table", self.replace(copy.take(&section)));
+        let before = kept::keep(&"file table", self.replace(copy.take(&section)), &section);
         before.users.fetch_sub(1, Relaxed);
         drop(section);
         before.close_if_left();
@@ -419,6 +438,15 @@ impl Drop for Files {
         self.leave();
         // SAFETY: it came from `Arc::into_raw`, and its count goes with this.
         drop(unsafe { Arc::from_raw(*self.table.get_mut()) });
+    }
+}
+
+impl Keep for Arc<FileTable> {
+    /// One file after the other is closed, if nobody else has the table.
+    fn settle(&self) {
+        if Arc::strong_count(self) == 1 {
+            self.close_all();
+        }
     }
 }
 

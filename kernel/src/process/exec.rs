@@ -210,7 +210,7 @@ impl<'a> Script<'a> {
 fn build_elf(path: &[u8], file: &'static [u8], arguments: &StringList, strings: &Strings) -> Result<Program, Errno> {
     let plan = elf::plan(file)?;
     let section = Section::enter();
-    let memory = kept::keep(&"memory", Memory::new()?);
+    let memory = kept::keep(&"memory", Memory::new()?, &section);
     drop(section);
     plan.segments.iter().try_for_each(|segment| map_segment(&memory, segment))?;
     memory.start_heap(VirtAddr::new(plan.end + PAGE_SIZE));

@@ -27,6 +27,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 use crate::arch::clock;
 use crate::fs::{FileTable, Files, Place};
 use crate::sync::AnyLock;
+use crate::task::kept::Keep;
 use crate::task::sched::CurrentTask;
 use crate::task::wait::Event;
 use crate::task::{Task, names, sched};
@@ -48,7 +49,9 @@ pub(crate) mod tree;
 pub(crate) mod wait;
 
 pub(crate) use end::End;
-pub(crate) use exit::{become_only_thread, change_program, end_all, exit_current, exit_thread, leave_current, obey};
+pub(crate) use exit::{
+    MOST_DEATHS, become_only_thread, change_program, end_all, end_in_steps, exit_current, exit_thread, obey,
+};
 pub(crate) use thread::Thread;
 
 use end::AtomicEnd;
@@ -96,6 +99,9 @@ pub(crate) struct Process {
     /// What it says that it has done, for the crash tests.
     pub(crate) work: AtomicUsize,
 }
+
+/// What is long about its end came before: see `exit`.
+impl Keep for Arc<Process> {}
 
 impl Process {
     /// A process without threads, in a group and a session of its own.

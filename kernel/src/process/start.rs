@@ -35,7 +35,7 @@ pub(crate) fn start_reaper(path: &[u8], strings: &Strings) -> Result<Arc<Process
 fn start_as(path: &[u8], strings: &Strings, then: impl FnOnce(&Tree, &Process)) -> Result<Arc<Process>, Errno> {
     let (file, data) = fs::program(node::ROOT, path.to_vec())?;
     let Program { memory, entry, stack } = exec::build(node::ROOT, path, data, strings)?;
-    let id = tree::next_number();
+    let id = tree::next_number()?;
     let process = heap::try_arc(Process::new(id, fs::standard()?))?;
     process.place().set_program(file, strings.arguments.to_shared().ok());
     names::set(id, base_name(path));

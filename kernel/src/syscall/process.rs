@@ -40,9 +40,11 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
     let Program { memory, entry, stack } = exec::build(folder, &path, data, &strings)?;
     process::become_only_thread()?;
     process.files().unshare()?;
-    process.files().close_on_exec();
-    process.place().set_program(file, strings.arguments.to_shared().ok());
-    process::change_program(memory);
+    sched::current().heap().beside(|| {
+        process.files().close_on_exec();
+        process.place().set_program(file, strings.arguments.to_shared().ok());
+        process::change_program(memory);
+    });
     process::rename_current(start::base_name(&path));
     let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
     debug_assert!(cleared, "zero is canonical");

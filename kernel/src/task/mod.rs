@@ -104,26 +104,57 @@ unsafe impl Sync for Task {}
 // SAFETY: nothing in a task is bound to a CPU.
 unsafe impl Send for Task {}
 
+/// The highest number that there can be, as on a 64-bit Linux, and the first that is handed out again.
+const HIGHEST_ID: usize = 4_194_303;
+pub(crate) const FIRST_AGAIN: usize = 300;
+/// The number that is next, and a bit: whether numbers were handed out up to the last.
 static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
+const AGAIN: usize = 1 << (usize::BITS - 1);
+static LAST_ID: AtomicUsize = AtomicUsize::new(HIGHEST_ID);
 
 /// What an idle task would run if it were new: it is not.
 extern "C" fn never(_: usize) -> ! {
     unreachable!("an idle task is never new")
 }
 
-/// The next task number. Process numbers are the numbers of their first tasks.
-pub(crate) fn next_id() -> usize {
-    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+/// The next task number, and whether numbers begin again: then somebody may have it. Process numbers are the numbers of their first tasks.
+pub(crate) fn next_number() -> (usize, bool) {
+    let word = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    if word & !AGAIN > highest_id() { first_again() } else { (word & !AGAIN, word & AGAIN != 0) }
 }
 
-/// Hands out numbers from `number` on again.
-pub(crate) fn numbers_from(number: usize) {
-    NEXT_ID.store(number, Ordering::Relaxed);
+/// The number after the last. Two CPUs that come here at once do not both begin again.
+#[cold]
+fn first_again() -> (usize, bool) {
+    let begin = |word: usize| (word & !AGAIN > highest_id()).then_some((FIRST_AGAIN + 1) | AGAIN);
+    match NEXT_ID.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin) {
+        Ok(_) => (FIRST_AGAIN, true),
+        Err(_) => next_number(),
+    }
+}
+
+/// The next task number, for the kernel's own.
+pub(crate) fn next_id() -> usize {
+    next_number().0
+}
+
+/// The highest number that is handed out.
+pub(crate) fn highest_id() -> usize {
+    LAST_ID.load(Ordering::Relaxed)
+}
+
+/// Sets the highest number that is handed out. False if that is out of bounds.
+pub(crate) fn set_highest_id(number: usize) -> bool {
+    let good = (FIRST_AGAIN..=HIGHEST_ID).contains(&number);
+    if good {
+        LAST_ID.store(number, Ordering::Relaxed);
+    }
+    good
 }
 
 /// The last number that was given to a task.
 pub(crate) fn last_id() -> usize {
-    NEXT_ID.load(Ordering::Relaxed) - 1
+    (NEXT_ID.load(Ordering::Relaxed) & !AGAIN).saturating_sub(1)
 }
 
 /// What a new task is made of.

@@ -57,6 +57,7 @@ type Attempt = fn(round: i32) -> io::Result<()>;
 
 const CALLS: [(&str, Attempt); 13] = [
     ("clone", thread),
+    ("clone_cold", thread_without_cache),
     ("fork", fork),
     ("vfork", vfork),
     ("share-files", share_files),
@@ -88,6 +89,28 @@ fn thread(_: i32) -> io::Result<()> {
 /// Waits for a child that exits at once.
 fn reap(child: io::Result<Pid>) -> io::Result<()> {
     wait(child?).map(|_| ())
+}
+
+/// So many threads live that no stack is left that is ready: the next one is mapped anew, with frames and page tables.
+const SLEEPERS: usize = 100;
+
+fn thread_without_cache(round: i32) -> io::Result<()> {
+    extern "C" fn sleep(_: usize) -> i32 {
+        static NEVER: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+        loop {
+            // SAFETY: the word can be read, and there is no timeout.
+            unsafe { libc::syscall(libc::SYS_futex, NEVER.as_ptr(), libc::FUTEX_WAIT, 0, 0) };
+        }
+    }
+    if round != 0 {
+        return thread(round);
+    }
+    for index in 1..=SLEEPERS {
+        let (stack, none) = (raw::Stack::spare(index), core::ptr::null_mut());
+        // SAFETY: the thread sleeps until its process ends, on a stack that is its own.
+        unsafe { raw::clone(raw::OF_THREAD, stack, none, none, sleep, 0) }?;
+    }
+    Ok(())
 }
 
 fn fork(_: i32) -> io::Result<()> {
