@@ -43,7 +43,7 @@
 //!
 //! In the order of the story: `sys` (system calls), `limit`, `frames`, `memory`, `space`, `names`, `platform`, `thread`, `config`,
 //! `machine`, `task`, `cpu`; then the fault path: `arch`, `trace`, `registry`, `chain`,
-//! `alternate`, `signal`; then [`story`] and [`crash`].
+//! `alternate`, `signal`; then [`story`], [`crash`] and [`current`].
 
 mod alternate;
 mod arch;
@@ -51,6 +51,7 @@ mod chain;
 mod config;
 mod cpu;
 pub mod crash;
+pub mod current;
 mod frames;
 mod limit;
 mod machine;
