@@ -32,6 +32,7 @@ use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::interrupts;
 use crate::mm::frames::{self, FrameList, Giving};
+use crate::mm::inject;
 use crate::mm::tables;
 use crate::sync::Section;
 use crate::task::names;
@@ -306,6 +307,9 @@ unsafe impl Platform for Kernel {
     type Error = StackError;
 
     fn take_frames(&self, count: usize) -> Result<Frames, StackError> {
+        if inject::fails() {
+            return Err(StackError::OutOfFrames { wanted: count });
+        }
         if count == frames::RUN_FRAMES
             && let Some(first) = frames::take_run()
         {
