@@ -140,29 +140,28 @@ impl Frames {
         giving.all(&frames);
     }
 
-    /// Maps them with what is known of the pages' entries. All or nothing.
+    /// Maps them with all that this may take: the first time there may be tables to make.
     ///
     /// # Safety
     ///
     /// As for [`Platform::map`].
-    unsafe fn map(self, mapping: Mapping) -> Result<(), (FrameArray, MapError)> {
+    #[cold]
+    unsafe fn map(self, mapping: Mapping) -> Result<(), NotMapped<Kernel>> {
         let mut frames = FrameArray::new_const();
-        let entries = entries(mapping);
         match self {
-            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
-            Self::Run(first) if entries.is_some_and(|entries| unsafe { entries.map_run(STACK_MEMORY, first) }) => {
-                return Ok(());
-            }
             Self::Run(first) => {
                 frames.extend((0..frames::RUN_FRAMES).map(|i| first.wrapping_add((i * PAGE_SIZE) as u64)));
             }
             Self::Fresh(mut list) => frames.extend(core::iter::from_fn(|| list.pop())),
             Self::Parked { .. } => unreachable!("only fresh frames are mapped"),
         }
-        // The first time there may be tables to make.
-        // SAFETY: as above.
+        // SAFETY: the caller's promise; the kernel alone gets access to the frames.
         let mapped = unsafe { tables::kernel().map(mapping.pages(), STACK_MEMORY, frames.iter().copied()) };
-        mapped.map_err(|error| (frames, error))
+        mapped.map_err(|error| {
+            let mut list = FrameList::EMPTY;
+            frames.iter().for_each(|&frame| list.push(frame));
+            NotMapped { frames: Self::Fresh(list), reason: StackError::NotMapped(error) }
+        })
     }
 }
 
@@ -328,12 +327,14 @@ unsafe impl Platform for Kernel {
     }
 
     unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
+        if let (Frames::Run(first), Some(entries)) = (&frames, entries(mapping)) {
+            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+            if unsafe { entries.map_run(STACK_MEMORY, *first) } {
+                return Ok(());
+            }
+        }
         // SAFETY: the caller's promise.
-        unsafe { frames.map(mapping) }.map_err(|(frames, error)| {
-            let mut list = FrameList::EMPTY;
-            frames.iter().for_each(|&frame| list.push(frame));
-            NotMapped { frames: Frames::Fresh(list), reason: StackError::NotMapped(error) }
-        })
+        unsafe { frames.map(mapping) }
     }
 
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
