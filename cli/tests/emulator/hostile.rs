@@ -63,7 +63,7 @@ pub(super) fn calls_are_killed_at_every_point_and_nothing_is_lost() -> Result<()
 }
 
 /// How many allocations each call must have at least, for them to be on its way at all.
-const ALLOCATIONS: [(&str, u32); 10] = [
+const ALLOCATIONS: [(&str, u32); 11] = [
     ("clone", 2),
     ("clone_cold", 3),
     ("fork", 10),
