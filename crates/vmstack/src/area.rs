@@ -65,6 +65,13 @@ pub enum AllocError<E> {
         /// How many CPUs the area was initialised for.
         cpus: usize,
     },
+    /// The area was not initialised for the node that was asked for.
+    UnknownNode {
+        /// The node.
+        node: Node,
+        /// How many nodes the area was initialised for.
+        nodes: usize,
+    },
 }
 
 impl<E: fmt::Debug> fmt::Display for InitError<E> {
@@ -87,6 +94,7 @@ impl<E: fmt::Debug> fmt::Display for AllocError<E> {
             Self::NoFrames(reason) => write!(f, "no frames for a stack: {reason:?}"),
             Self::NotMapped(reason) => write!(f, "a stack cannot be mapped: {reason:?}"),
             Self::UnknownCpu { cpu, cpus } => write!(f, "CPU {cpu} is not one of the stack area's {cpus}"),
+            Self::UnknownNode { node, nodes } => write!(f, "node {node} is not one of the stack area's {nodes}"),
         }
     }
 }
@@ -363,26 +371,36 @@ impl<P: Platform> StackArea<P> {
 
     /// Gives back everything that this CPU and the depots keep, and waits until the frames and slots are free.
     ///
-    /// Magazines of other CPUs are out of reach: see [`pressure`](Self::pressure).
+    /// Magazines of other CPUs are out of reach: see [`pressure`](Self::pressure). What they leave in the depots meanwhile stays there.
     ///
     /// # Context
     ///
-    /// Task that may wait; not under a guard or a lock that other CPUs may wait for.
+    /// Task that may wait and stays on its CPU; not under a guard or a lock that other CPUs may wait for.
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
     pub fn drain(&self) {
-        self.step_by_step(|here| here.drain_step());
+        self.step_by_step(|here| here.leave_step());
+        let Some(meta) = self.metadata() else { return };
+        for node in meta.nodes() {
+            let mut left = meta.depot(node).held() as usize;
+            self.step_by_step(|here| here.retire_due() && here.unmap_some(node, &mut left));
+        }
+        self.step_by_step(|here| here.retire_due());
     }
 
-    /// Leaves what this CPU keeps to the others, and waits until nothing of it waits for them: for a CPU that goes offline.
+    /// Leaves what this CPU keeps to the others, the stack of a dead task included, and waits until nothing of it waits for them: for a
+    /// CPU that goes offline.
     ///
     /// # Context
     ///
-    /// As [`drain`](Self::drain).
+    /// As [`drain`](Self::drain), on a stack that was not handed over.
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
     pub fn leave_cpu(&self) {
+        self.reap_forgotten();
         self.step_by_step(|here| here.leave_step());
     }
 
-    /// Announces memory pressure: every CPU gives back what it keeps, and what it can of the depots, the next time that it exchanges a
-    /// magazine or calls [`answer_pressure`](Self::answer_pressure). This one does so now.
+    /// Announces memory pressure: every CPU gives back what it keeps, and helps to give back what the depots have, the next time that it
+    /// exchanges a magazine or calls [`answer_pressure`](Self::answer_pressure). This one does so now.
     ///
     /// # Context
     ///
@@ -393,20 +411,23 @@ impl<P: Platform> StackArea<P> {
         self.answer_pressure();
     }
 
-    /// Answers an announcement of memory pressure, if there was one since the last answer. A handful of instructions if there was
-    /// none: a kernel calls it at each tick.
+    /// Does what this CPU has to do for memory pressure and for the budget: gives back what it keeps if pressure was announced since the
+    /// last answer; unmaps some of what the depots must not keep; and passes on the frames of what every CPU has flushed since.
+    ///
+    /// A few tens of instructions if there is nothing to do: a kernel calls it at each tick.
     ///
     /// # Context
     ///
-    /// Task or interrupt. Does not wait.
+    /// Task or interrupt. Does not wait. What is not done in one call is left for the next.
     pub fn answer_pressure(&self) {
         let guard = self.platform.enter();
         if let Ok(mut here) = self.here(&guard) {
-            here.answer_pressure();
+            here.settle_all();
         }
     }
 
-    /// Unmaps what the depots have had ready, and nobody has taken, since this was last called.
+    /// Unmaps what the depots have had ready, and nobody has taken, since this was last called. Does what is due besides, as
+    /// [`answer_pressure`](Self::answer_pressure).
     ///
     /// # Context
     ///
@@ -414,13 +435,10 @@ impl<P: Platform> StackArea<P> {
     /// time.
     pub fn trim(&self) {
         let Some(meta) = self.metadata() else { return };
-        for node in (0..meta.geometry.nodes() as u8).map(Node::new) {
+        self.answer_pressure();
+        for node in meta.nodes() {
             let mut idle = meta.depot(node).take_idle() as usize;
-            self.step_by_step(|here| {
-                let unmapped = here.unmap_from(node, idle);
-                idle -= unmapped.min(idle);
-                unmapped == 0 || idle == 0
-            });
+            self.step_by_step(|here| !here.retire_due() || here.unmap_some(node, &mut idle));
         }
     }
 
@@ -444,8 +462,8 @@ impl<P: Platform> StackArea<P> {
     ///
     /// # Context
     ///
-    /// Any, best before the first allocation: from [`Scrub::None`] or [`Scrub::OnExit`] to another policy, what is ready now may be
-    /// handed out as it is.
+    /// Any. To [`Scrub::OnExit`] before the first allocation: what is ready by then is handed out as it is, for it was to be cleared
+    /// later.
     pub fn set_scrub(&self, scrub: Scrub) {
         self.scrub.store(scrub as u8, Ordering::Relaxed);
     }

@@ -2,8 +2,8 @@
 //!
 //! The order is INV-FRAME. A CPU unmaps a *batch* of stacks and starts one shootdown for all of them; the tokens hold the
 //! frames until the platform says that every CPU has flushed. Nobody waits for that: whoever next exchanges a magazine on
-//! this CPU looks whether the ticket is due, and retires the batch: frames first, then slots. While a batch is in
-//! flight, what should follow it stays in the depot, ready, where any CPU may take it.
+//! this CPU, or is asked about memory pressure there, looks whether the ticket is due, and retires the batch: frames first, then
+//! slots. While a batch is in flight, what should follow it stays in the depot, ready, where any CPU may take it.
 //!
 //! What goes: what a depot has above the budget; what nobody would have missed for a while ([`StackArea::trim`]); and everything, when
 //! memory is short ([`StackArea::pressure`]) or a caller would rather wait than fail ([`StackArea::alloc_waiting`]).
@@ -13,6 +13,7 @@
 //! [`StackArea::trim`]: crate::StackArea::trim
 
 use crate::chain::Chain;
+use crate::depot::Depot;
 use crate::geometry::SlotIndex;
 use crate::here::Here;
 use crate::platform::{Node, Platform};
@@ -22,43 +23,77 @@ use crate::sync::Ordering;
 /// How many stacks share one shootdown.
 pub(crate) const BATCH: usize = 32;
 
+/// How many batches follow each other at once, where shootdowns are done at once: what is due beyond that waits for the next time,
+/// because the caller may have interrupts off.
+const AT_ONCE: usize = 4;
+
 impl<P: Platform> Here<'_, P> {
     /// Does what is due: for a CPU that has left its fast path anyway.
     pub(crate) fn settle(&mut self) {
         self.recovered();
-        if self.answer_pressure() {
-            return;
-        }
-        let (node, budget) = (self.near.home.node(), self.area.budget() / self.meta.geometry.nodes() as u32);
-        while self.meta.depot(node).held() > budget && self.unmap_from(node, BATCH) != 0 {}
+        self.retire_due();
+        self.answer_pressure();
+        self.settle_depot(self.near.home.node());
     }
 
-    /// Gives back what this CPU keeps, and what it can of the depots, if memory pressure was announced since it last did so.
-    pub(crate) fn answer_pressure(&mut self) -> bool {
+    /// Does what is due in the depots of all nodes.
+    pub(crate) fn settle_all(&mut self) {
+        self.settle();
+        self.meta.nodes().for_each(|node| self.settle_depot(node));
+    }
+
+    /// Unmaps what the depot of `node` has above its share of the budget, or was told to give back.
+    pub(crate) fn settle_depot(&mut self, node: Node) {
+        let depot = self.meta.depot(node);
+        for _ in 0..AT_ONCE {
+            let excess = depot.excess(self.budget()) as usize;
+            if excess == 0 || self.unmap_from(node, excess) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// How many stacks a depot may have.
+    pub(crate) fn budget(&self) -> u32 {
+        self.area.budget() / self.meta.geometry.nodes() as u32
+    }
+
+    /// Gives this CPU's magazines to the depots, and tells those to give back what they have, if memory pressure was announced since it
+    /// last did so.
+    fn answer_pressure(&mut self) {
         // Acquire: pairs with the Release of the announcement.
         let announced = self.area.pressure.load(Ordering::Acquire);
         if announced == self.near.answered {
-            return false;
+            return;
         }
-        self.near.answered = announced;
-        self.drain_step();
-        true
+        // What is being recovered comes to the depot later. Then this is done once more.
+        if self.recovered() {
+            self.near.answered = announced;
+        }
+        self.empty_magazines();
+        self.meta.depots().for_each(Depot::owe_all);
     }
 
     /// Unmaps up to `most` stacks of a magazine of `node`'s depot, and no more than a batch, and starts their shootdown. Says how
     /// many: none if the depot has none, or a batch is in flight on this CPU.
     pub(crate) fn unmap_from(&mut self, node: Node, most: usize) -> usize {
-        if !self.retire_due() {
+        if most == 0 || !self.retire_due() {
             return 0;
         }
         let depot = self.meta.depot(node);
         let Some(mut magazine) = depot.pop(&self.meta) else { return 0 };
         let count = self.unmap_batch(&mut magazine, most.min(BATCH));
-        if !magazine.is_empty() {
-            depot.push(magazine, &self.meta);
-        }
+        depot.push(magazine, &self.meta);
+        depot.pay(count as u32);
         self.retire_due();
         count
+    }
+
+    /// Unmaps a batch of `left` stacks of `node`'s depot, and counts it off. True if none is left.
+    pub(crate) fn unmap_some(&mut self, node: Node, left: &mut usize) -> bool {
+        let unmapped = self.unmap_from(node, *left);
+        *left -= unmapped;
+        *left == 0 || unmapped == 0
     }
 
     /// Unmaps up to `most` stacks of `magazine` and starts their shootdown.
@@ -123,24 +158,14 @@ impl<P: Platform> Here<'_, P> {
             self.leave(node, magazine);
         }
         let far = self.far();
-        let (deep, away, away_to) = (far.deep.take(), far.away.take(), far.away_to);
+        let deep = far.deep.take();
         self.leave(node, deep);
-        self.leave(away_to, away);
+        self.send_home();
     }
 
     /// Leaves everything that this CPU keeps to others. True once nothing of it waits for other CPUs.
     pub(crate) fn leave_step(&mut self) -> bool {
         self.empty_magazines();
         self.recovered() & self.retire_due()
-    }
-
-    /// Leaves what this CPU keeps in the depots, and unmaps a batch of what they have. True once nothing is left, nor in flight here.
-    pub(crate) fn drain_step(&mut self) -> bool {
-        if !self.leave_step() {
-            return false;
-        }
-        let mut nodes = (0..self.meta.geometry.nodes() as u8).map(Node::new);
-        let unmapped = nodes.any(|node| self.unmap_from(node, BATCH) != 0);
-        !unmapped && self.meta.depots().all(|depot| depot.held() == 0)
     }
 }

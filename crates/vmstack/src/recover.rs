@@ -25,13 +25,21 @@ impl<P: Platform> Here<'_, P> {
     pub(crate) fn set_aside(&mut self, slot: SlotIndex, record: &SlotRecord) {
         let deep = &mut self.far().deep;
         deep.push(slot, record);
-        if deep.len() >= TOGETHER && self.recovered() {
-            self.recover();
+        if deep.len() < TOGETHER {
+            return;
         }
+        if self.recovered() {
+            self.recover();
+        } else {
+            // The last ones are not flushed yet. However long that takes, these are not kept: they can be used as they are.
+            let deep = self.far().deep.take();
+            self.leave(self.near.home.node(), deep);
+        }
+        self.settle_depot(self.near.home.node());
     }
 
     /// A stack that waits to be recovered, for whoever finds nothing else.
-    pub(crate) fn from_recovery(&mut self) -> Option<SlotIndex> {
+    pub(crate) fn take_unrecovered(&mut self) -> Option<SlotIndex> {
         let meta = self.meta;
         self.far().deep.pop(&meta).map(|(slot, _)| slot)
     }

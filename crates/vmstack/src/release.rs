@@ -84,7 +84,7 @@ impl<P: Platform> Here<'_, P> {
         record.make_ready();
         record.unmark_written();
         if hold.node != self.near.home.node() {
-            self.send_away(hold.node, slot, record);
+            self.send_away(slot, record);
         } else if hold.deep {
             self.set_aside(slot, record);
         } else {
@@ -92,14 +92,28 @@ impl<P: Platform> Here<'_, P> {
         }
     }
 
-    /// Puts a ready stack of `node`, another one than this CPU's, on its way there.
-    fn send_away(&mut self, node: Node, slot: SlotIndex, record: &SlotRecord) {
-        let far = self.far();
-        let elsewhere = if far.away_to == node { Chain::new() } else { far.away.take() };
-        let before = core::mem::replace(&mut far.away_to, node);
-        far.away.push(slot, record);
-        let full = if far.away.len() < AWAY { Chain::new() } else { far.away.take() };
-        self.leave(before, elsewhere);
-        self.leave(node, full);
+    /// Puts a ready stack of another node on its way there.
+    fn send_away(&mut self, slot: SlotIndex, record: &SlotRecord) {
+        let away = &mut self.far().away;
+        away.push(slot, record);
+        if away.len() >= AWAY {
+            self.send_home();
+        }
+    }
+
+    /// Leaves the stacks of other nodes in the depots of their nodes, one magazine for each node.
+    pub(crate) fn send_home(&mut self) {
+        let (meta, mut away) = (self.meta, self.far().away.take());
+        while let Some((first, record)) = away.pop(&meta) {
+            let (node, mut magazine, mut rest) = (record.hold().node, Chain::new(), Chain::new());
+            magazine.push(first, record);
+            while let Some((slot, record)) = away.pop(&meta) {
+                let chain = if record.hold().node == node { &mut magazine } else { &mut rest };
+                chain.push(slot, record);
+            }
+            self.leave(node, magazine);
+            self.settle_depot(node);
+            away = rest;
+        }
     }
 }

@@ -97,7 +97,8 @@ impl Counters {
         self.allocated = self.hits + self.from_depot + self.populated;
         let reused = (self.hits + self.from_depot) * pages as u64;
         self.pages_clean = reused.saturating_sub(self.pages_cleared);
-        let gone = self.unmapped + self.leaked + self.allocated.saturating_sub(self.released);
+        // A leaked stack was allocated and never released.
+        let gone = self.unmapped + self.allocated.saturating_sub(self.released);
         self.held = self.populated.saturating_sub(gone) * (pages * page_size) as u64;
     }
 }
