@@ -30,27 +30,29 @@ const AT_ONCE: usize = 4;
 impl<P: Platform> Here<'_, P> {
     /// Does what is due: for a CPU that has left its fast path anyway.
     pub(crate) fn settle(&mut self) {
-        self.recovered();
-        self.retire_due();
-        self.answer_pressure();
+        self.settle_here();
         self.settle_depot(self.near.home.node());
     }
 
-    /// Does what is due in the depots of all nodes.
+    /// Does what is due, for the depots of all nodes. When one had something to do, the next is for another time.
     pub(crate) fn settle_all(&mut self) {
-        self.settle();
-        self.meta.nodes().for_each(|node| self.settle_depot(node));
+        self.settle_here();
+        self.meta.nodes().any(|node| self.settle_depot(node));
     }
 
-    /// Unmaps what the depot of `node` has above its share of the budget, or was told to give back.
-    pub(crate) fn settle_depot(&mut self, node: Node) {
+    /// Passes on what other CPUs have flushed, and answers an announcement of memory pressure.
+    fn settle_here(&mut self) {
+        self.recovered();
+        self.retire_due();
+        self.answer_pressure();
+    }
+
+    /// Unmaps what the depot of `node` has above its share of the budget, or was told to give back. True if there was something.
+    pub(crate) fn settle_depot(&mut self, node: Node) -> bool {
         let depot = self.meta.depot(node);
-        for _ in 0..AT_ONCE {
-            let excess = depot.excess(self.budget()) as usize;
-            if excess == 0 || self.unmap_from(node, excess) == 0 {
-                return;
-            }
-        }
+        let left = |here: &Self| depot.excess(here.budget()) as usize;
+        let batches = (0..AT_ONCE).take_while(|_| self.unmap_from(node, left(self)) != 0);
+        batches.count() != 0
     }
 
     /// How many stacks a depot may have.
