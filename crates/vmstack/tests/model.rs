@@ -1,8 +1,6 @@
 //! The life of stacks against a model: any sequence of operations on any CPU of any node, with failures, late acknowledgements,
 //! interrupts and pins, leaves what the invariants say.
 
-#![expect(clippy::undocumented_unsafe_blocks, reason = "a test says what it does by failing")]
-
 mod fake;
 
 use core::cell::RefCell;
