@@ -16,6 +16,7 @@ use crate::geometry::{Geometry, Place, SlotIndex};
 use crate::here::Here;
 use crate::metadata::{self, Metadata, MetadataError};
 use crate::platform::{Node, Platform};
+use crate::pressure::Pressure;
 use crate::registry::Registry;
 use crate::scrub::Scrub;
 use crate::slots::{Phase, PinError};
@@ -124,9 +125,8 @@ pub struct StackArea<P: Platform> {
     /// A [`Scrub`].
     pub(crate) scrub: AtomicU8,
     /// How many ready stacks may be kept, all depots together.
-    budget: AtomicU32,
-    /// How often memory pressure was announced.
-    pub(crate) pressure: AtomicU32,
+    pub(crate) budget: AtomicU32,
+    pub(crate) pressure: Pressure,
     leaked: AtomicU64,
     pub(crate) faults: AtomicU64,
     pub(crate) registry: Registry,
@@ -152,7 +152,7 @@ impl<P: Platform> StackArea<P> {
             cpus: AtomicUsize::new(0),
             scrub: AtomicU8::new(Scrub::Dirty as u8),
             budget: AtomicU32::new(u32::MAX),
-            pressure: AtomicU32::new(0),
+            pressure: Pressure::new(),
             leaked: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             registry: Registry::new(),
@@ -354,108 +354,6 @@ impl<P: Platform> StackArea<P> {
             self.drain();
             self.alloc(owner)
         })
-    }
-
-    /// Does `step` again and again until it says that it is done. Each enters and leaves, so that other CPUs' shootdowns are answered
-    /// while this one waits.
-    fn step_by_step(&self, mut step: impl FnMut(&mut Here<'_, P>) -> bool) {
-        loop {
-            let guard = self.platform.enter();
-            if self.here(&guard).map_or(true, |mut here| step(&mut here)) {
-                return;
-            }
-            drop(guard);
-            core::hint::spin_loop();
-        }
-    }
-
-    /// Gives back everything that this CPU and the depots keep, and waits until the frames and slots are free.
-    ///
-    /// Magazines of other CPUs are out of reach: see [`pressure`](Self::pressure). What they leave in the depots meanwhile stays there.
-    ///
-    /// # Context
-    ///
-    /// Task that may wait and stays on its CPU; not under a guard or a lock that other CPUs may wait for.
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
-    pub fn drain(&self) {
-        self.step_by_step(|here| here.leave_step());
-        let Some(meta) = self.metadata() else { return };
-        for node in meta.nodes() {
-            let mut left = meta.depot(node).held() as usize;
-            self.step_by_step(|here| here.retire_due() && here.unmap_some(node, &mut left));
-        }
-        self.step_by_step(|here| here.retire_due());
-    }
-
-    /// Leaves what this CPU keeps to the others, the stack of a dead task included, and waits until nothing of it waits for them: for a
-    /// CPU that goes offline.
-    ///
-    /// # Context
-    ///
-    /// As [`drain`](Self::drain), on a stack that was not handed over.
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
-    pub fn leave_cpu(&self) {
-        self.reap_forgotten();
-        self.step_by_step(|here| here.leave_step());
-    }
-
-    /// Announces memory pressure: every CPU gives back what it keeps, and helps to give back what the depots have, the next time that it
-    /// exchanges a magazine or calls [`answer_pressure`](Self::answer_pressure). This one does so now.
-    ///
-    /// # Context
-    ///
-    /// Task or interrupt. Does not wait.
-    pub fn pressure(&self) {
-        // Release: pairs with the Acquire of whoever answers.
-        self.pressure.fetch_add(1, Ordering::Release);
-        self.answer_pressure();
-    }
-
-    /// Does what this CPU has to do for memory pressure and for the budget: gives back what it keeps if pressure was announced since the
-    /// last answer; unmaps some of what the depots must not keep; and passes on the frames of what every CPU has flushed since.
-    ///
-    /// A few tens of instructions if there is nothing to do: a kernel calls it at each tick.
-    ///
-    /// # Context
-    ///
-    /// Task or interrupt. Does not wait. What is not done in one call is left for the next.
-    pub fn answer_pressure(&self) {
-        let guard = self.platform.enter();
-        if let Ok(mut here) = self.here(&guard) {
-            here.settle_all();
-        }
-    }
-
-    /// Unmaps what the depots have had ready, and nobody has taken, since this was last called. Does what is due besides, as
-    /// [`answer_pressure`](Self::answer_pressure).
-    ///
-    /// # Context
-    ///
-    /// Task, on one CPU at a time, every few seconds. Does not wait for other CPUs: what their flushes hold up is left for the next
-    /// time.
-    pub fn trim(&self) {
-        let Some(meta) = self.metadata() else { return };
-        self.answer_pressure();
-        for node in meta.nodes() {
-            let mut idle = meta.depot(node).take_idle() as usize;
-            self.step_by_step(|here| !here.retire_due() || here.unmap_some(node, &mut idle));
-        }
-    }
-
-    /// How many ready stacks may be kept in the depots, all together. No limit unless said otherwise.
-    ///
-    /// What is above it is unmapped, a batch at a time, by CPUs that leave a magazine there. What the CPUs keep themselves is not
-    /// counted: two magazines each, of 64 stacks at most, and of no more than all CPUs' share of half the budget.
-    ///
-    /// # Context
-    ///
-    /// Any. Takes effect at the next exchange.
-    pub fn set_budget(&self, stacks: usize) {
-        self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
-    }
-
-    pub(crate) fn budget(&self) -> u32 {
-        self.budget.load(Ordering::Relaxed)
     }
 
     /// When and how much of a stack is cleared between two owners. [`Scrub::Dirty`] unless said otherwise.

@@ -36,7 +36,7 @@ impl Depot {
 
     /// How many stacks it has. A moment's answer.
     pub(crate) fn held(&self) -> u32 {
-        // Relaxed, here and below: the counts order nothing; the list does.
+        // Relaxed, here and where nothing is said: the counts order nothing; the list does.
         self.held.load(Ordering::Relaxed)
     }
 
@@ -56,13 +56,14 @@ impl Depot {
 
     /// What was taken is in use: no more than what is here now was idle.
     pub(crate) fn note_need(&self) {
-        self.fewest.fetch_min(self.held(), Ordering::Relaxed);
+        // Release: pairs with the Acquire of the swap below, which then does not miss what was taken.
+        self.fewest.fetch_min(self.held(), Ordering::Release);
     }
 
     /// The fewest stacks that it had since this was last asked: nobody would have missed them.
     pub(crate) fn take_idle(&self) -> u32 {
-        let fewest = self.fewest.swap(self.held(), Ordering::Relaxed);
-        // What was taken between the two steps of the swap.
+        let fewest = self.fewest.swap(self.held(), Ordering::Acquire);
+        // What was taken since it was asked how many there are.
         self.note_need();
         fewest.min(self.held())
     }
@@ -83,3 +84,7 @@ impl Depot {
         held.saturating_sub(budget).max(self.owed.load(Ordering::Relaxed).min(held))
     }
 }
+
+/// Models of what CPUs do to a depot at the same time, checked by loom in every order (`--cfg loom`).
+#[cfg(all(loom, test))]
+mod models;

@@ -37,7 +37,6 @@ mod chain;
 #[cfg(not(all(loom, test)))]
 mod classify;
 mod config;
-#[cfg(not(all(loom, test)))]
 mod depot;
 #[cfg(not(all(loom, test)))]
 mod fault;
@@ -47,6 +46,7 @@ mod here;
 #[cfg(not(all(loom, test)))]
 mod metadata;
 mod platform;
+mod pressure;
 #[cfg(not(all(loom, test)))]
 mod reclaim;
 #[cfg(not(all(loom, test)))]

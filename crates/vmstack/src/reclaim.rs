@@ -12,6 +12,7 @@
 //! [`StackArea::pressure`]: crate::StackArea::pressure
 //! [`StackArea::trim`]: crate::StackArea::trim
 
+use crate::area::StackArea;
 use crate::chain::Chain;
 use crate::depot::Depot;
 use crate::geometry::SlotIndex;
@@ -55,7 +56,7 @@ impl<P: Platform> Here<'_, P> {
         batches.count() != 0
     }
 
-    /// How many stacks a depot may have.
+    /// How many stacks each depot may have.
     pub(crate) fn budget(&self) -> u32 {
         self.area.budget() / self.meta.geometry.nodes() as u32
     }
@@ -63,11 +64,7 @@ impl<P: Platform> Here<'_, P> {
     /// Gives this CPU's magazines to the depots, and tells those to give back what they have, if memory pressure was announced since it
     /// last did so.
     fn answer_pressure(&mut self) {
-        // Acquire: pairs with the Release of the announcement.
-        let announced = self.area.pressure.load(Ordering::Acquire);
-        if announced == self.near.answered {
-            return;
-        }
+        let Some(announced) = self.area.pressure.since(self.near.answered) else { return };
         // What is being recovered comes to the depot later. Then this is done once more.
         if self.recovered() {
             self.near.answered = announced;
@@ -169,5 +166,108 @@ impl<P: Platform> Here<'_, P> {
     pub(crate) fn leave_step(&mut self) -> bool {
         self.empty_magazines();
         self.recovered() & self.retire_due()
+    }
+}
+
+impl<P: Platform> StackArea<P> {
+    /// Does `step` again and again until it says that it is done. Each enters and leaves, so that other CPUs' shootdowns are answered
+    /// while this one waits.
+    fn step_by_step(&self, mut step: impl FnMut(&mut Here<'_, P>) -> bool) {
+        loop {
+            let guard = self.platform().enter();
+            if self.here(&guard).map_or(true, |mut here| step(&mut here)) {
+                return;
+            }
+            drop(guard);
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Gives back everything that this CPU and the depots keep, and waits until the frames and slots are free.
+    ///
+    /// Magazines of other CPUs are out of reach: see [`pressure`](Self::pressure). What they leave in the depots meanwhile stays there.
+    ///
+    /// # Context
+    ///
+    /// Task that may wait and stays on its CPU; not under a guard or a lock that other CPUs may wait for.
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
+    pub fn drain(&self) {
+        self.step_by_step(|here| here.leave_step());
+        let Some(meta) = self.metadata() else { return };
+        for node in meta.nodes() {
+            let mut left = meta.depot(node).held() as usize;
+            self.step_by_step(|here| here.retire_due() && here.unmap_some(node, &mut left));
+        }
+        self.step_by_step(|here| here.retire_due());
+    }
+
+    /// Leaves what this CPU keeps to the others, the stack of a dead task included, and waits until nothing of it waits for them: for a
+    /// CPU that goes offline.
+    ///
+    /// # Context
+    ///
+    /// As [`drain`](Self::drain), on a stack that was not handed over.
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
+    pub fn leave_cpu(&self) {
+        self.reap_forgotten();
+        self.step_by_step(|here| here.leave_step());
+    }
+
+    /// Announces memory pressure: every CPU gives back what it keeps, and helps to give back what the depots have, the next time that it
+    /// exchanges a magazine or calls [`answer_pressure`](Self::answer_pressure). This one does so now.
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt. Does not wait.
+    pub fn pressure(&self) {
+        self.pressure.announce();
+        self.answer_pressure();
+    }
+
+    /// Does what this CPU has to do for memory pressure and for the budget: gives back what it keeps if pressure was announced since the
+    /// last answer; unmaps some of what the depots must not keep; and passes on the frames of what every CPU has flushed since.
+    ///
+    /// A few tens of instructions if there is nothing to do: a kernel calls it at each tick.
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt. Does not wait. What is not done in one call is left for the next.
+    pub fn answer_pressure(&self) {
+        let guard = self.platform().enter();
+        if let Ok(mut here) = self.here(&guard) {
+            here.settle_all();
+        }
+    }
+
+    /// Unmaps what the depots have had ready, and nobody has taken, since this was last called. Does what is due besides, as
+    /// [`answer_pressure`](Self::answer_pressure).
+    ///
+    /// # Context
+    ///
+    /// Task, on one CPU at a time, every few seconds. Does not wait for other CPUs: what their flushes hold up is left for the next
+    /// time.
+    pub fn trim(&self) {
+        let Some(meta) = self.metadata() else { return };
+        self.answer_pressure();
+        for node in meta.nodes() {
+            let mut idle = meta.depot(node).take_idle() as usize;
+            self.step_by_step(|here| !here.retire_due() || here.unmap_some(node, &mut idle));
+        }
+    }
+
+    /// How many ready stacks may be kept in the depots, all together. No limit unless said otherwise.
+    ///
+    /// What is above it is unmapped, a batch at a time, by CPUs that leave a magazine there. What the CPUs keep themselves is not
+    /// counted: two magazines each, of 64 stacks at most, and of no more than all CPUs' share of half the budget.
+    ///
+    /// # Context
+    ///
+    /// Any. Takes effect at the next exchange.
+    pub fn set_budget(&self, stacks: usize) {
+        self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn budget(&self) -> u32 {
+        self.budget.load(Ordering::Relaxed)
     }
 }

@@ -6,11 +6,14 @@
 //! knows them are an INV-FRAME violation, and panic. Any call that may fail can be told to fail. Dirty bits follow the
 //! writes that tests make through [`Fake::write`]: a CPU whose TLB remembers a page as written does not set its bit again.
 
-#![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::undocumented_unsafe_blocks, reason = "a test says what it does by failing")]
 #![allow(clippy::allow_attributes, reason = "an expectation would fail in the programs that use all of it")]
 
+mod area;
 pub(crate) mod cpus;
+
+pub(crate) use area::{Area, SIZE, Stack, area_of, assert_guarded, assert_held_is_right};
 
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicIsize, AtomicU32, Ordering};
@@ -393,30 +396,4 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
     fn write_owner(&self, owner: usize, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
         write!(out, "task {owner}")
     }
-}
-
-/// The stacks of these tests, in bytes.
-pub(crate) const SIZE: usize = 16 << 10;
-
-pub(crate) type Area<'f> = StackArea<&'f Fake>;
-pub(crate) type Stack<'f> = KernelStack<'f, &'f Fake>;
-
-pub(crate) fn area_of(fake: &Fake, slots: usize) -> Area<'_> {
-    let area = StackArea::new(fake);
-    // The fake's memory is this area's alone.
-    unsafe { area.init(&fake.config(slots, SIZE)) }.expect("the area is initialised");
-    area
-}
-
-pub(crate) fn assert_guarded(fake: &Fake, stack: &KernelStack<'_, &Fake>) {
-    assert!(!fake.is_mapped(stack.bottom().wrapping_sub(1)), "INV-GUARD below");
-    assert!(!fake.is_mapped(stack.top()), "INV-GUARD above");
-    assert!(fake.is_mapped(stack.bottom()) && fake.is_mapped(stack.top().wrapping_sub(1)));
-}
-
-/// What must hold when nothing runs: the bytes that the counters say are held are those of the stacks that are ready (INV-COUNT).
-pub(crate) fn assert_held_is_right(area: &Area<'_>) {
-    let (counters, recount) = (area.counters(), area.recount());
-    assert_eq!(counters.held, (recount.ready * SIZE) as u64, "INV-COUNT: {counters:?} {recount:?}");
-    assert_eq!(recount.miscounted, 0, "INV-COUNT: {recount:?}");
 }
