@@ -12,7 +12,7 @@ use vmstack::VirtAddr;
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::layout::PAGE_SIZE;
 use crate::control::DirectStack;
-use crate::fact;
+use crate::{fact, println};
 use crate::mm::frames;
 use crate::stacks::{TASK_STACK, TASKS};
 use crate::task::{self, sched};
@@ -37,6 +37,7 @@ pub(crate) fn count() {
     fact!("cost.virtual.clear", "{page}");
     // Before any page of the cached stack is dirty.
     fact!("cost.virtual.untouched.p50", "{}", apart(median(mapped_untouched)));
+    fact!("cost.hot.p50", "{}", apart(hot()));
     fact!("cost.virtual.p50", "{}", apart(median(mapped_used)));
     fact!("cost.virtual.cold.p50", "{}", apart(cold()));
     fact!("cost.direct.p50", "{}", apart(median(direct_used)));
@@ -64,6 +65,23 @@ fn cold() -> u64 {
         drop(TASKS.alloc(1));
         TASKS.drain();
     })
+}
+
+fn hot() -> u64 {
+    let section = crate::sync::Section::enter();
+    TASKS.set_scrub(vmstack::Scrub::None);
+    let hot = median(|| {
+        if let Ok(stack) = TASKS.alloc_in(&section, 1) { stack.free_in(&section); }
+    });
+    TASKS.set_scrub(vmstack::Scrub::Dirty);
+    let tested = median(|| {
+        if let Ok(stack) = TASKS.alloc_in(&section, 1) { stack.free_in(&section); }
+    });
+    let used1 = median(|| {
+        if let Ok(stack) = TASKS.alloc_in(&section, 1) { write_top(stack.top()); stack.free_in(&section); }
+    });
+    println!("hot {hot} tested {tested} used1 {used1}");
+    hot
 }
 
 /// A mapped stack from the cache, of which the top page is used.

@@ -90,10 +90,25 @@ type Entries = Group<'static, tables::Format>;
 #[inline]
 fn entries(mapping: Mapping) -> Option<Entries> {
     match mapping.hint().get() {
-        0 => tables::kernel().group(mapping.pages()),
+        0 => find_entries(mapping),
         // SAFETY: `hint` said so of these pages; tables of the areas are never freed.
         word => Some(unsafe { Entries::from_exposed(word, mapping.pages().count()) }),
     }
+}
+
+#[cold]
+fn find_entries(mapping: Mapping) -> Option<Entries> {
+    tables::kernel().group(mapping.pages())
+}
+
+/// Clears a frame through the direct map.
+///
+/// # Safety
+///
+/// Nobody uses it.
+unsafe fn clear(frame: PhysAddr) {
+    // SAFETY: the caller's promise; the direct map shows all frames.
+    unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
 }
 
 /// Gives back the frames that `entries` have parked.
@@ -335,19 +350,21 @@ unsafe impl Platform for Kernel {
     const HAS_DIRTY: bool = true;
 
     #[inline]
-    fn dirty(&self, mapping: Mapping) -> u128 {
-        entries(mapping).map_or(u128::MAX, Entries::dirty)
+    unsafe fn clear_written(&self, mapping: Mapping) -> usize {
+        let Some(entries) = entries(mapping) else { return 0 };
+        // SAFETY: the frames are mapped at pages that nobody uses, by the caller's word.
+        entries.written().map(|frame| unsafe { clear(frame) }).count()
     }
 
-    fn clear_dirty(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<u64> {
+    unsafe fn clear(&self, mapping: Mapping) {
+        let Some(entries) = entries(mapping) else { return };
+        // SAFETY: as above.
+        entries.frames().for_each(|frame| unsafe { clear(frame) });
+    }
+
+    fn take_dirty_bits(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<u64> {
         stacks.clone().filter_map(entries).for_each(Entries::clear_dirty);
         Some(self.shootdown(stacks.map(Mapping::pages)))
-    }
-
-    unsafe fn zero(&self, mapping: Mapping, page: usize) {
-        let Some(frame) = entries(mapping).and_then(|entries| entries.frame(page)) else { return };
-        // SAFETY: the frame is mapped at a page that nobody uses, by the caller's word; the direct map shows it.
-        unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
     }
 
     #[inline]

@@ -9,7 +9,7 @@
 //! | `translate` | a table beside the page tables (`space`) |
 //! | `cpu`, `enter` | which thread this is, and that it is inside (`thread`) |
 //!
-//! `dirty` is the default, all pages: Linux tells which pages were written only by system calls that cost more than
+//! Which pages were written is not known: Linux tells which pages were written only by system calls that cost more than
 //! clearing does (soft-dirty bits in /proc/self/pagemap, which `clear_refs` must reset for the whole process).
 //!
 //! # Headroom
@@ -134,7 +134,7 @@ fn check_headroom() {
 // has one address space; (2) frames are mapped in the direct map only, and cleared if they were used before; (3) when
 // mmap returns, Linux has flushed what it replaced from every CPU of the process, so `true` holds at once; (4) a number
 // is held by one thread at a time; a thread without one says so with a number that the library refuses; (5) tasks of a
-// thread switch only where they yield, which nothing does under a guard, and the signal handler never enters; (6) `zero`
+// thread switch only where they yield, which nothing does under a guard, and the signal handler never enters; (6) `clear`
 // clears through the direct map; (7) no method panics; (8) nor calls an area; (9) the signal handler says `indispensable`
 // while the thread is inside.
 unsafe impl Platform for Hosted {
@@ -182,10 +182,12 @@ unsafe impl Platform for Hosted {
         Guard::new()
     }
 
-    unsafe fn zero(&self, mapping: Mapping, page: usize) {
-        if let Some(frame) = self.space.frame(mapping.pages().start().wrapping_add(page * PAGE_SIZE)) {
-            // SAFETY: the caller names a page of the area that nobody uses, so nobody uses its frame.
-            unsafe { self.memory.clear(frame) };
+    unsafe fn clear(&self, mapping: Mapping) {
+        for page in mapping.pages().addresses(PAGE_SIZE) {
+            if let Some(frame) = self.space.frame(page) {
+                // SAFETY: the caller names pages of the area that nobody uses, so nobody uses their frames.
+                unsafe { self.memory.clear(frame) };
+            }
         }
     }
 

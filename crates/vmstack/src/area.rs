@@ -122,6 +122,8 @@ pub struct StackArea<P: Platform> {
     pub(crate) fresh: AtomicU32,
     /// How many CPUs the area is for, once it is ready: zero until then.
     cpus: AtomicUsize,
+    /// The same, but zero also while a stack that is given back needs more than a place.
+    plain_cpus: AtomicUsize,
     /// A [`Scrub`].
     pub(crate) scrub: AtomicU8,
     /// How many ready stacks may be kept, all depots together.
@@ -150,6 +152,7 @@ impl<P: Platform> StackArea<P> {
             free: FreeList::new(),
             fresh: AtomicU32::new(0),
             cpus: AtomicUsize::new(0),
+            plain_cpus: AtomicUsize::new(0),
             scrub: AtomicU8::new(Scrub::Dirty as u8),
             budget: AtomicU32::new(u32::MAX),
             pressure: Pressure::new(),
@@ -198,6 +201,7 @@ impl<P: Platform> StackArea<P> {
             let geometry = self.geometry_unchecked();
             // Release: whoever sees the CPUs sees the geometry and the lines.
             self.cpus.store(geometry.cpus(), Ordering::Release);
+            self.note_plain_cpus();
             geometry
         })
     }
@@ -250,29 +254,49 @@ impl<P: Platform> StackArea<P> {
         &self.free
     }
 
-    /// Enters this CPU's part of the area.
-    ///
-    /// `_guard` is of this area's platform and stays alive as long as what is returned.
+    /// How many CPUs the area is for: none until it is ready.
     #[inline]
-    pub(crate) fn here<'a>(&'a self, _guard: &'a P::Guard) -> Result<Here<'a, P>, AllocError<P::Error>> {
-        let cpu = self.platform.cpu();
-        // Acquire: pairs with the Release in `init`.
-        if cpu.index() >= self.cpus.load(Ordering::Acquire) {
-            return Err(self.not_here(cpu));
+    pub(crate) fn cpus(&self) -> usize {
+        // Acquire: pairs with the Release in `init`: whoever sees the CPUs sees the geometry, and that the lines are made.
+        self.cpus.load(Ordering::Acquire)
+    }
+
+    /// How many CPUs the area is for, if a stack that is given back needs nothing but a place.
+    #[inline]
+    pub(crate) fn plain_cpus(&self) -> usize {
+        // Acquire: as in `cpus`.
+        self.plain_cpus.load(Ordering::Acquire)
+    }
+
+    fn note_plain_cpus(&self) {
+        loop {
+            let on_exit = self.scrubs_on_exit();
+            let plain = if on_exit { 0 } else { self.cpus() };
+            // Release: as in `init`. Acquire: whoever overwrites what another has noted sees the policy that it was noted for.
+            self.plain_cpus.swap(plain, Ordering::AcqRel);
+            if self.scrubs_on_exit() == on_exit {
+                return;
+            }
         }
-        let meta = Metadata { platform: &self.platform, geometry: self.geometry_unchecked() };
-        let line = meta.line(cpu.index());
-        // SAFETY: (1) the guard was taken before the CPU was asked, so these are this CPU's lines; (2) this crate never enters
-        // twice in one call chain, and platform methods do not call in (Platform, condition 8).
-        let near = unsafe { line.near() };
+    }
+
+    /// The metadata, for whoever has seen that there are CPUs.
+    #[inline]
+    pub(crate) fn ready_metadata(&self) -> Metadata<'_, P> {
+        Metadata { platform: &self.platform, geometry: self.geometry_unchecked() }
+    }
+
+    /// Enters this CPU's part of the area, for what is more than a hit.
+    pub(crate) fn here<'a>(&'a self, guard: &'a P::Guard) -> Result<Here<'a, P>, AllocError<P::Error>> {
+        let (meta, line, near) = self.lines(guard).ok_or_else(|| self.not_here())?;
         Ok(Here { area: self, meta, line, near })
     }
 
-    /// Why there is nothing here for `cpu`.
+    /// Why there is nothing here for this CPU.
     #[cold]
-    fn not_here(&self, cpu: Cpu) -> AllocError<P::Error> {
+    pub(crate) fn not_here(&self) -> AllocError<P::Error> {
         match self.geometry() {
-            Some(geometry) => AllocError::UnknownCpu { cpu, cpus: geometry.cpus() },
+            Some(geometry) => AllocError::UnknownCpu { cpu: self.platform.cpu(), cpus: geometry.cpus() },
             None => AllocError::NotInitialised,
         }
     }
@@ -306,7 +330,7 @@ impl<P: Platform> StackArea<P> {
     /// [`AllocError`]; then nothing is kept.
     #[inline]
     pub fn alloc_in(&self, guard: &P::Guard, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
-        self.allocating(guard, |here| here.alloc(owner))
+        self.hit_or_miss(guard, owner).map(|id| KernelStack::new(self, id))
     }
 
     /// Allocates as [`alloc`](Self::alloc) does, but with frames of `node` only.
@@ -320,23 +344,8 @@ impl<P: Platform> StackArea<P> {
     /// [`AllocError`]; then nothing is kept.
     pub fn alloc_on(&self, node: Node, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
         let guard = self.platform.enter();
-        self.allocating(&guard, |here| here.alloc_on(node, owner))
-    }
-
-    #[inline]
-    fn allocating<'s>(
-        &'s self,
-        guard: &P::Guard,
-        alloc: impl FnOnce(&mut Here<'_, P>) -> Result<StackId, AllocError<P::Error>>,
-    ) -> Result<KernelStack<'s, P>, AllocError<P::Error>> {
-        let mut here = self.here(guard)?;
-        match alloc(&mut here) {
-            Ok(id) => Ok(KernelStack::new(self, id)),
-            Err(error) => {
-                here.line.counters.refused.bump();
-                Err(error)
-            }
-        }
+        let id = self.here(&guard)?.alloc_on(node, owner)?;
+        Ok(KernelStack::new(self, id))
     }
 
     /// Allocates as [`alloc`](Self::alloc) does, but before it says that there are no frames or slots, gives back what this
@@ -364,6 +373,7 @@ impl<P: Platform> StackArea<P> {
     /// later.
     pub fn set_scrub(&self, scrub: Scrub) {
         self.scrub.store(scrub as u8, Ordering::Relaxed);
+        self.note_plain_cpus();
     }
 
     /// Pins the stack `id`, so that it can be read while its task runs, sleeps or dies.
@@ -458,20 +468,7 @@ impl<P: Platform> StackArea<P> {
     /// Takes back the stack in `slot`, which is dead, and whose owner has had a full fence since it ended its life.
     pub(crate) fn take_back(&self, slot: SlotIndex) {
         let guard = self.platform.enter();
-        self.take_back_in(&guard, slot);
-    }
-
-    /// As [`take_back`](Self::take_back), under a guard.
-    #[inline]
-    pub(crate) fn take_back_in(&self, guard: &P::Guard, slot: SlotIndex) {
-        match self.here(guard) {
-            // We run on it though nobody owns it: never.
-            Ok(mut here) if !self.standing_on(slot) => {
-                let record = here.meta.known_record(slot);
-                here.take_back(slot, record);
-            }
-            _ => self.leak(slot),
-        }
+        self.take_back_in(&guard, slot, self.ready_metadata().known_record(slot));
     }
 }
 

@@ -72,6 +72,10 @@ const MOST_RECORD_CHUNKS: usize = 32 << 10;
 pub struct Geometry {
     page: usize,
     size: usize,
+    /// Pages of a stack.
+    pages: usize,
+    /// Dirty pages that a stack may have before it is worth the trouble of taking their bits back: a quarter, or one.
+    usual_pages: usize,
     stride_shift: u32,
     slots: u32,
     trailing: usize,
@@ -96,6 +100,8 @@ impl Geometry {
     pub(crate) const EMPTY: Self = Self {
         page: 4096,
         size: MIN_STACK_SIZE,
+        pages: 1,
+        usual_pages: 1,
         stride_shift: 13,
         slots: 0,
         trailing: 0,
@@ -157,6 +163,8 @@ impl Geometry {
         Ok(Self {
             page,
             size: config.reserved,
+            pages: config.reserved / page,
+            usual_pages: (config.reserved / page / 4).max(1),
             stride_shift: stride.trailing_zeros(),
             slots,
             trailing: config.trailing.unwrap_or(page),
@@ -207,7 +215,12 @@ impl Geometry {
     /// The number of pages of a stack.
     #[must_use]
     pub const fn stack_pages(&self) -> usize {
-        self.size / self.page
+        self.pages
+    }
+
+    #[inline]
+    pub(crate) const fn usual_pages(&self) -> usize {
+        self.usual_pages
     }
 
     /// The distance in bytes from one stack to the next.
@@ -275,13 +288,13 @@ impl Geometry {
     /// The lowest address of the stack in `slot`.
     #[must_use]
     pub const fn bottom(&self, slot: SlotIndex) -> VirtAddr {
-        self.base.wrapping_add(((slot.0 as usize) << self.stride_shift).wrapping_add(self.guard()))
+        self.top(slot).wrapping_sub(self.size)
     }
 
     /// The first address above the stack in `slot`.
     #[must_use]
     pub const fn top(&self, slot: SlotIndex) -> VirtAddr {
-        self.bottom(slot).wrapping_add(self.size)
+        self.base.wrapping_add((slot.0 as usize + 1) << self.stride_shift)
     }
 
     /// The pages of the stack in `slot`.
@@ -294,6 +307,12 @@ impl Geometry {
     #[must_use]
     pub const fn slot(&self, index: usize) -> Option<SlotIndex> {
         if index < self.slots() { Some(SlotIndex(index as u32)) } else { None }
+    }
+
+    /// Whether `addr` lies in `slot`, its gap included.
+    #[inline]
+    pub(crate) const fn is_in(&self, addr: VirtAddr, slot: SlotIndex) -> bool {
+        addr.get().wrapping_sub(self.base.get()) >> self.stride_shift == slot.0 as usize
     }
 
     /// Where `addr` lies: one subtraction, one shift, one mask.
@@ -321,15 +340,16 @@ impl Geometry {
         self.metadata
     }
 
-    /// Where the lines of CPU number `cpu` lie.
+    /// Where the lines of the CPUs lie, and after them the depots of the nodes.
     #[inline]
-    pub(crate) const fn line(&self, cpu: usize) -> VirtAddr {
-        self.lines.wrapping_add(cpu.wrapping_mul(self.sizes.line))
+    pub(crate) const fn lines(&self) -> VirtAddr {
+        self.lines
     }
 
-    /// Where the depot of node number `node` lies.
-    pub(crate) const fn depot(&self, node: usize) -> VirtAddr {
-        self.line(self.cpus()).wrapping_add(node.wrapping_mul(self.sizes.depot))
+    /// Where the record of slot 0 lies; the others follow.
+    #[inline]
+    pub(crate) const fn records(&self) -> VirtAddr {
+        self.records
     }
 
     /// The number of chunks of records, which are made on use.
@@ -349,12 +369,6 @@ impl Geometry {
     pub(crate) const fn record_chunk(&self, slot: SlotIndex) -> usize {
         // A chunk is a power of two of bytes.
         (slot.0 as usize * self.sizes.record) >> self.chunk_bytes().trailing_zeros()
-    }
-
-    /// Where the record of `slot` lies.
-    #[inline]
-    pub(crate) const fn record(&self, slot: SlotIndex) -> VirtAddr {
-        self.records.wrapping_add((slot.0 as usize).wrapping_mul(self.sizes.record))
     }
 
     /// How many records a chunk has room for.

@@ -44,6 +44,8 @@ mod geometry;
 #[cfg(not(all(loom, test)))]
 mod here;
 #[cfg(not(all(loom, test)))]
+mod hit;
+#[cfg(not(all(loom, test)))]
 mod metadata;
 mod platform;
 mod pressure;

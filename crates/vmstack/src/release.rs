@@ -15,6 +15,7 @@
 //!
 //! Contexts: task and interrupt, under a guard. Never NMI, never the fault path.
 
+use crate::area::StackArea;
 use crate::chain::Chain;
 use crate::geometry::SlotIndex;
 use crate::here::Here;
@@ -24,22 +25,50 @@ use crate::slots::SlotRecord;
 /// How many stacks of another node are sent home together.
 const AWAY: u32 = 16;
 
-impl<P: Platform> Here<'_, P> {
+impl<P: Platform> StackArea<P> {
     /// Takes back the stack in `slot`, which is dead: its owner has ended its life, and has had a full fence since.
-    #[inline]
-    pub(crate) fn take_back(&mut self, slot: SlotIndex, record: &SlotRecord) {
-        if record.is_plain(self.near.home) {
-            self.scrub_after_use(slot, record);
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn take_back_odd(&self, guard: &P::Guard, slot: SlotIndex) {
+        match self.here(guard) {
+            // We run on it though nobody owns it, or on a CPU that the area does not know: never.
+            Ok(mut here) if !self.stands_on(&here.meta, slot) => here.take_back(slot),
+            _ => self.leak(slot),
+        }
+    }
+}
+
+impl<P: Platform> Here<'_, P> {
+    fn take_back(&mut self, slot: SlotIndex) {
+        let record = self.meta.known_record(slot);
+        if record.is_plain(self.near.home) && !self.area.scrubs_on_exit() {
             self.line.counters.released.bump();
             record.make_ready();
-            self.keep(slot, record);
+            return self.keep(slot, record);
+        }
+        if record.hold().pinned && record.leave_to_pins() {
+            return;
+        }
+        let hold = record.hold();
+        if hold.written {
+            self.area.clear_whole(self.line, slot, record);
+            record.unmark_written();
+        }
+        if self.area.scrubs_on_exit() {
+            self.area.clear_written(self.line, slot, record);
+        }
+        self.line.counters.released.bump();
+        record.make_ready();
+        if hold.node != self.near.home.node() {
+            self.send_away(slot, record);
+        } else if hold.deep {
+            self.set_aside(slot, record);
         } else {
-            self.take_back_odd(slot, record);
+            self.keep(slot, record);
         }
     }
 
     /// Puts a ready stack of this node into the loaded magazine.
-    #[inline]
     fn keep(&mut self, slot: SlotIndex, record: &SlotRecord) {
         if self.near.loaded.len() >= self.near.rounds {
             self.unload();
@@ -48,8 +77,6 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Makes room: the loaded magazine is full.
-    #[cold]
-    #[inline(never)]
     fn unload(&mut self) {
         core::mem::swap(&mut self.near.loaded, &mut self.near.previous);
         if self.near.loaded.len() < self.near.rounds {
@@ -69,29 +96,6 @@ impl<P: Platform> Here<'_, P> {
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn take_back_odd(&mut self, slot: SlotIndex, record: &SlotRecord) {
-        if record.hold().pinned && record.leave_to_pins() {
-            return;
-        }
-        let hold = record.hold();
-        if hold.written {
-            self.clear_whole(slot, record);
-        }
-        self.scrub_after_use(slot, record);
-        self.line.counters.released.bump();
-        record.make_ready();
-        record.unmark_written();
-        if hold.node != self.near.home.node() {
-            self.send_away(slot, record);
-        } else if hold.deep {
-            self.set_aside(slot, record);
-        } else {
-            self.keep(slot, record);
-        }
-    }
-
     /// Puts a ready stack of another node on its way there.
     fn send_away(&mut self, slot: SlotIndex, record: &SlotRecord) {
         let away = &mut self.far().away;
@@ -104,10 +108,12 @@ impl<P: Platform> Here<'_, P> {
     /// Leaves the stacks of other nodes in the depots of their nodes, one magazine for each node.
     pub(crate) fn send_home(&mut self) {
         let (meta, mut away) = (self.meta, self.far().away.take());
-        while let Some((first, record)) = away.pop(&meta) {
-            let (node, mut magazine, mut rest) = (record.hold().node, Chain::new(), Chain::new());
-            magazine.push(first, record);
-            while let Some((slot, record)) = away.pop(&meta) {
+        while let Some(first) = away.pop(&meta) {
+            let node = meta.known_record(first).hold().node;
+            let (mut magazine, mut rest) = (Chain::new(), Chain::new());
+            magazine.push(first, meta.known_record(first));
+            while let Some(slot) = away.pop(&meta) {
+                let record = meta.known_record(slot);
                 let chain = if record.hold().node == node { &mut magazine } else { &mut rest };
                 chain.push(slot, record);
             }
