@@ -19,7 +19,9 @@
 //! | --- | --- | --- | --- | --- |
 //! | [`StackArea::init`] | yes | | | |
 //! | [`StackArea::alloc`], dropping a [`KernelStack`] or [`Pin`], [`StackArea::pin`] | yes | yes | | |
-//! | [`StackArea::alloc_waiting`], [`StackArea::drain`] | yes, may wait | | | |
+//! | [`StackArea::alloc_waiting`], [`StackArea::drain`], [`StackArea::leave_cpu`] | yes, may wait | | | |
+//! | [`StackArea::trim`] | yes | | | |
+//! | [`StackArea::pressure`], [`StackArea::answer_pressure`] | yes | yes | | |
 //! | [`StackArea::on_fault`], [`StackArea::classify`], [`StackArea::geometry`] | yes | yes | yes | yes |
 //! | [`Trace::take`], [`Ring`] | yes | yes | yes | yes |
 #![cfg_attr(not(test), no_std)]

@@ -70,8 +70,8 @@ fn between_two_visits_to_the_depot_there_are_as_many_operations_as_rounds_whatev
         |i| i.wrapping_mul(0x9e37_79b9).rotate_left(11) % 3 == 0,
     ];
     for (number, frees) in patterns.into_iter().enumerate() {
-        let fake = fake_for(1, 1200, Flush::Now);
-        let area = area_of(&fake, 1200);
+        let fake = fake_for(1, 700, Flush::Now);
+        let area = area_of(&fake, 700);
         let mut live = take(&area, 600);
         live.truncate(300);
         let (mut last, mut before) = (None, visits(&area));
@@ -155,12 +155,12 @@ fn a_stack_that_is_freed_on_another_cpu_comes_back_through_the_depot() {
 #[test]
 fn what_is_kept_stays_within_the_budget_and_what_cpus_keep() {
     for (budget, cpus) in [(0, 1), (0, 3), (1, 2), (10, 2), (100, 1), (200, 3)] {
-        let fake = fake_for(cpus, 600, Flush::Now);
-        let area = area_of(&fake, 600);
+        let fake = fake_for(cpus, 450, Flush::Now);
+        let area = area_of(&fake, 450);
         area.set_budget(budget);
         for cpu in 0..cpus {
             fake.run_on(cpu);
-            warm(&area, 600 - area.recount().ready);
+            warm(&area, 450 - area.recount().ready);
         }
         // Two magazines each: one stack at least, and their share of half the budget.
         let kept = (budget / 2).max(2 * cpus) + cpus * ROUNDS.start();
@@ -192,9 +192,9 @@ fn a_smaller_budget_is_kept_to_by_cpus_that_were_used_to_more() {
 
 #[test]
 fn a_budget_that_shrinks_far_is_reached_in_steps_that_end() {
-    let fake = fake_for(1, 1200, Flush::Now);
-    let area = area_of(&fake, 1200);
-    warm(&area, 1200);
+    let fake = fake_for(1, 600, Flush::Now);
+    let area = area_of(&fake, 600);
+    warm(&area, 600);
     area.set_budget(0);
     let before = area.counters().unmapped;
     area.answer_pressure();

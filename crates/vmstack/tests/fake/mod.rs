@@ -48,6 +48,7 @@ pub(crate) enum Flush {
 struct Frame {
     bytes: Vec<u8>,
     free: bool,
+    mapped: bool,
 }
 
 #[derive(Debug)]
@@ -112,7 +113,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         unsafe { memory_ptr.write_bytes(UNMAPPED, memory) };
         let _ = memory_ptr.expose_provenance();
         let inner = Inner {
-            frames: (0..frames).map(|_| Frame { bytes: vec![FREED; PAGE], free: true }).collect(),
+            frames: (0..frames).map(|_| Frame { bytes: vec![FREED; PAGE], free: true, mapped: false }).collect(),
             tlbs: vec![BTreeMap::new(); cpus],
             depth: vec![0; cpus],
             ..Inner::default()
@@ -205,7 +206,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
 
     pub(crate) fn reads_zero(&self, start: VirtAddr, bytes: usize) -> bool {
         let memory = unsafe { core::slice::from_raw_parts(start.as_mut_ptr::<u8>(), bytes) };
-        memory.iter().all(|&byte| byte == 0)
+        is_all(memory, 0)
     }
 
     fn take(&self, count: usize, wanted: impl Fn(usize) -> bool) -> Result<FakeFrames, FakeError> {
@@ -216,7 +217,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
             return Err(FakeError::NoFrames);
         }
         for &i in &free {
-            assert!(inner.frames[i].bytes.iter().all(|&byte| byte == FREED), "frame {i} was written while it was free");
+            assert!(is_all(&inner.frames[i].bytes, FREED), "frame {i} was written while it was free");
             inner.frames[i].free = false;
             inner.frames[i].bytes.fill(0);
         }
@@ -263,6 +264,11 @@ impl<const PAGE: usize> Drop for FakeOf<PAGE> {
     }
 }
 
+/// Whether every one of `bytes` is `byte`. By comparing memory with itself, which is quick in a debug build too.
+fn is_all(bytes: &[u8], byte: u8) -> bool {
+    bytes.first().is_none_or(|&first| first == byte) && bytes.get(1..).is_none_or(|rest| rest == &bytes[..rest.len()])
+}
+
 fn page_of<const PAGE: usize>(addr: VirtAddr) -> usize {
     addr.get() & !(PAGE - 1)
 }
@@ -300,7 +306,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             assert!(!inner.frames[i].free, "frame {i} came back twice");
             let known = inner.tlbs.iter().any(|tlb| tlb.values().any(|&frame| frame == i));
             assert!(!known, "INV-FRAME: frame {i} came back while a TLB still knew it");
-            assert!(!inner.mapped.values().any(|&frame| frame == i), "frame {i} came back while it was mapped");
+            assert!(!inner.frames[i].mapped, "frame {i} came back while it was mapped");
             inner.frames[i].free = true;
             inner.frames[i].bytes.fill(FREED);
         }
@@ -317,6 +323,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             let stale = inner.tlbs.iter().any(|tlb| tlb.contains_key(&page.get()));
             assert!(!stale, "{page} was mapped while a TLB still knew its last mapping");
             inner.dirty.remove(&page.get());
+            inner.frames[i].mapped = true;
             unsafe { self.host(page.get()).copy_from_nonoverlapping(inner.frames[i].bytes.as_ptr(), PAGE) };
         }
         Ok(())
@@ -330,6 +337,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             let host = self.host(page.get());
             unsafe { host.copy_to_nonoverlapping(inner.frames[i].bytes.as_mut_ptr(), PAGE) };
             unsafe { host.write_bytes(UNMAPPED, PAGE) };
+            inner.frames[i].mapped = false;
             frames.push(i);
         }
         Unmapped::new(FakeFrames(frames))
