@@ -11,7 +11,7 @@ use crate::chain::Chain;
 use crate::geometry::SlotIndex;
 use crate::hit::Allocated;
 use crate::metadata::Metadata;
-use crate::platform::{Node, Platform};
+use crate::platform::{Hint, Node, Platform};
 use crate::slots::SlotRecord;
 use crate::stack::StackId;
 use crate::sync::Ordering;
@@ -50,8 +50,8 @@ impl<P: Platform> Here<'_, P> {
         if let Some(slot) = self.load_from_depot() {
             return Ok(self.reuse(slot, owner));
         }
-        if let Some(slot) = self.take_unrecovered() {
-            return Ok(self.hit(slot, owner));
+        if let Some(slot) = self.take_deep() {
+            return Ok(self.reuse(slot, owner));
         }
         self.populate(self.near.home.node(), owner)
     }
@@ -78,7 +78,7 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Loads a magazine from this node's depot, and takes its first stack.
-    fn load_from_depot(&mut self) -> Option<SlotIndex> {
+    pub(crate) fn load_from_depot(&mut self) -> Option<SlotIndex> {
         let depot = self.meta.depot(self.near.home.node());
         self.near.loaded = depot.pop(&self.meta)?;
         // Small ones are put together, so that the next visit is no sooner than after a full one.
@@ -199,7 +199,8 @@ impl<P: Platform> Here<'_, P> {
             platform.give_frames(failed.frames);
             AllocError::NotMapped(failed.reason)
         })?;
-        record.set_mapped(node, platform.hint(mapping.pages()));
+        let first = mapping.hint() == Hint::default();
+        record.set_mapped(node, if first { platform.hint(mapping.pages()) } else { mapping.hint() });
         Ok(())
     }
 

@@ -19,6 +19,8 @@ use crate::slots::SlotRecord;
 
 /// How many stacks share a shootdown.
 const TOGETHER: u32 = 16;
+/// How many share one, at least, when there is nothing else to hand out.
+const FEW: u32 = 4;
 
 impl<P: Platform> Here<'_, P> {
     /// Sets a ready stack aside that went deep.
@@ -38,10 +40,17 @@ impl<P: Platform> Here<'_, P> {
         self.settle_depot(self.near.home.node());
     }
 
-    /// A stack that waits to be recovered, for whoever finds nothing else.
-    pub(crate) fn take_unrecovered(&mut self) -> Option<SlotIndex> {
-        let meta = self.meta;
-        self.far().deep.pop(&meta)
+    /// A stack that went deep, for whoever finds nothing else: recovered, if there are a few of them and no CPU is long in flushing.
+    pub(crate) fn take_deep(&mut self) -> Option<SlotIndex> {
+        if self.far().deep.len() >= FEW && self.recovered() {
+            self.recover();
+        }
+        let (meta, counters) = (self.meta, &self.line.counters);
+        let slot = match self.load_from_depot() {
+            Some(slot) => slot,
+            None => self.far().deep.pop(&meta).inspect(|_| counters.hits.bump())?,
+        };
+        Some(slot)
     }
 
     /// Clears the stacks that wait, takes their dirty bits back, and starts to flush them.
@@ -65,6 +74,9 @@ impl<P: Platform> Here<'_, P> {
     pub(crate) fn recovered(&mut self) -> bool {
         let (platform, node) = (self.meta.platform, self.near.home.node());
         let far = self.far();
+        if far.recovering.is_empty() {
+            return true;
+        }
         if far.recovery_ticket.as_ref().is_some_and(|ticket| !platform.flushed(ticket)) {
             return false;
         }

@@ -12,11 +12,13 @@ use vmstack::VirtAddr;
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::layout::PAGE_SIZE;
 use crate::control::DirectStack;
-use crate::{fact, println};
+use crate::fact;
 use crate::mm::frames;
 use crate::stacks::{TASK_STACK, TASKS};
 use crate::task::{self, sched};
 use crate::thread_info;
+
+pub(crate) mod stack;
 
 const ROUNDS: usize = 501;
 const WARM_UP: usize = 32;
@@ -37,7 +39,6 @@ pub(crate) fn count() {
     fact!("cost.virtual.clear", "{page}");
     // Before any page of the cached stack is dirty.
     fact!("cost.virtual.untouched.p50", "{}", apart(median(mapped_untouched)));
-    fact!("cost.hot.p50", "{}", apart(hot()));
     fact!("cost.virtual.p50", "{}", apart(median(mapped_used)));
     fact!("cost.virtual.cold.p50", "{}", apart(cold()));
     fact!("cost.direct.p50", "{}", apart(median(direct_used)));
@@ -67,23 +68,6 @@ fn cold() -> u64 {
     })
 }
 
-fn hot() -> u64 {
-    let section = crate::sync::Section::enter();
-    TASKS.set_scrub(vmstack::Scrub::None);
-    let hot = median(|| {
-        if let Ok(stack) = TASKS.alloc_in(&section, 1) { stack.free_in(&section); }
-    });
-    TASKS.set_scrub(vmstack::Scrub::Dirty);
-    let tested = median(|| {
-        if let Ok(stack) = TASKS.alloc_in(&section, 1) { stack.free_in(&section); }
-    });
-    let used1 = median(|| {
-        if let Ok(stack) = TASKS.alloc_in(&section, 1) { write_top(stack.top()); stack.free_in(&section); }
-    });
-    println!("hot {hot} tested {tested} used1 {used1}");
-    hot
-}
-
 /// A mapped stack from the cache, of which the top page is used.
 fn mapped_used() {
     if let Ok(stack) = TASKS.alloc(1) {
@@ -104,6 +88,7 @@ fn direct_used() {
 }
 
 /// Writes the topmost word of a stack: what every task does first.
+#[inline]
 fn write_top(top: VirtAddr) {
     // SAFETY: the topmost word of a stack that the caller owns and that nobody runs on.
     unsafe { top.wrapping_sub(8).as_mut_ptr::<u64>().write_volatile(1) };
