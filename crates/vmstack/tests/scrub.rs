@@ -177,6 +177,18 @@ fn what_waits_to_be_recovered_is_bounded_however_late_others_flush() {
 }
 
 #[test]
+fn memory_pressure_reaches_what_is_being_recovered_too() {
+    let fake = fake_for(60, 2 * TOGETHER, Flush::WhenAsked);
+    let area = area_of(&fake, 2 * TOGETHER);
+    go_deep(&fake, &area, TOGETHER);
+    assert!(area.counters().recovered > 0);
+    area.pressure();
+    assert!(area.recount().ready > 0, "some still wait for other CPUs");
+    (0..300).for_each(|_| area.answer_pressure());
+    assert_eq!((area.recount().ready, area.recount().retiring), (0, 0));
+}
+
+#[test]
 fn a_mark_makes_one_life_dear_and_not_the_next() {
     let fake = fake_for(1, 4, Flush::Now);
     let area = area_of(&fake, 4);
