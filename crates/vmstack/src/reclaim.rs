@@ -35,9 +35,14 @@ impl<P: Platform> Here<'_, P> {
         self.settle_depot(self.near.home.node());
     }
 
-    /// Does what is due, for the depots of all nodes. When one had something to do, the next is for another time.
+    /// Does what is due, for the depots of all nodes.
     pub(crate) fn settle_all(&mut self) {
         self.settle_here();
+        self.settle_depots();
+    }
+
+    /// Looks after the depots of all nodes. When one had something to do, the next is for another time.
+    pub(crate) fn settle_depots(&mut self) {
         self.meta.nodes().any(|node| self.settle_depot(node));
     }
 

@@ -102,10 +102,12 @@ impl<P: Platform> Here<'_, P> {
         away.push(slot, record);
         if away.len() >= AWAY {
             self.send_home();
+            self.settle_depots();
         }
     }
 
-    /// Leaves the stacks of other nodes in the depots of their nodes, one magazine for each node.
+    /// Leaves the stacks of other nodes in the depots of their nodes, one magazine for each node. Starts nothing that a CPU that leaves
+    /// would have to wait for.
     pub(crate) fn send_home(&mut self) {
         let (meta, mut away) = (self.meta, self.far().away.take());
         while let Some(first) = away.pop(&meta) {
@@ -118,7 +120,6 @@ impl<P: Platform> Here<'_, P> {
                 chain.push(slot, record);
             }
             self.leave(node, magazine);
-            self.settle_depot(node);
             away = rest;
         }
     }
