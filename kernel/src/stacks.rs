@@ -104,6 +104,15 @@ fn entries(mapping: Mapping) -> Option<Entries> {
     }
 }
 
+/// The entries of `mapping`'s pages, if these are as many as a run has frames and the hint says where: of a length that the compiler knows.
+#[inline]
+fn run_entries(mapping: Mapping) -> Option<Entries> {
+    let word = mapping.hint().get();
+    let known = word != 0 && mapping.pages().count() == frames::RUN_FRAMES;
+    // SAFETY: as in `entries`.
+    known.then(|| unsafe { Entries::from_exposed(word, frames::RUN_FRAMES) })
+}
+
 #[cold]
 fn find_entries(mapping: Mapping) -> Option<Entries> {
     tables::kernel().group(mapping.pages())
@@ -327,7 +336,7 @@ unsafe impl Platform for Kernel {
     }
 
     unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
-        if let (Frames::Run(first), Some(entries)) = (&frames, entries(mapping)) {
+        if let (Frames::Run(first), Some(entries)) = (&frames, run_entries(mapping)) {
             // SAFETY: the caller's promise; the kernel alone gets access to the frames.
             if unsafe { entries.map_run(STACK_MEMORY, *first) } {
                 return Ok(());
@@ -338,12 +347,12 @@ unsafe impl Platform for Kernel {
     }
 
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
-        let Some(entries) = entries(mapping) else { unreachable!("a stack's entries lie in one table") };
+        let run = run_entries(mapping).filter(|entries| entries.frames().next().is_some_and(frames::begins_run));
         // SAFETY: the library vouches that nobody uses the pages and that they are its own.
-        let run = if mapping.pages().count() == frames::RUN_FRAMES { unsafe { entries.take_run() } } else { None };
-        if let Some(first) = run.filter(|first| first.get().is_multiple_of((frames::RUN_FRAMES * PAGE_SIZE) as u64)) {
+        if let Some(first) = run.and_then(|entries| unsafe { entries.take_run() }) {
             return Unmapped::new(Frames::Run(first));
         }
+        let Some(entries) = entries(mapping) else { unreachable!("a stack's entries lie in one table") };
         // SAFETY: as above.
         let parked = unsafe { entries.park() };
         debug_assert!(parked, "{entries:?}");

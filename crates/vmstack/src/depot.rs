@@ -35,6 +35,7 @@ impl Depot {
     }
 
     /// How many stacks it has. A moment's answer.
+    #[inline]
     pub(crate) fn held(&self) -> u32 {
         // Relaxed, here and where nothing is said: the counts order nothing; the list does.
         self.held.load(Ordering::Relaxed)

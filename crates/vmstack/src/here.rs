@@ -46,8 +46,10 @@ impl<P: Platform> Here<'_, P> {
         if let Some(slot) = self.near.loaded.pop(&self.meta) {
             return Ok(self.hit(slot, owner));
         }
-        self.settle();
-        if let Some(slot) = self.load_from_depot() {
+        self.settle_flights();
+        if self.meta.depot(self.near.home.node()).held() != 0
+            && let Some(slot) = self.settle_and_load()
+        {
             return Ok(self.reuse(slot, owner));
         }
         if let Some(slot) = self.take_deep() {
@@ -75,6 +77,12 @@ impl<P: Platform> Here<'_, P> {
 
     fn hand_out(&self, slot: SlotIndex, record: &SlotRecord, owner: usize) -> StackId {
         StackId::new(slot, record.hand_out(owner))
+    }
+
+    /// Does what is due about the depot of this node, and takes a stack from it.
+    fn settle_and_load(&mut self) -> Option<SlotIndex> {
+        self.settle_depot(self.near.home.node());
+        self.load_from_depot()
     }
 
     /// Loads a magazine from this node's depot, and takes its first stack.

@@ -29,6 +29,7 @@ impl Pressure {
     }
 
     /// The last announcement, if it is not the one that was `answered` last.
+    #[inline]
     pub(crate) fn since(&self, answered: u32) -> Option<u32> {
         let announced = self.0.load(Ordering::Acquire);
         (announced != answered).then_some(announced)

@@ -30,16 +30,21 @@ const AT_ONCE: usize = 4;
 
 impl<P: Platform> Here<'_, P> {
     /// Does what is due: for a CPU that has left its fast path anyway.
-    #[inline]
     pub(crate) fn settle(&mut self) {
+        self.settle_flights();
+        let node = self.near.home.node();
+        if self.meta.depot(node).held() != 0 {
+            self.settle_depot(node);
+        }
+    }
+
+    /// Does what is due on this CPU, if there is anything.
+    #[inline]
+    pub(crate) fn settle_flights(&mut self) {
         let far = self.far();
         let nothing_in_flight = far.batch.is_empty() && far.recovering.is_empty();
         if !nothing_in_flight || self.area.pressure.since(self.near.answered).is_some() {
             self.settle_here();
-        }
-        let node = self.near.home.node();
-        if self.meta.depot(node).held() != 0 {
-            self.settle_depot(node);
         }
     }
 
