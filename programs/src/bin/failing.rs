@@ -55,7 +55,7 @@ impl Injection {
 /// One call, made for the `round`-th time in its process: the first time is there to have all memory touched.
 type Attempt = fn(round: i32) -> io::Result<()>;
 
-const CALLS: [(&str, Attempt); 13] = [
+const CALLS: [(&str, Attempt); 14] = [
     ("clone", thread),
     ("clone_cold", thread_without_cache),
     ("fork", fork),
