@@ -2,15 +2,18 @@
 //!
 //! | the library asks | the port does |
 //! | --- | --- |
-//! | `take_frames`, `give_frames` | a list of frames of the memfd (`frames`, `memory`) |
+//! | `take_frames`, `take_frames_on`, `give_frames` | lists of frames of the memfd, one a node (`frames`, `memory`) |
+//! | `node` | simulated: runs of CPUs, as equal as can be (`division`) |
 //! | `map` | one `mmap(MAP_FIXED, MAP_SHARED)` a page, at the frame's offset |
 //! | `unmap` | one `mmap(MAP_FIXED, PROT_NONE)` over all the pages |
 //! | `shootdown`, `flushed` | nothing: Linux has flushed every TLB when `mmap` returns, so the ticket is `()` |
 //! | `translate` | a table beside the page tables (`space`) |
+//! | `hint` | which words of that table, so that `zero` need not search |
 //! | `cpu`, `enter` | which thread this is, and that it is inside (`thread`) |
 //!
 //! `dirty` is the default, all pages: Linux tells which pages were written only by system calls that cost more than
-//! clearing does (soft-dirty bits in /proc/self/pagemap, which `clear_refs` must reset for the whole process).
+//! clearing does (soft-dirty bits in /proc/self/pagemap, which `clear_refs` must reset for the whole process). `handed_over` is
+//! the default too, a full fence: a switch of tasks here is a few plain stores, and readers of other threads pin stacks.
 //!
 //! # Headroom
 //!
@@ -23,9 +26,10 @@ use core::hint::black_box;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use vmstack::{Cpu, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
+use vmstack::{Cpu, Hint, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
 
 use crate::arch::PAGE_SIZE;
+use crate::division::Division;
 use crate::frames::Frames;
 use crate::limit;
 use crate::memory::Memory;
@@ -41,11 +45,11 @@ pub(crate) const HEADROOM: usize = 8 << 10;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum HostedError {
-    /// The machine's memory has too few free frames.
+    /// A node of the machine's memory has too few free frames.
     NoFrames {
         /// How many were asked for.
         asked: usize,
-        /// How many there were.
+        /// How many there were, on that node.
         free: usize,
     },
     /// The process has as many mappings as Linux allows it.
@@ -88,14 +92,15 @@ fn why(errno: Errno) -> HostedError {
 pub struct Hosted {
     /// Tells machines apart for ever, unlike an address.
     id: u64,
+    cpus: Division,
     pub(crate) memory: Memory,
     pub(crate) space: Space,
     pub(crate) names: Names,
 }
 
 impl Hosted {
-    pub(crate) const fn new(id: u64, memory: Memory, space: Space, names: Names) -> Self {
-        Self { id, memory, space, names }
+    pub(crate) const fn new(id: u64, cpus: Division, memory: Memory, space: Space, names: Names) -> Self {
+        Self { id, cpus, memory, space, names }
     }
 
     pub(crate) const fn id(&self) -> u64 {
@@ -111,6 +116,7 @@ pub struct Guard {
 }
 
 impl Guard {
+    #[inline]
     fn new() -> Self {
         thread::note_entered();
         Self { thread: PhantomData }
@@ -118,6 +124,7 @@ impl Guard {
 }
 
 impl Drop for Guard {
+    #[inline]
     fn drop(&mut self) {
         thread::note_left();
     }
@@ -145,7 +152,18 @@ unsafe impl Platform for Hosted {
     type Error = HostedError;
 
     fn take_frames(&self, count: usize) -> Result<Frames, HostedError> {
-        self.memory.take(count)
+        let near = self.node(self.cpu());
+        let others = (0..self.cpus.nodes() as u8).map(Node::new).filter(|&other| other != near);
+        let taken = self.take_frames_on(near, count);
+        others.into_iter().fold(taken, |taken, other| taken.or_else(|_| self.take_frames_on(other, count)))
+    }
+
+    fn take_frames_on(&self, node: Node, count: usize) -> Result<Frames, HostedError> {
+        self.memory.take(node, count)
+    }
+
+    fn node(&self, cpu: Cpu) -> Node {
+        self.cpus.node(cpu.index() as u32)
     }
 
     fn give_frames(&self, frames: Frames) {
@@ -171,10 +189,16 @@ unsafe impl Platform for Hosted {
         self.space.translate(addr)
     }
 
+    fn hint(&self, pages: Pages) -> Hint {
+        self.space.hint(pages)
+    }
+
+    #[inline]
     fn cpu(&self) -> Cpu {
         thread::number_in(self.id)
     }
 
+    #[inline]
     fn enter(&self) -> Guard {
         if thread::runs_tasks() && !thread::is_inside() {
             check_headroom();
@@ -182,8 +206,9 @@ unsafe impl Platform for Hosted {
         Guard::new()
     }
 
+    #[inline]
     unsafe fn zero(&self, mapping: Mapping, page: usize) {
-        if let Some(frame) = self.space.frame(mapping.pages().start().wrapping_add(page * PAGE_SIZE)) {
+        if let Some(frame) = self.space.frame_of(mapping, page) {
             // SAFETY: the caller names a page of the area that nobody uses, so nobody uses its frame.
             unsafe { self.memory.clear(frame) };
         }

@@ -149,6 +149,7 @@ fn list(
 }
 
 /// The number of this thread as a CPU of `machine`, or one that no machine has.
+#[inline]
 pub(crate) fn number_in(machine: u64) -> Cpu {
     let state = list(CPUS.get(), |state| &state.next).find(|state| state.machine == machine);
     state.map_or(Cpu::new(u32::MAX), CpuState::number)
@@ -166,19 +167,23 @@ pub(crate) fn running_at(stack_pointer: VirtAddr) -> Option<&'static CpuState> {
 }
 
 /// Whether this thread is in `run` of any CPU.
+#[inline]
 pub(crate) fn runs_tasks() -> bool {
     !RUNNING.get().is_null()
 }
 
 /// Whether this thread is inside the library, where nobody can be killed.
+#[inline]
 pub(crate) fn is_inside() -> bool {
     INSIDE.get() != 0
 }
 
+#[inline]
 pub(crate) fn note_entered() {
     INSIDE.set(INSIDE.get() + 1);
 }
 
+#[inline]
 pub(crate) fn note_left() {
     INSIDE.set(INSIDE.get().wrapping_sub(1));
 }
