@@ -145,7 +145,7 @@ pub(crate) fn heed() {
         return;
     }
     // Interrupts stay on for this: other CPUs' shootdowns are answered while this one waits for theirs.
-    stacks::AREAS.iter().for_each(|area| area.drain());
+    stacks::AREAS.iter().for_each(|area| area.leave_cpu());
     let _interrupts = cpu::InterruptsOff::new();
     let me = percpu::cpu_number().index();
     if change(me, LEAVING, OFFLINE) {

@@ -19,13 +19,13 @@
 //! that is up has acknowledged it. Nobody waits with interrupts off.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use vmstack::{
-    AreaConfig, Cpu, InitError, KernelStack, MAX_STACK_SIZE, NotMapped, Pages, PhysAddr, Platform, StackArea,
-    StackKind, Unmapped, VirtAddr, VirtRange,
+    AreaConfig, Cpu, Hint, InitError, KernelStack, MAX_STACK_SIZE, Mapping, NotMapped, Pages, PhysAddr, Platform, Scrub,
+    StackArea, StackKind, Unmapped, VirtAddr, VirtRange,
 };
-use vmstack_paging::{Access, Attributes, MapError};
+use vmstack_paging::{Access, Attributes, Group, MapError};
 
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::arch::percpu::{self, MAX_CPUS};
@@ -49,7 +49,9 @@ const EMERGENCY_STACK: usize = 16 << 10;
 /// Where the areas lie: that for tasks first, then 1 GiB for each of the others.
 const BASE: usize = 0xffff_c900_0000_0000;
 const GIB: usize = 1 << 30;
-/// What the area for tasks takes, in GiB: 32 KiB for each slot, and 32 bytes for its record, and what aligning them leaves.
+/// The share of the machine's memory that ready stacks may take, before it is short: one in so many.
+const CACHE_SHARE: usize = 8;
+/// What the area for tasks takes, in GiB: 32 KiB for each slot, and 64 bytes for its record, and what aligning them leaves.
 const TASKS_GIB: usize = 130;
 
 pub(crate) static TASKS: StackArea<Kernel> = StackArea::new(Kernel);
@@ -73,7 +75,70 @@ pub(crate) struct Kernel;
 /// Frames on their way: fresh ones on a list, dead ones still in the page-table entries that they had.
 pub(crate) enum Frames {
     Fresh(FrameList),
-    Parked(Pages),
+    Parked {
+        /// Where the entries lie.
+        entries: usize,
+        /// How many they are.
+        count: usize,
+    },
+}
+
+/// The entries of a stack's pages.
+type Entries = Group<'static, tables::Format>;
+
+/// The entries of `mapping`'s pages: where the hint says, or found by a walk. None if there is no table yet.
+#[inline]
+fn entries(mapping: Mapping) -> Option<Entries> {
+    match mapping.hint().get() {
+        0 => tables::kernel().group(mapping.pages()),
+        // SAFETY: `hint` said so of these pages; tables of the areas are never freed.
+        word => Some(unsafe { Entries::from_exposed(word, mapping.pages().count()) }),
+    }
+}
+
+/// Gives back the frames that `entries` have parked.
+fn give_parked(entries: Entries) {
+    let mut frames = [PhysAddr::new(0); MAX_STACK_SIZE / PAGE_SIZE];
+    let mut count = 0;
+    // SAFETY: the library gives frames back after the shootdown of their pages (INV-FRAME), and does not map the pages again before.
+    let taken = unsafe {
+        entries.take_parked(|frame| {
+            frames[count] = frame;
+            count += 1;
+        })
+    };
+    debug_assert!(taken, "{entries:?}");
+    frames::give_all(&frames[..count]);
+}
+
+/// Makes this CPU's TLB forget `batch`.
+fn flush_here(batch: impl Iterator<Item = Pages> + Clone) {
+    /// From so many pages on it is cheaper to forget everything (Linux has 33 too: `tlb_single_page_flush_ceiling`).
+    const CEILING: usize = 33;
+    if batch.clone().map(Pages::count).sum::<usize>() >= CEILING {
+        // SAFETY: the kernel runs in ring 0, and interrupts are off under a guard.
+        unsafe { vmstack_arch::tlb::flush_all() };
+        return;
+    }
+    for page in batch.flat_map(|pages| pages.addresses(PAGE_SIZE)) {
+        // SAFETY: the kernel runs in ring 0.
+        unsafe { vmstack_arch::tlb::flush_page(page) };
+    }
+}
+
+/// Asks every other CPU that is up to flush. This one has flushed what the new generation is for. Returns that generation.
+fn ask_others_to_flush() -> u64 {
+    // Release: pairs with the Acquire in `acknowledge_shootdown`: the entries were changed before.
+    let generation = GENERATION.fetch_add(1, Ordering::AcqRel) + 1;
+    let me = percpu::cpu_number().index();
+    if cpus_up() > 1 {
+        interrupts::ask_for_shootdown();
+    }
+    // This CPU has flushed these pages; what others asked of it comes by interrupt, and asks again. So its own
+    // acknowledgement may only move from the generation just before.
+    let before = generation - 1;
+    let _ = ACKNOWLEDGED[me].compare_exchange(before, generation, Ordering::AcqRel, Ordering::Relaxed);
+    generation
 }
 
 /// Why the kernel could not give what a stack needs.
@@ -102,6 +167,7 @@ pub(crate) unsafe fn init(cpus: usize) -> Result<(), InitError<StackError>> {
         // SAFETY: the ranges do not overlap, and nothing else in the kernel maps anything between BASE and its end.
         unsafe { area.init(&config) }?;
     }
+    TASKS.set_budget(frames::total() / CACHE_SHARE / (TASK_STACK / PAGE_SIZE));
     Ok(())
 }
 
@@ -123,8 +189,9 @@ pub(crate) fn spare_range() -> VirtRange {
 
 /// Gives back the stacks of tasks that died on this CPU.
 pub(crate) fn reap() {
-    TASKS.reap();
-    EDGES.reap();
+    let section = Section::enter();
+    TASKS.reap_in(&section);
+    EDGES.reap_in(&section);
 }
 
 /// Makes this CPU's TLB forget what a shootdown asks. Called by its interrupt handler, on every CPU but the sender.
@@ -161,12 +228,9 @@ pub(crate) fn cpus_up() -> usize {
     CPUS_UP.load(Ordering::Acquire).count_ones() as usize
 }
 
-/// Whether dirty bits are not asked.
-static SCRUB_WHOLE: AtomicBool = AtomicBool::new(false);
-
 /// Has every stack cleared from end to end before it is handed out: the control for what dirty bits save.
 pub(crate) fn scrub_whole() {
-    SCRUB_WHOLE.store(true, Ordering::Relaxed);
+    TASKS.set_scrub(Scrub::Whole);
 }
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -194,57 +258,48 @@ unsafe impl Platform for Kernel {
     fn give_frames(&self, frames: Frames) {
         match frames {
             Frames::Fresh(list) => list.give(),
-            Frames::Parked(pages) => {
-                // SAFETY: the library gives frames back after the shootdown of their pages (INV-FRAME), and does not map
-                // the pages again before.
-                let taken = unsafe { tables::kernel().take_parked(pages, |frame, _| frames::give(frame, 0)) };
-                debug_assert!(taken.is_ok(), "{taken:?}");
+            Frames::Parked { entries, count } => {
+                // SAFETY: `unmap` found the entries there; tables of the areas are never freed.
+                give_parked(unsafe { Entries::from_exposed(entries, count) });
             }
         }
     }
 
-    unsafe fn map(&self, pages: Pages, frames: Frames) -> Result<(), NotMapped<Self>> {
+    unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
         let Frames::Fresh(mut list) = frames else {
             unreachable!("only fresh frames are mapped");
         };
-        // What was popped is remembered until it is known that it was mapped: a list cannot be looked at without popping.
         let mut popped = [PhysAddr::new(0); MAX_STACK_SIZE / PAGE_SIZE];
         let mut count = 0;
-        let pop = core::iter::from_fn(|| list.pop()).inspect(|&frame| {
+        while let Some(frame) = list.pop() {
             popped[count] = frame;
             count += 1;
-        });
+        }
+        let frames = &popped[..count];
         // SAFETY: the library owns the pages, and the kernel alone gets access to the frames.
-        let mapped = unsafe { tables::kernel().map(pages, STACK_MEMORY, pop) };
+        if entries(mapping).is_some_and(|entries| unsafe { entries.map(STACK_MEMORY, frames) }) {
+            return Ok(());
+        }
+        // The first time there may be tables to make.
+        // SAFETY: as above.
+        let mapped = unsafe { tables::kernel().map(mapping.pages(), STACK_MEMORY, frames.iter().copied()) };
         mapped.map_err(|error| {
-            popped[..count].iter().for_each(|&frame| list.push(frame));
+            frames.iter().for_each(|&frame| list.push(frame));
             NotMapped { frames: Frames::Fresh(list), reason: StackError::NotMapped(error) }
         })
     }
 
-    unsafe fn unmap(&self, pages: Pages) -> Unmapped<Self> {
+    unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
+        let Some(entries) = entries(mapping) else { unreachable!("a stack's entries lie in one table") };
         // SAFETY: the library vouches that nobody uses the pages and that they are its own.
-        let parked = unsafe { tables::kernel().park(pages) };
-        debug_assert!(parked.is_ok(), "{parked:?}");
-        Unmapped::new(pages, Frames::Parked(pages))
+        let parked = unsafe { entries.park() };
+        debug_assert!(parked, "{entries:?}");
+        Unmapped::new(Frames::Parked { entries: entries.expose(), count: mapping.pages().count() })
     }
 
-    fn shootdown(&self, batch: &[Unmapped<Self>]) -> u64 {
-        for page in batch.iter().flat_map(|token| token.pages().addresses(PAGE_SIZE)) {
-            // SAFETY: the kernel runs in ring 0.
-            unsafe { vmstack_arch::tlb::flush_page(page) };
-        }
-        // Release: pairs with the Acquire in `acknowledge_shootdown`: the entries were changed before.
-        let generation = GENERATION.fetch_add(1, Ordering::AcqRel) + 1;
-        let me = percpu::cpu_number().index();
-        if cpus_up() > 1 {
-            interrupts::ask_for_shootdown();
-        }
-        // This CPU has flushed these pages; what others asked of it comes by interrupt, and asks again. So its own
-        // acknowledgement may only move from the generation just before.
-        let before = generation - 1;
-        let _ = ACKNOWLEDGED[me].compare_exchange(before, generation, Ordering::AcqRel, Ordering::Relaxed);
-        generation
+    fn shootdown(&self, batch: impl Iterator<Item = Pages> + Clone) -> u64 {
+        flush_here(batch);
+        ask_others_to_flush()
     }
 
     fn flushed(&self, ticket: &u64) -> bool {
@@ -259,10 +314,12 @@ unsafe impl Platform for Kernel {
         tables::translate(addr)
     }
 
+    #[inline]
     fn cpu(&self) -> Cpu {
         percpu::cpu_number()
     }
 
+    #[inline]
     fn enter(&self) -> Section {
         Section::enter()
     }
@@ -271,14 +328,31 @@ unsafe impl Platform for Kernel {
         tables::kernel().ensure_top_level(range).map_err(StackError::NotMapped)
     }
 
-    fn dirty(&self, pages: Pages) -> u128 {
-        if SCRUB_WHOLE.load(Ordering::Relaxed) { u128::MAX } else { tables::kernel().dirty(pages) }
+    fn hint(&self, pages: Pages) -> Hint {
+        Hint::new(tables::kernel().group(pages).map_or(0, Entries::expose))
     }
 
-    unsafe fn zero(&self, page: VirtAddr) {
-        let Some(frame) = tables::translate(page) else { return };
+    const HAS_DIRTY: bool = true;
+
+    #[inline]
+    fn dirty(&self, mapping: Mapping) -> u128 {
+        entries(mapping).map_or(u128::MAX, Entries::dirty)
+    }
+
+    fn clear_dirty(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<u64> {
+        stacks.clone().filter_map(entries).for_each(Entries::clear_dirty);
+        Some(self.shootdown(stacks.map(Mapping::pages)))
+    }
+
+    unsafe fn zero(&self, mapping: Mapping, page: usize) {
+        let Some(frame) = entries(mapping).and_then(|entries| entries.frame(page)) else { return };
         // SAFETY: the frame is mapped at a page that nobody uses, by the caller's word; the direct map shows it.
         unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
+    }
+
+    #[inline]
+    fn handed_over(&self) {
+        // A switch has a full fence between the two: `task::flags` carries the flags over.
     }
 
     fn write_owner(&self, owner: usize, out: &mut dyn fmt::Write) -> fmt::Result {

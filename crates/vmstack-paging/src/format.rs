@@ -112,6 +112,10 @@ pub unsafe trait Format: 'static {
         matches!(Self::decode(raw, Level::PAGE), Entry::Leaf { dirty: false, .. })
     }
 
+    /// The bits of an entry in a table of the lowest level that say for sure that it is a leaf which nobody has written through, and
+    /// what they are then: for a look at several entries at once. None if no such bits are known.
+    const SURELY_CLEAN: Option<(u64, u64)> = None;
+
     /// Where the table lies that the 64 bits `raw` in a table of `level`, which is not the lowest, lead to, if they do.
     ///
     /// To be overridden where that takes fewer instructions than decoding all of it: it is asked at each level of each walk.

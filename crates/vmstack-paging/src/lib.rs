@@ -14,6 +14,8 @@
 //!          run, walk ──> Mapper              from an address to its slot, once for each leaf table
 //!                    │
 //!     map · park · leaf · sweep · visit · tree       what is done with slots, in the order in which a mapping lives
+//!                    │
+//!                  group                    the same for a few slots that are remembered
 //! ```
 //!
 //! # What may not enter
@@ -44,6 +46,7 @@ mod entry;
 mod error;
 mod fault;
 mod format;
+mod group;
 mod leaf;
 mod map;
 mod mapper;
@@ -64,6 +67,7 @@ pub use format::aarch64::{self, Aarch64, Aarch64Kernel, Aarch64User};
 pub use format::riscv64::{self, Riscv64, Sv39, Sv48, Sv57};
 pub use format::x86_64::{self, X86_64, X86_64La57};
 pub use format::{Format, Halves};
+pub use group::Group;
 pub use mapper::Mapper;
 pub use memory::TableMemory;
 pub use table::{Slot, Table};

@@ -156,6 +156,14 @@ impl Slot {
         }
     }
 
+    /// Puts `entry` where nothing is, as the caller has seen, who alone puts anything there.
+    ///
+    /// A plain store, with release order after whatever filled the frame: the hardware does not write to an absent entry.
+    #[inline]
+    pub(crate) fn put<F: Format>(&self, entry: Entry, level: Level) {
+        self.0.store(F::encode(entry, level), Ordering::Release);
+    }
+
     /// Replaces the entry by nothing, and returns what it said at that moment.
     pub(crate) fn take<F: Format>(&self, level: Level) -> Entry {
         F::decode(self.0.swap(0, Ordering::AcqRel), level)

@@ -114,7 +114,7 @@ pub struct StackArea<P: Platform> {
     /// How many CPUs the area is for, once it is ready: zero until then.
     cpus: AtomicUsize,
     /// A [`Scrub`].
-    pub(crate) scrub: AtomicU8,
+    scrub: AtomicU8,
     /// How many ready stacks may be kept, all depots together.
     budget: AtomicU32,
     /// How often memory pressure was announced.
@@ -242,29 +242,30 @@ impl<P: Platform> StackArea<P> {
         &self.free
     }
 
-    /// Enters this CPU's part of the area.
-    ///
-    /// `_guard` is of this area's platform and stays alive as long as what is returned.
+    /// How many CPUs the area is for: none until it is ready.
     #[inline]
-    pub(crate) fn here<'a>(&'a self, _guard: &'a P::Guard) -> Result<Here<'a, P>, AllocError<P::Error>> {
-        let cpu = self.platform.cpu();
-        // Acquire: pairs with the Release in `init`.
-        if cpu.index() >= self.cpus.load(Ordering::Acquire) {
-            return Err(self.not_here(cpu));
-        }
-        let meta = Metadata { platform: &self.platform, geometry: self.geometry_unchecked() };
-        let line = meta.line(cpu.index());
-        // SAFETY: (1) the guard was taken before the CPU was asked, so these are this CPU's lines; (2) this crate never enters
-        // twice in one call chain, and platform methods do not call in (Platform, condition 8).
-        let near = unsafe { line.near() };
+    pub(crate) fn cpus(&self) -> usize {
+        // Acquire: pairs with the Release in `init`: whoever sees the CPUs sees the geometry, and that the lines are made.
+        self.cpus.load(Ordering::Acquire)
+    }
+
+    /// The metadata, for whoever has seen that there are CPUs.
+    #[inline]
+    pub(crate) fn ready_metadata(&self) -> Metadata<'_, P> {
+        Metadata { platform: &self.platform, geometry: self.geometry_unchecked() }
+    }
+
+    /// Enters this CPU's part of the area, for what is more than a hit.
+    pub(crate) fn here<'a>(&'a self, guard: &'a P::Guard) -> Result<Here<'a, P>, AllocError<P::Error>> {
+        let (meta, line, near) = self.lines(guard).ok_or_else(|| self.not_here())?;
         Ok(Here { area: self, meta, line, near })
     }
 
-    /// Why there is nothing here for `cpu`.
+    /// Why there is nothing here for this CPU.
     #[cold]
-    fn not_here(&self, cpu: Cpu) -> AllocError<P::Error> {
+    pub(crate) fn not_here(&self) -> AllocError<P::Error> {
         match self.geometry() {
-            Some(geometry) => AllocError::UnknownCpu { cpu, cpus: geometry.cpus() },
+            Some(geometry) => AllocError::UnknownCpu { cpu: self.platform.cpu(), cpus: geometry.cpus() },
             None => AllocError::NotInitialised,
         }
     }
@@ -298,7 +299,7 @@ impl<P: Platform> StackArea<P> {
     /// [`AllocError`]; then nothing is kept.
     #[inline]
     pub fn alloc_in(&self, guard: &P::Guard, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
-        self.allocating(guard, |here| here.alloc(owner))
+        self.hit_or_miss(guard, owner).map(|id| KernelStack::new(self, id))
     }
 
     /// Allocates as [`alloc`](Self::alloc) does, but with frames of `node` only.
@@ -312,23 +313,8 @@ impl<P: Platform> StackArea<P> {
     /// [`AllocError`]; then nothing is kept.
     pub fn alloc_on(&self, node: Node, owner: usize) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
         let guard = self.platform.enter();
-        self.allocating(&guard, |here| here.alloc_on(node, owner))
-    }
-
-    #[inline]
-    fn allocating<'s>(
-        &'s self,
-        guard: &P::Guard,
-        alloc: impl FnOnce(&mut Here<'_, P>) -> Result<StackId, AllocError<P::Error>>,
-    ) -> Result<KernelStack<'s, P>, AllocError<P::Error>> {
-        let mut here = self.here(guard)?;
-        match alloc(&mut here) {
-            Ok(id) => Ok(KernelStack::new(self, id)),
-            Err(error) => {
-                here.line.counters.refused.bump();
-                Err(error)
-            }
-        }
+        let id = self.here(&guard)?.alloc_on(node, owner)?;
+        Ok(KernelStack::new(self, id))
     }
 
     /// Allocates as [`alloc`](Self::alloc) does, but before it says that there are no frames or slots, gives back what this
@@ -434,6 +420,11 @@ impl<P: Platform> StackArea<P> {
     /// Any. Takes effect at the next exchange.
     pub fn set_budget(&self, stacks: usize) {
         self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn scrub_policy(&self) -> Scrub {
+        Scrub::from_index(self.scrub.load(Ordering::Relaxed))
     }
 
     pub(crate) fn budget(&self) -> u32 {
@@ -543,19 +534,6 @@ impl<P: Platform> StackArea<P> {
     pub(crate) fn take_back(&self, slot: SlotIndex) {
         let guard = self.platform.enter();
         self.take_back_in(&guard, slot);
-    }
-
-    /// As [`take_back`](Self::take_back), under a guard.
-    #[inline]
-    pub(crate) fn take_back_in(&self, guard: &P::Guard, slot: SlotIndex) {
-        match self.here(guard) {
-            // We run on it though nobody owns it: never.
-            Ok(mut here) if !self.standing_on(slot) => {
-                let record = here.meta.known_record(slot);
-                here.take_back(slot, record);
-            }
-            _ => self.leak(slot),
-        }
     }
 }
 

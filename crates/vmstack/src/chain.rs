@@ -47,18 +47,17 @@ impl Chain {
     }
 
     #[inline]
-    pub(crate) fn pop<'r>(&mut self, records: &'r impl Records) -> Option<(SlotIndex, &'r SlotRecord)> {
+    pub(crate) fn pop(&mut self, records: &impl Records) -> Option<SlotIndex> {
         let slot = SlotIndex::new(self.head.checked_sub(1)?);
-        let record = records.record(slot);
-        self.head = record.next.load(Ordering::Relaxed);
+        self.head = records.record(slot).next.load(Ordering::Relaxed);
         self.len -= 1;
-        Some((slot, record))
+        Some(slot)
     }
 
     /// The slots, the last one first. They stay.
     pub(crate) fn slots<'r, R: Records>(&self, records: &'r R) -> impl Iterator<Item = SlotIndex> + Clone + use<'r, R> {
         let mut left = *self;
-        core::iter::from_fn(move || left.pop(records).map(|(slot, _)| slot))
+        core::iter::from_fn(move || left.pop(records))
     }
 
     /// All of it, leaving none.

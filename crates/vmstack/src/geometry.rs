@@ -296,6 +296,12 @@ impl Geometry {
         if index < self.slots() { Some(SlotIndex(index as u32)) } else { None }
     }
 
+    /// Whether `addr` lies in `slot`, its gap included.
+    #[inline]
+    pub(crate) const fn is_in(&self, addr: VirtAddr, slot: SlotIndex) -> bool {
+        addr.get().wrapping_sub(self.base.get()) >> self.stride_shift == slot.0 as usize
+    }
+
     /// Where `addr` lies: one subtraction, one shift, one mask.
     pub(crate) const fn place(&self, addr: VirtAddr) -> Place {
         let range = self.slot_range();
@@ -321,15 +327,16 @@ impl Geometry {
         self.metadata
     }
 
-    /// Where the lines of CPU number `cpu` lie.
+    /// Where the lines of the CPUs lie, and after them the depots of the nodes.
     #[inline]
-    pub(crate) const fn line(&self, cpu: usize) -> VirtAddr {
-        self.lines.wrapping_add(cpu.wrapping_mul(self.sizes.line))
+    pub(crate) const fn lines(&self) -> VirtAddr {
+        self.lines
     }
 
-    /// Where the depot of node number `node` lies.
-    pub(crate) const fn depot(&self, node: usize) -> VirtAddr {
-        self.line(self.cpus()).wrapping_add(node.wrapping_mul(self.sizes.depot))
+    /// Where the record of slot 0 lies; the others follow.
+    #[inline]
+    pub(crate) const fn records(&self) -> VirtAddr {
+        self.records
     }
 
     /// The number of chunks of records, which are made on use.
@@ -349,12 +356,6 @@ impl Geometry {
     pub(crate) const fn record_chunk(&self, slot: SlotIndex) -> usize {
         // A chunk is a power of two of bytes.
         (slot.0 as usize * self.sizes.record) >> self.chunk_bytes().trailing_zeros()
-    }
-
-    /// Where the record of `slot` lies.
-    #[inline]
-    pub(crate) const fn record(&self, slot: SlotIndex) -> VirtAddr {
-        self.records.wrapping_add((slot.0 as usize).wrapping_mul(self.sizes.record))
     }
 
     /// How many records a chunk has room for.

@@ -1,22 +1,19 @@
-//! One CPU's part of an area, entered: where stacks are handed out.
+//! One CPU's part of an area, entered, for what is more than a hit.
 //!
 //! Having a [`Here`] is having the platform's guard: this code stays on its CPU and is not re-entered there, so what the CPU
-//! keeps is plain memory. A hit takes a stack from the loaded magazine. A miss exchanges magazines, asks the depot, and only then
-//! builds a stack from frames. Before it says that there are no frames it looks at what other nodes have ready.
+//! keeps is plain memory. An allocation that misses exchanges magazines, asks the depot, and only then builds a stack from frames. Before it says that there are no frames it looks at what other nodes have ready.
 //!
 //! Contexts: task and interrupt. Never NMI, never the fault path.
 
 use crate::area::{AllocError, StackArea};
 use crate::cache::{FEWEST_ROUNDS, Far, Line, MOST_ROUNDS, Near, OFTEN, SELDOM};
 use crate::geometry::SlotIndex;
+use crate::hit::Allocated;
 use crate::metadata::Metadata;
 use crate::platform::{Node, Platform};
 use crate::slots::SlotRecord;
 use crate::stack::StackId;
 use crate::sync::Ordering;
-
-/// A stack that is its owner's from here on, or why there is none.
-type Allocated<P> = Result<StackId, AllocError<<P as Platform>::Error>>;
 
 /// This CPU's part of an area, entered: nobody else is in it until this is dropped.
 pub(crate) struct Here<'a, P: Platform> {
@@ -26,42 +23,20 @@ pub(crate) struct Here<'a, P: Platform> {
     pub(crate) near: &'a mut Near,
 }
 
-impl<'a, P: Platform> Here<'a, P> {
-    /// A stack on this CPU's node if there is one, else on any.
-    #[inline]
-    pub(crate) fn alloc(&mut self, owner: usize) -> Allocated<P> {
-        match self.near.loaded.pop(&self.meta) {
-            Some((slot, _)) => Ok(self.hit(slot, owner)),
-            None => self.refill(owner),
-        }
-    }
-
-    /// A ready stack that this CPU kept.
-    #[inline]
-    fn hit(&self, slot: SlotIndex, owner: usize) -> StackId {
-        self.line.counters.hits.bump();
-        self.reuse(slot, owner)
-    }
-
-    /// Hands out a ready stack, made to read as zero.
-    #[inline]
-    fn reuse(&self, slot: SlotIndex, owner: usize) -> StackId {
-        let record = self.meta.known_record(slot);
-        self.scrub_for_use(slot, record);
-        self.hand_out(slot, record, owner)
-    }
-
-    #[inline]
-    fn hand_out(&self, slot: SlotIndex, record: &SlotRecord, owner: usize) -> StackId {
-        StackId::new(slot, record.hand_out(owner))
-    }
-
-    /// The loaded magazine is empty.
+impl<P: Platform> StackArea<P> {
+    /// A stack, when the loaded magazine is empty.
     #[cold]
     #[inline(never)]
+    pub(crate) fn refill(&self, guard: &P::Guard, owner: usize) -> Allocated<P> {
+        self.here(guard)?.refill(owner)
+    }
+}
+
+impl<P: Platform> Here<'_, P> {
+    /// A stack on this CPU's node if there is one, else on any.
     fn refill(&mut self, owner: usize) -> Allocated<P> {
         core::mem::swap(&mut self.near.loaded, &mut self.near.previous);
-        if let Some((slot, _)) = self.near.loaded.pop(&self.meta) {
+        if let Some(slot) = self.near.loaded.pop(&self.meta) {
             return Ok(self.hit(slot, owner));
         }
         self.settle();
@@ -72,7 +47,29 @@ impl<'a, P: Platform> Here<'a, P> {
             return Ok(self.hit(slot, owner));
         }
         let node = self.near.home.node();
-        self.populate(node, owner).or_else(|error| self.steal(node, owner).ok_or(error))
+        let populated = self.populate(node, owner).or_else(|error| self.steal(node, owner).ok_or(error));
+        self.count_refused(populated)
+    }
+
+    fn count_refused(&self, allocated: Allocated<P>) -> Allocated<P> {
+        allocated.inspect_err(|_| self.line.counters.refused.bump())
+    }
+
+    /// A ready stack that this CPU kept.
+    fn hit(&self, slot: SlotIndex, owner: usize) -> StackId {
+        self.line.counters.hits.bump();
+        self.reuse(slot, owner)
+    }
+
+    /// Hands out a ready stack, made to read as zero.
+    fn reuse(&self, slot: SlotIndex, owner: usize) -> StackId {
+        let record = self.meta.known_record(slot);
+        self.scrub_for_use(slot, record);
+        self.hand_out(slot, record, owner)
+    }
+
+    fn hand_out(&self, slot: SlotIndex, record: &SlotRecord, owner: usize) -> StackId {
+        StackId::new(slot, record.hand_out(owner))
     }
 
     /// Loads a magazine from this node's depot, and takes its first stack.
@@ -80,7 +77,7 @@ impl<'a, P: Platform> Here<'a, P> {
         self.near.loaded = self.meta.depot(self.near.home.node()).pop(&self.meta)?;
         self.visit_depot();
         self.line.counters.from_depot.bump();
-        self.near.loaded.pop(&self.meta).map(|(slot, _)| slot)
+        self.near.loaded.pop(&self.meta)
     }
 
     /// Adapts the size of the magazines to how many operations the last visit to the depot was ago.
@@ -112,7 +109,7 @@ impl<'a, P: Platform> Here<'a, P> {
     fn ready_on(&self, node: Node) -> Option<SlotIndex> {
         let depot = self.meta.depot(node);
         let mut magazine = depot.pop(&self.meta)?;
-        let (slot, _) = magazine.pop(&self.meta)?;
+        let slot = magazine.pop(&self.meta)?;
         depot.push(magazine, &self.meta);
         self.line.counters.from_depot.bump();
         Some(slot)
@@ -120,15 +117,16 @@ impl<'a, P: Platform> Here<'a, P> {
 
     /// A stack whose frames are on `node` and on no other.
     pub(crate) fn alloc_on(&mut self, node: Node, owner: usize) -> Allocated<P> {
-        if node == self.near.home.node() {
-            if let Some((slot, _)) = self.near.loaded.pop(&self.meta) {
-                return Ok(self.hit(slot, owner));
-            }
+        if node == self.near.home.node()
+            && let Some(slot) = self.near.loaded.pop(&self.meta)
+        {
+            return Ok(self.hit(slot, owner));
         }
-        match self.ready_on(node) {
+        let allocated = match self.ready_on(node) {
             Some(slot) => Ok(self.reuse(slot, owner)),
             None => self.populate(node, owner),
-        }
+        };
+        self.count_refused(allocated)
     }
 
     /// Cold: a free slot, frames in bulk, one batch of page-table entries. The frames read as zero.
@@ -148,7 +146,7 @@ impl<'a, P: Platform> Here<'a, P> {
 
     fn map_stack(&self, slot: SlotIndex, node: Node) -> Result<(), AllocError<P::Error>> {
         let (platform, record) = (self.meta.platform, self.meta.known_record(slot));
-        let mapping = self.mapping(slot, record);
+        let mapping = self.meta.mapping(slot, record);
         let frames = platform.take_frames_on(node, mapping.pages().count()).map_err(AllocError::NoFrames)?;
         // SAFETY: (1) the pages lie in this area; (2) the slot was free, so none of it is mapped, and no CPU remembers that
         // it was (it went to the free list after its shootdown); (3) as many frames were taken.

@@ -45,6 +45,8 @@ mod geometry;
 #[cfg(not(all(loom, test)))]
 mod here;
 #[cfg(not(all(loom, test)))]
+mod hit;
+#[cfg(not(all(loom, test)))]
 mod metadata;
 mod platform;
 #[cfg(not(all(loom, test)))]

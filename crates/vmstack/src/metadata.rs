@@ -7,7 +7,7 @@
 
 use core::mem::size_of;
 
-use crate::addr::{Cpu, Pages};
+use crate::addr::{Cpu, Pages, VirtAddr};
 use crate::cache::Line;
 use crate::chain::Records;
 use crate::depot::Depot;
@@ -42,17 +42,28 @@ pub(crate) fn make_first<P: Platform>(
 ) -> Result<(), MetadataError<P::Error>> {
     make_pages(platform, geometry.first_pages())?;
     for cpu in 0..geometry.cpus() {
-        let line = geometry.line(cpu).as_mut_ptr::<Line<P>>();
+        let line = line_at::<P>(geometry, cpu).as_mut_ptr::<Line<P>>();
         // SAFETY: (1) it lies in the pages that were just mapped, and lines begin at a multiple of their size, which is one of their
         // alignment; (2) nobody else knows the area yet.
         unsafe { line.write(Line::new(node(Cpu::new(cpu as u32)))) };
     }
     for node in 0..geometry.nodes() {
-        let depot = geometry.depot(node).as_mut_ptr::<Depot>();
+        let depot = depot_at::<P>(geometry, node).as_mut_ptr::<Depot>();
         // SAFETY: as above: depots follow the lines, whose size is a multiple of a depot's alignment.
         unsafe { depot.write(Depot::new()) };
     }
     Ok(())
+}
+
+/// Where the lines of CPU number `cpu` lie. The sizes are constants here, so this is a shift and an addition.
+#[inline]
+const fn line_at<P: Platform>(geometry: &Geometry, cpu: usize) -> VirtAddr {
+    geometry.lines().wrapping_add(cpu.wrapping_mul(size_of::<Line<P>>()))
+}
+
+/// Where the depot of node number `node` lies.
+const fn depot_at<P: Platform>(geometry: &Geometry, node: usize) -> VirtAddr {
+    line_at::<P>(geometry, geometry.cpus()).wrapping_add(node.wrapping_mul(size_of::<Depot>()))
 }
 
 /// Why a page of metadata could not be had.
@@ -142,7 +153,8 @@ impl<'a, P: Platform> Metadata<'a, P> {
     /// It was made.
     #[inline]
     unsafe fn record_unchecked(&self, slot: SlotIndex) -> &'a SlotRecord {
-        let record = self.geometry.record(slot).as_mut_ptr::<SlotRecord>();
+        let offset = (slot.get() as usize).wrapping_mul(size_of::<SlotRecord>());
+        let record = self.geometry.records().wrapping_add(offset).as_mut_ptr::<SlotRecord>();
         // SAFETY: (1) the caller knows that the chunk was made, so the record is mapped for ever; (2) it is aligned to its size,
         // since records begin at a page; (3) it holds atomics only, of which zero is a valid value.
         unsafe { &*record }
@@ -163,14 +175,14 @@ impl<'a, P: Platform> Metadata<'a, P> {
         debug_assert!(cpu < self.geometry.cpus());
         // SAFETY: (1) lines are made with the area, and never unmapped; (2) shared access only: what one CPU owns in them is in a
         // cell that wants a guard.
-        unsafe { &*self.geometry.line(cpu).as_mut_ptr::<Line<P>>() }
+        unsafe { &*line_at::<P>(self.geometry, cpu).as_mut_ptr::<Line<P>>() }
     }
 
     /// The depot of `node`; of the first one if there is no such node.
     pub(crate) fn depot(&self, node: Node) -> &'a Depot {
         let node = if node.index() < self.geometry.nodes() { node.index() } else { 0 };
         // SAFETY: depots are made with the area, never unmapped, and hold atomics only.
-        unsafe { &*self.geometry.depot(node).as_mut_ptr::<Depot>() }
+        unsafe { &*depot_at::<P>(self.geometry, node).as_mut_ptr::<Depot>() }
     }
 
     /// The depots of all nodes.

@@ -16,7 +16,7 @@ use crate::chain::Chain;
 use crate::geometry::SlotIndex;
 use crate::here::Here;
 use crate::platform::{Node, Platform};
-use crate::slots::{Phase, SlotRecord};
+use crate::slots::Phase;
 use crate::sync::Ordering;
 
 /// How many stacks share one shootdown.
@@ -65,10 +65,10 @@ impl<P: Platform> Here<'_, P> {
     fn unmap_batch(&mut self, magazine: &mut Chain, most: usize) -> usize {
         let mut batch = Chain::new();
         while (batch.len() as usize) < most
-            && let Some((slot, record)) = magazine.pop(&self.meta)
+            && let Some(slot) = magazine.pop(&self.meta)
         {
-            self.unmap(slot, record);
-            batch.push(slot, record);
+            self.unmap(slot);
+            batch.push(slot, self.meta.known_record(slot));
         }
         if !batch.is_empty() {
             self.line.counters.unmapped.add(u64::from(batch.len()));
@@ -82,11 +82,12 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Unmaps a ready stack, and puts its frames down in its record.
-    fn unmap(&self, slot: SlotIndex, record: &SlotRecord) {
+    fn unmap(&self, slot: SlotIndex) {
+        let record = self.meta.known_record(slot);
         record.set_phase(Phase::Retiring);
         // SAFETY: (1) the stack was mapped by one call of `map` when it was populated; (2) it came from the depot: no
         // CPU runs on it, nobody holds a pin (INV-LIVE), and nobody can get either while it is retiring.
-        let token = unsafe { self.meta.platform.unmap(self.mapping(slot, record)) };
+        let token = unsafe { self.meta.platform.unmap(self.meta.mapping(slot, record)) };
         // SAFETY: this CPU holds the slot, as above.
         unsafe { record.put_frames(token.into_frames()) };
     }
@@ -101,14 +102,15 @@ impl<P: Platform> Here<'_, P> {
         far.batch_ticket = None;
         let mut batch = far.batch.take();
         self.line.counters.retired.add(u64::from(batch.len()));
-        while let Some((slot, record)) = batch.pop(&self.meta) {
-            self.retire(slot, record);
+        while let Some(slot) = batch.pop(&self.meta) {
+            self.retire(slot);
         }
         true
     }
 
     /// The frames to the platform, then the slot to the free list: every CPU has flushed (INV-FRAME).
-    fn retire(&self, slot: SlotIndex, record: &SlotRecord) {
+    fn retire(&self, slot: SlotIndex) {
+        let record = self.meta.known_record(slot);
         // SAFETY: the slot is retiring, in this CPU's batch, and `unmap` has put its frames there.
         let frames = unsafe { record.take_frames::<P::Frames>() };
         self.meta.platform.give_frames(frames);

@@ -33,19 +33,20 @@ impl<P: Platform> Here<'_, P> {
     /// A stack that waits to be recovered, for whoever finds nothing else.
     pub(crate) fn from_recovery(&mut self) -> Option<SlotIndex> {
         let meta = self.meta;
-        self.far().deep.pop(&meta).map(|(slot, _)| slot)
+        self.far().deep.pop(&meta)
     }
 
     /// Clears the stacks that wait, takes their dirty bits back, and starts to flush them.
     fn recover(&mut self) {
         let (meta, mut deep, mut clean) = (self.meta, self.far().deep.take(), Chain::new());
-        while let Some((slot, record)) = deep.pop(&meta) {
+        while let Some(slot) = deep.pop(&meta) {
+            let record = meta.known_record(slot);
             self.clear_for_recovery(slot, record);
             record.unmark_deep();
             clean.push(slot, record);
         }
         self.line.counters.recovered.add(u64::from(clean.len()));
-        let stacks = clean.slots(&meta).map(|slot| self.mapping(slot, meta.known_record(slot)));
+        let stacks = clean.slots(&meta).map(|slot| self.meta.mapping(slot, meta.known_record(slot)));
         let ticket = meta.platform.clear_dirty(stacks);
         let far = self.far();
         (far.recovering, far.recovery_ticket) = (clean, ticket);

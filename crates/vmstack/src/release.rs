@@ -15,6 +15,7 @@
 //!
 //! Contexts: task and interrupt, under a guard. Never NMI, never the fault path.
 
+use crate::area::StackArea;
 use crate::chain::Chain;
 use crate::geometry::SlotIndex;
 use crate::here::Here;
@@ -24,22 +25,42 @@ use crate::slots::SlotRecord;
 /// How many stacks of another node are sent home together.
 const AWAY: u32 = 16;
 
-impl<P: Platform> Here<'_, P> {
+impl<P: Platform> StackArea<P> {
     /// Takes back the stack in `slot`, which is dead: its owner has ended its life, and has had a full fence since.
-    #[inline]
-    pub(crate) fn take_back(&mut self, slot: SlotIndex, record: &SlotRecord) {
-        if record.is_plain(self.near.home) {
-            self.scrub_after_use(slot, record);
-            self.line.counters.released.bump();
-            record.make_ready();
-            self.keep(slot, record);
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn take_back_odd(&self, guard: &P::Guard, slot: SlotIndex) {
+        match self.here(guard) {
+            Ok(mut here) => here.take_back(slot),
+            Err(_) => self.leak(slot),
+        }
+    }
+}
+
+impl<P: Platform> Here<'_, P> {
+    fn take_back(&mut self, slot: SlotIndex) {
+        let record = self.meta.known_record(slot);
+        if record.hold().pinned && record.leave_to_pins() {
+            return;
+        }
+        let hold = record.hold();
+        if hold.written {
+            self.clear_whole(slot, record);
+            record.unmark_written();
+        }
+        self.scrub_after_use(slot, record);
+        self.line.counters.released.bump();
+        record.make_ready();
+        if hold.node != self.near.home.node() {
+            self.send_away(hold.node, slot, record);
+        } else if hold.deep {
+            self.set_aside(slot, record);
         } else {
-            self.take_back_odd(slot, record);
+            self.keep(slot, record);
         }
     }
 
     /// Puts a ready stack of this node into the loaded magazine.
-    #[inline]
     fn keep(&mut self, slot: SlotIndex, record: &SlotRecord) {
         if self.near.loaded.len() >= self.near.rounds {
             self.unload();
@@ -48,8 +69,6 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Makes room: the loaded magazine is full.
-    #[cold]
-    #[inline(never)]
     fn unload(&mut self) {
         core::mem::swap(&mut self.near.loaded, &mut self.near.previous);
         if self.near.loaded.len() < self.near.rounds {
@@ -66,29 +85,6 @@ impl<P: Platform> Here<'_, P> {
         if !magazine.is_empty() {
             self.meta.depot(node).push(magazine, &self.meta);
             self.line.counters.returned.bump();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn take_back_odd(&mut self, slot: SlotIndex, record: &SlotRecord) {
-        if record.hold().pinned && record.leave_to_pins() {
-            return;
-        }
-        let hold = record.hold();
-        if hold.written {
-            self.clear_whole(slot, record);
-        }
-        self.scrub_after_use(slot, record);
-        self.line.counters.released.bump();
-        record.make_ready();
-        record.unmark_written();
-        if hold.node != self.near.home.node() {
-            self.send_away(hold.node, slot, record);
-        } else if hold.deep {
-            self.set_aside(slot, record);
-        } else {
-            self.keep(slot, record);
         }
     }
 

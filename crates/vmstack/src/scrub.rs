@@ -9,11 +9,12 @@
 //!
 //! Contexts: task and interrupt, under a guard.
 
+use crate::area::StackArea;
 use crate::geometry::SlotIndex;
 use crate::here::Here;
+use crate::metadata::Metadata;
 use crate::platform::{Mapping, Platform};
 use crate::slots::SlotRecord;
-use crate::sync::Ordering;
 
 /// When and how much of a stack is cleared between two owners.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -42,15 +43,28 @@ impl Scrub {
     }
 }
 
-impl<P: Platform> Here<'_, P> {
-    pub(crate) fn mapping(&self, slot: SlotIndex, record: &SlotRecord) -> Mapping {
-        Mapping::new(self.meta.geometry.pages(slot), record.hint())
-    }
-
-    /// Does what the policy wants of a ready stack that is about to be handed out.
+impl<P: Platform> Metadata<'_, P> {
     #[inline]
+    pub(crate) fn mapping(&self, slot: SlotIndex, record: &SlotRecord) -> Mapping {
+        Mapping::new(self.geometry.pages(slot), record.hint())
+    }
+}
+
+impl<P: Platform> StackArea<P> {
+    /// Does what the policy wants of the ready stack in `slot`, which is about to be handed out.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn scrub(&self, guard: &P::Guard, slot: SlotIndex) {
+        if let Ok(here) = self.here(guard) {
+            here.scrub_for_use(slot, here.meta.known_record(slot));
+        }
+    }
+}
+
+impl<P: Platform> Here<'_, P> {
+    /// Does what the policy wants of a ready stack that is about to be handed out.
     pub(crate) fn scrub_for_use(&self, slot: SlotIndex, record: &SlotRecord) {
-        match Scrub::from_index(self.area.scrub.load(Ordering::Relaxed)) {
+        match self.area.scrub_policy() {
             Scrub::Dirty => self.clear_dirty_pages(slot, record),
             Scrub::Whole => self.clear_whole(slot, record),
             Scrub::OnExit | Scrub::None => {}
@@ -58,16 +72,14 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Does what the policy wants of a stack that was given back.
-    #[inline]
     pub(crate) fn scrub_after_use(&self, slot: SlotIndex, record: &SlotRecord) {
-        if self.area.scrub.load(Ordering::Relaxed) == Scrub::OnExit as u8 {
+        if self.area.scrub_policy() == Scrub::OnExit {
             self.clear_dirty_pages(slot, record);
         }
     }
 
-    #[inline]
     fn clear_dirty_pages(&self, slot: SlotIndex, record: &SlotRecord) {
-        let mapping = self.mapping(slot, record);
+        let mapping = self.meta.mapping(slot, record);
         let dirty = self.meta.platform.dirty(mapping);
         if dirty != 0 {
             let cleared = self.clear(mapping, dirty);
@@ -79,14 +91,13 @@ impl<P: Platform> Here<'_, P> {
 
     /// Clears the pages of a stack that may not be zero by now, and leaves their bits for `clear_dirty` to take back.
     pub(crate) fn clear_for_recovery(&self, slot: SlotIndex, record: &SlotRecord) {
-        let mapping = self.mapping(slot, record);
+        let mapping = self.meta.mapping(slot, record);
         let dirty = self.meta.platform.dirty(mapping);
         self.clear(mapping, dirty);
     }
 
-    #[cold]
     pub(crate) fn clear_whole(&self, slot: SlotIndex, record: &SlotRecord) {
-        self.clear(self.mapping(slot, record), u128::MAX);
+        self.clear(self.meta.mapping(slot, record), u128::MAX);
     }
 
     /// Clears the pages of `mapping` whose bits are set, and counts them.

@@ -240,14 +240,6 @@ impl<P: Platform> StackArea<P> {
         self.geometry().map_or_else(Default::default, |geometry| (geometry.bottom(slot), geometry.top(slot)))
     }
 
-    /// Whether the code that asks stands on the stack in `slot`: the address of a local variable says so.
-    pub(crate) fn standing_on(&self, slot: SlotIndex) -> bool {
-        let here = 0_u8;
-        let here = VirtAddr::of(&raw const here);
-        let (bottom, top) = self.bounds(slot);
-        bottom <= here && here < top
-    }
-
     /// Ends the life of a stack and takes it back, unless the caller stands on it: then it is leaked and counted (INV-LIVE).
     #[inline]
     fn give_back_in(&self, guard: &P::Guard, slot: SlotIndex) {

@@ -10,7 +10,9 @@
 //!                   0              used, inside a free block, or not memory
 //! ```
 //!
-//! A few single frames are kept *at hand*, unmerged, so that one which is given back and taken again costs no search for its buddies.
+//! A few single frames, and a few runs of four, are kept *at hand*, unmerged, so that one which is given back and taken again costs no
+//! search for its buddies. Four that lie side by side, aligned, are what a small stack gets where they are to be had: processors that
+//! coalesce neighbours in the TLB profit. Nothing needs them to be so.
 //!
 //! Frames of users' memory can have several owners: after a fork, until one of them writes. [`Owners`] counts them, beside the states, without
 //! the lock: one more owner than the number says.
@@ -35,8 +37,12 @@ const ORDERS: usize = MAX_ORDER as usize + 1;
 const BOOT_FRAMES: usize = (BOOT_MAPPED / PAGE_SIZE as u64) as usize;
 const FREE: u8 = 0x80;
 const AT_HAND: u8 = 0x40;
-/// How many frames are at hand at most.
+/// How many single frames are at hand at most.
 const HAND: usize = 64;
+/// How many runs of four frames are at hand at most.
+const RUNS: usize = 64;
+/// The order of a run of four.
+const RUN: u32 = 2;
 const NONE: u32 = u32::MAX;
 
 static FRAMES: VitalLock<Buddy> = VitalLock::new("frame-allocator", Buddy::empty());
@@ -56,6 +62,8 @@ struct Buddy {
     states: &'static mut [u8],
     /// Frames at hand, the last one given back last.
     hand: ArrayVec<u32, HAND>,
+    /// The same for runs of four.
+    runs: ArrayVec<u32, RUNS>,
     heads: [u32; ORDERS],
     free: usize,
 }
@@ -155,7 +163,7 @@ const fn address(frame: usize) -> PhysAddr {
 
 impl Buddy {
     const fn empty() -> Self {
-        Self { states: &mut [], hand: ArrayVec::new_const(), heads: [NONE; ORDERS], free: 0 }
+        Self { states: &mut [], hand: ArrayVec::new_const(), runs: ArrayVec::new_const(), heads: [NONE; ORDERS], free: 0 }
     }
 
     fn links(frame: usize) -> *mut Links {
@@ -222,11 +230,32 @@ impl Buddy {
 
     /// Merges what is at hand with its buddies.
     fn put_down(&mut self) {
-        while let Some(frame) = self.hand.pop() {
-            self.free -= 1;
+        while let Some((frame, order)) =
+            self.hand.pop().map(|frame| (frame, 0)).or_else(|| self.runs.pop().map(|frame| (frame, RUN)))
+        {
+            self.free -= 1 << order;
             self.states[frame as usize] = 0;
-            self.merge(frame as usize, 0);
+            self.merge(frame as usize, order);
         }
+    }
+
+    /// Takes four frames side by side, aligned, if that is easy.
+    fn take_run(&mut self) -> Option<usize> {
+        let Some(frame) = self.runs.pop() else { return self.split(RUN) };
+        self.states[frame as usize] = 0;
+        self.free -= 1 << RUN;
+        Some(frame as usize)
+    }
+
+    /// Gives back four frames side by side, aligned.
+    fn give_run(&mut self, frame: usize) {
+        assert!(self.states.get(frame..frame + 4) == Some(&[0; 4]), "one of four frames at {frame:#x} is free already");
+        if self.runs.is_full() {
+            return self.merge(frame, RUN);
+        }
+        self.runs.push(frame as u32);
+        self.states[frame] = AT_HAND | RUN as u8;
+        self.free += 1 << RUN;
     }
 
     fn give(&mut self, frame: usize, order: u32) {
@@ -237,6 +266,19 @@ impl Buddy {
             self.free += 1;
         } else {
             self.merge(frame, order);
+        }
+    }
+
+    /// Gives back single frames. Fours that are a run go back as one.
+    fn give_each(&mut self, frames: &[PhysAddr]) {
+        for four in frames.chunks(1 << RUN) {
+            let first = four[0].get() as usize / PAGE_SIZE;
+            let follows = |(i, frame): (usize, &PhysAddr)| frame.get() as usize / PAGE_SIZE == first + i;
+            if four.len() == 1 << RUN && first.is_multiple_of(1 << RUN) && four.iter().enumerate().all(follows) {
+                self.give_run(first);
+            } else {
+                four.iter().for_each(|frame| self.give(frame.get() as usize / PAGE_SIZE, 0));
+            }
         }
     }
 
@@ -282,8 +324,7 @@ pub(crate) fn give(start: PhysAddr, order: u32) {
 /// Gives back single frames, at once.
 pub(crate) fn give_all(frames: &[PhysAddr]) {
     if !frames.is_empty() {
-        let mut buddy = FRAMES.lock();
-        frames.iter().for_each(|frame| buddy.give(frame.get() as usize / PAGE_SIZE, 0));
+        FRAMES.lock().give_each(frames);
     }
 }
 
@@ -372,8 +413,7 @@ pub(crate) fn recount() -> usize {
     let buddy = FRAMES.lock();
     let free = |state: u8| match state {
         0 => 0,
-        AT_HAND => 1,
-        block => 1_usize << (block & !FREE),
+        block => 1_usize << (block & !(FREE | AT_HAND)),
     };
     buddy.states.iter().map(|&state| free(state)).sum()
 }
@@ -397,10 +437,15 @@ impl FrameList {
         if buddy.free < count {
             return None;
         }
-        for _ in 0..count {
-            match buddy.take(0) {
-                Some(frame) => list.push(address(frame)),
-                None => break,
+        while list.count < count {
+            let four = (count - list.count >= 1 << RUN).then(|| buddy.take_run()).flatten();
+            match four {
+                // The last one first: they come off the list in the order of their addresses.
+                Some(frame) => (0..1 << RUN).rev().for_each(|i| list.push(address(frame + i))),
+                None => match buddy.take(0) {
+                    Some(frame) => list.push(address(frame)),
+                    None => break,
+                },
             }
         }
         drop(buddy);
@@ -416,13 +461,18 @@ impl FrameList {
         self.count += 1;
     }
 
+    /// Clears all of each frame but the link.
     fn clear_all(&mut self) {
-        let mut cleared = Self::EMPTY;
-        while let Some(frame) = self.pop() {
+        let mut frame = self.head;
+        for _ in 0..self.count {
+            let link = phys_to_virt(frame).as_mut_ptr::<PhysAddr>();
+            // SAFETY: the frame is on the list, so its first word is the link, which `push` wrote.
+            let next = unsafe { link.read() };
             clear(frame);
-            cleared.push(frame);
+            // SAFETY: the frame is the list's; the direct map shows it.
+            unsafe { link.write(next) };
+            frame = next;
         }
-        *self = cleared;
     }
 
     /// The next frame, which reads as zero.

@@ -23,7 +23,7 @@ fn chain(table: &Table, slots: core::ops::Range<u32>) -> Chain {
 }
 
 fn slots(mut chain: Chain, table: &Table) -> Vec<u32> {
-    core::iter::from_fn(|| chain.pop(table)).map(|(slot, _)| slot.get()).collect()
+    core::iter::from_fn(|| chain.pop(table)).map(SlotIndex::get).collect()
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_chain_counts_what_it_holds() {
     let table = table(3);
     let mut chain = chain(&table, 0..3);
     assert_eq!(chain.len(), 3);
-    assert_eq!(chain.pop(&table).map(|(slot, _)| slot), Some(SlotIndex::new(2)));
+    assert_eq!(chain.pop(&table), Some(SlotIndex::new(2)));
     assert_eq!((chain.len(), chain.is_empty()), (2, false));
     assert_eq!(slots(chain.take(), &table), [1, 0]);
     assert!(chain.is_empty() && chain.len() == 0);

@@ -1,0 +1,183 @@
+//! Groups: the leaf entries of a few pages side by side, found once and remembered.
+//!
+//! A stack is a handful of pages whose entries lie side by side in one table, and tables are kept. So where they lie can be
+//! remembered with the stack, as one word, and whoever asks for dirty bits, or maps and unmaps the same pages again, walks no tables.
+//!
+//! ```text
+//!   root ─> ... ─> leaf table   | ... | e0 | e1 | e2 | e3 | ... |
+//!                                     ^ the group of four pages: this address, and four
+//! ```
+//!
+//! What [`Mapper`]'s methods do to a run of pages, a group's do to its own; each is all or nothing, and needs no memory.
+//!
+//! Contexts: any but NMI. No lock, no wait.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use vmstack::{Pages, PhysAddr};
+
+use crate::attributes::Attributes;
+use crate::entry::{Entry, Level};
+use crate::format::Format;
+use crate::mapper::Mapper;
+use crate::memory::TableMemory;
+use crate::run::Run;
+use crate::table::{Slot, Table};
+
+/// The leaf entries of up to 128 pages side by side.
+///
+/// Having a `Group` means that its entries lie in one table of the lowest level, which lives as long as `'t`.
+pub struct Group<'t, F: Format> {
+    slots: &'t [Slot],
+    format: PhantomData<F>,
+}
+
+impl<F: Format> Clone for Group<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Format> Copy for Group<'_, F> {}
+
+impl<F: Format> fmt::Debug for Group<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.slots).finish()
+    }
+}
+
+/// The most pages of a group.
+const MOST: usize = 128;
+
+impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
+    /// The entries of `pages`, if there is a table that has all of them.
+    #[must_use]
+    pub fn group(&self, pages: Pages) -> Option<Group<'a, F>> {
+        let run = Run::check::<F>(pages).ok()?;
+        let at = run.page::<F>(0)?;
+        let index = F::index(at, Level::PAGE);
+        if run.count() > MOST || index + run.count() > Table::ENTRIES {
+            return None;
+        }
+        let table = self.table_for(at, Level::PAGE).ok()?;
+        Some(Group { slots: table.slots(index, run.count()), format: PhantomData })
+    }
+}
+
+impl<F: Format> Group<'_, F> {
+    /// Where the entries lie, as a word to remember.
+    #[must_use]
+    pub fn expose(self) -> usize {
+        self.slots.as_ptr().expose_provenance()
+    }
+
+    /// The group of `count` pages whose entries lie where `word` says.
+    ///
+    /// # Safety
+    ///
+    /// [`expose`](Self::expose) said `word` of a group of at least `count` pages in this format, and the table lives.
+    #[inline]
+    #[must_use]
+    pub unsafe fn from_exposed(word: usize, count: usize) -> Self {
+        let first = core::ptr::with_exposed_provenance::<Slot>(word);
+        // SAFETY: the entries are atomics in a table that lives, by the caller's word.
+        Self { slots: unsafe { core::slice::from_raw_parts(first, count) }, format: PhantomData }
+    }
+
+    /// Which pages may have been written, by bit: as [`Mapper::dirty`] says.
+    #[inline]
+    #[must_use]
+    pub fn dirty(self) -> u128 {
+        if self.is_surely_clean() { 0 } else { self.look_at_each() }
+    }
+
+    /// Whether a look at all entries at once says that nothing was written.
+    #[inline]
+    fn is_surely_clean(self) -> bool {
+        let Some((bits, clean)) = F::SURELY_CLEAN else { return false };
+        let differ = |differ: u64, slot: &Slot| differ | (slot.raw() ^ clean);
+        let (fours, rest) = self.slots.as_chunks::<4>();
+        let fours = fours.iter().fold(0, |all, four| four.iter().fold(all, differ));
+        rest.iter().fold(fours, differ) & bits == 0
+    }
+
+    fn look_at_each(self) -> u128 {
+        let dirty = |slot: &Slot| !F::HAS_DIRTY || !F::is_clean(slot.raw());
+        if self.slots.len() <= 64 {
+            // From the last one down: each bit takes a shift by one, and not by a number that is not known before.
+            return u128::from(self.slots.iter().rev().fold(0_u64, |bits, slot| bits << 1 | u64::from(dirty(slot))));
+        }
+        self.slots.iter().rev().fold(0, |bits, slot| bits << 1 | u128::from(dirty(slot)))
+    }
+
+    /// The frame that page number `page` is mapped to.
+    #[inline]
+    #[must_use]
+    pub fn frame(self, page: usize) -> Option<PhysAddr> {
+        match self.slots.get(page)?.read::<F>(Level::PAGE) {
+            Entry::Leaf { frame, .. } => Some(frame),
+            _ => None,
+        }
+    }
+
+    /// Clears the dirty bits, as [`Mapper::clear_dirty`] does, and as much has to be flushed after it.
+    pub fn clear_dirty(self) {
+        let clean = |entry: Entry| match entry {
+            Entry::Leaf { dirty: true, .. } => Some(entry.with_dirty(false)),
+            _ => None,
+        };
+        self.slots.iter().for_each(|slot| slot.change::<F>(Level::PAGE, clean));
+    }
+
+    /// Maps the pages to `frames`, one each, in order. False if one of them is not free, or a frame does not fit: then nothing is
+    /// mapped.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Mapper::map`].
+    #[must_use]
+    pub unsafe fn map(self, attributes: Attributes, frames: &[PhysAddr]) -> bool {
+        let fits = |&frame: &PhysAddr| F::can_hold(frame, Level::PAGE);
+        if frames.len() != self.slots.len() || !self.slots.iter().all(Slot::is_zero) || !frames.iter().all(fits) {
+            return false;
+        }
+        for (slot, &frame) in self.slots.iter().zip(frames) {
+            slot.put::<F>(Entry::Leaf { frame, attributes, dirty: !F::HAS_DIRTY }, Level::PAGE);
+        }
+        true
+    }
+
+    /// Parks the pages, as [`Mapper::park`] does. False if one of them is not mapped: then all are as they were.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Mapper::park`].
+    #[must_use]
+    pub unsafe fn park(self) -> bool {
+        if !self.slots.iter().all(|slot| matches!(slot.read::<F>(Level::PAGE), Entry::Leaf { .. })) {
+            return false;
+        }
+        self.slots.iter().for_each(|slot| slot.change::<F>(Level::PAGE, Entry::parked));
+        true
+    }
+
+    /// Clears parked entries and gives their frames to `take`, as [`Mapper::take_parked`] does. False if a page is not parked:
+    /// then all are as they were.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Mapper::take_parked`].
+    #[must_use]
+    pub unsafe fn take_parked(self, mut take: impl FnMut(PhysAddr)) -> bool {
+        if !self.slots.iter().all(|slot| matches!(slot.read::<F>(Level::PAGE), Entry::Parked { .. })) {
+            return false;
+        }
+        for slot in self.slots {
+            if let Entry::Parked { frame, .. } = slot.take::<F>(Level::PAGE) {
+                take(frame);
+            }
+        }
+        true
+    }
+}
