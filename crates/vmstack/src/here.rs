@@ -47,7 +47,7 @@ impl<P: Platform> Here<'_, P> {
             return Ok(self.hit(slot, owner));
         }
         let node = self.near.home.node();
-        let populated = self.populate(node, owner).or_else(|error| self.steal(node, owner).ok_or(error));
+        let populated = self.populate(node, owner).or_else(|error| self.elsewhere(node, owner).ok_or(error));
         self.count_refused(populated)
     }
 
@@ -99,15 +99,18 @@ impl<P: Platform> Here<'_, P> {
         MOST_ROUNDS.min(share.checked_ilog2().map_or(1, |bits| 1 << bits))
     }
 
-    /// A ready stack of another node than `node`, where there is no memory left for a new one.
-    fn steal(&self, node: Node, owner: usize) -> Option<StackId> {
-        let others = (0..self.meta.geometry.nodes() as u8).map(Node::new).filter(|&other| other != node);
-        others.into_iter().find_map(|other| self.ready_on(other)).map(|slot| self.reuse(slot, owner))
+    /// A stack of another node than `node`, which has no memory left for a new one: a ready one, or else a new one.
+    fn elsewhere(&self, node: Node, owner: usize) -> Option<StackId> {
+        let nodes = (0..self.meta.geometry.nodes() as u8).map(Node::new);
+        let mut others = nodes.filter(|&other| other != node);
+        let ready = others.clone().find_map(|other| self.ready_on(other)).map(|slot| self.reuse(slot, owner));
+        ready.or_else(|| others.find_map(|other| self.populate(other, owner).ok()))
     }
 
     /// One stack from the depot of `node`. The rest of its magazine goes back.
     fn ready_on(&self, node: Node) -> Option<SlotIndex> {
-        let depot = self.meta.depot(node);
+        // A node that the area was not told of has no depot.
+        let depot = (node.index() < self.meta.geometry.nodes()).then(|| self.meta.depot(node))?;
         let mut magazine = depot.pop(&self.meta)?;
         let slot = magazine.pop(&self.meta)?;
         depot.push(magazine, &self.meta);

@@ -64,7 +64,8 @@ impl<P: Platform> StackArea<P> {
         match self.lines(guard) {
             Some((meta, line, near)) if !self.stands_on(&meta, slot) => {
                 let record = meta.known_record(slot);
-                if record.is_plain(near.home) && near.loaded.len() < near.rounds && self.scrub_policy() != Scrub::OnExit {
+                if record.is_plain(near.home) && near.loaded.len() < near.rounds && self.scrub_policy() != Scrub::OnExit
+                {
                     line.counters.released.bump();
                     record.make_ready();
                     near.loaded.push(slot, record);

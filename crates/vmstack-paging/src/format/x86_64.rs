@@ -96,8 +96,7 @@ unsafe impl<const N: u8> Format for X86_64<N> {
         raw & (PRESENT | DIRTY | PAGE_SIZE) == PRESENT && raw & (WRITABLE | NO_EXECUTE) != WRITABLE
     }
 
-    const SURELY_CLEAN: Option<(u64, u64)> =
-        Some((PRESENT | DIRTY | PAGE_SIZE | NO_EXECUTE, PRESENT | NO_EXECUTE));
+    const SURELY_CLEAN: Option<(u64, u64)> = Some((PRESENT | DIRTY | PAGE_SIZE | NO_EXECUTE, PRESENT | NO_EXECUTE));
 
     #[inline]
     fn table_at(raw: u64, _level: Level) -> Option<PhysAddr> {
