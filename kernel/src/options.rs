@@ -12,6 +12,7 @@ pub(crate) enum Mode {
     Story,
     Control,
     Count,
+    Stack,
     Crash,
     Program,
 }
@@ -24,13 +25,14 @@ impl Mode {
             Self::Story => "story",
             Self::Control => "control",
             Self::Count => "count",
+            Self::Stack => "stack",
             Self::Crash => "crash",
             Self::Program => "program",
         }
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Probe, Self::Story, Self::Control, Self::Count, Self::Crash, Self::Program]
+        [Self::Probe, Self::Story, Self::Control, Self::Count, Self::Stack, Self::Crash, Self::Program]
             .into_iter()
             .find(|mode| mode.name() == word)
     }

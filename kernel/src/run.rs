@@ -50,6 +50,7 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Control if options.direct => control::direct(),
         Mode::Control => control::mapped(),
         Mode::Count => count::count(),
+        Mode::Stack => count::stack::count(),
         Mode::Crash => crash::run(&options),
         Mode::Program => run_program(&options),
     }

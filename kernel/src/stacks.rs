@@ -21,9 +21,10 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use arrayvec::ArrayVec;
 use vmstack::{
-    AreaConfig, Cpu, Hint, InitError, KernelStack, MAX_STACK_SIZE, Mapping, NotMapped, Pages, PhysAddr, Platform, Scrub,
-    StackArea, StackKind, Unmapped, VirtAddr, VirtRange,
+    AreaConfig, Cpu, Hint, InitError, KernelStack, MAX_STACK_SIZE, Mapping, NotMapped, Pages, PhysAddr, Platform,
+    Scrub, StackArea, StackKind, Unmapped, VirtAddr, VirtRange,
 };
 use vmstack_paging::{Access, Attributes, Group, MapError};
 
@@ -83,6 +84,9 @@ pub(crate) enum Frames {
     },
 }
 
+/// The frames of one stack, or of one chunk of records.
+type FrameArray = ArrayVec<PhysAddr, { MAX_STACK_SIZE / PAGE_SIZE }>;
+
 /// The entries of a stack's pages.
 type Entries = Group<'static, tables::Format>;
 
@@ -90,25 +94,34 @@ type Entries = Group<'static, tables::Format>;
 #[inline]
 fn entries(mapping: Mapping) -> Option<Entries> {
     match mapping.hint().get() {
-        0 => tables::kernel().group(mapping.pages()),
+        0 => find_entries(mapping),
         // SAFETY: `hint` said so of these pages; tables of the areas are never freed.
         word => Some(unsafe { Entries::from_exposed(word, mapping.pages().count()) }),
     }
 }
 
+#[cold]
+fn find_entries(mapping: Mapping) -> Option<Entries> {
+    tables::kernel().group(mapping.pages())
+}
+
+/// Clears a frame through the direct map.
+///
+/// # Safety
+///
+/// Nobody uses it.
+unsafe fn clear(frame: PhysAddr) {
+    // SAFETY: the caller's promise; the direct map shows all frames.
+    unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
+}
+
 /// Gives back the frames that `entries` have parked.
 fn give_parked(entries: Entries) {
-    let mut frames = [PhysAddr::new(0); MAX_STACK_SIZE / PAGE_SIZE];
-    let mut count = 0;
+    let mut frames = FrameArray::new_const();
     // SAFETY: the library gives frames back after the shootdown of their pages (INV-FRAME), and does not map the pages again before.
-    let taken = unsafe {
-        entries.take_parked(|frame| {
-            frames[count] = frame;
-            count += 1;
-        })
-    };
+    let taken = unsafe { entries.take_parked(|frame| frames.push(frame)) };
     debug_assert!(taken, "{entries:?}");
-    frames::give_all(&frames[..count]);
+    frames::give_all(&frames);
 }
 
 /// Makes this CPU's TLB forget `batch`.
@@ -269,15 +282,12 @@ unsafe impl Platform for Kernel {
         let Frames::Fresh(mut list) = frames else {
             unreachable!("only fresh frames are mapped");
         };
-        let mut popped = [PhysAddr::new(0); MAX_STACK_SIZE / PAGE_SIZE];
-        let mut count = 0;
+        let mut frames = FrameArray::new_const();
         while let Some(frame) = list.pop() {
-            popped[count] = frame;
-            count += 1;
+            frames.push(frame);
         }
-        let frames = &popped[..count];
         // SAFETY: the library owns the pages, and the kernel alone gets access to the frames.
-        if entries(mapping).is_some_and(|entries| unsafe { entries.map(STACK_MEMORY, frames) }) {
+        if entries(mapping).is_some_and(|entries| unsafe { entries.map(STACK_MEMORY, &frames) }) {
             return Ok(());
         }
         // The first time there may be tables to make.
@@ -335,19 +345,21 @@ unsafe impl Platform for Kernel {
     const HAS_DIRTY: bool = true;
 
     #[inline]
-    fn dirty(&self, mapping: Mapping) -> u128 {
-        entries(mapping).map_or(u128::MAX, Entries::dirty)
+    unsafe fn clear_written(&self, mapping: Mapping) -> usize {
+        let Some(entries) = entries(mapping) else { return 0 };
+        // SAFETY: the frames are mapped at pages that nobody uses, by the caller's word.
+        entries.written().map(|frame| unsafe { clear(frame) }).count()
     }
 
-    fn clear_dirty(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<u64> {
+    unsafe fn clear(&self, mapping: Mapping) {
+        let Some(entries) = entries(mapping) else { return };
+        // SAFETY: as above.
+        entries.frames().for_each(|frame| unsafe { clear(frame) });
+    }
+
+    fn take_dirty_bits(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<u64> {
         stacks.clone().filter_map(entries).for_each(Entries::clear_dirty);
         Some(self.shootdown(stacks.map(Mapping::pages)))
-    }
-
-    unsafe fn zero(&self, mapping: Mapping, page: usize) {
-        let Some(frame) = entries(mapping).and_then(|entries| entries.frame(page)) else { return };
-        // SAFETY: the frame is mapped at a page that nobody uses, by the caller's word; the direct map shows it.
-        unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
     }
 
     #[inline]

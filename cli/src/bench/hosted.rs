@@ -14,13 +14,13 @@
 //! Everybody touches the top page, one operation is one stack, and all are measured by turns in one run (`native`). Then the same by two
 //! threads at once (`scaling`).
 
-use core::ptr;
+use core::{ptr, slice};
 
 use vmstack::{Scrub, VirtAddr};
 use vmstack_hosted::{Config, Machine, MachineError};
 
-use super::native::{self, Contender, Series, number};
 use super::NativeSetting;
+use super::native::{self, Contender, Series, number};
 use crate::checks::{Check, Verdict};
 use crate::failure::Failure;
 use crate::report::{explain, show_rows};
@@ -89,16 +89,19 @@ pub(super) fn run(setting: &NativeSetting<'_>, screen: &mut Screen) -> Result<Ve
     let series = native::by_turns(&mut contenders, rounds, setting.interrupts)?;
     let names: Vec<_> = contenders.iter().map(|contender| (contender.name, contender.label)).collect();
     let rows = Rows { names, series };
+    rows.show(screen);
     let mut checks = vec![
         rows.faster("hosted.hot", "area", "pool", HOT),
         rows.faster("hosted.hot_zero", "area_zero", "pool_zero", HOT_ZERO),
         scaling::check(setting)?,
     ];
-    checks.extend(rows.checks());
-    show_rows(screen, &checks);
-    for check in checks.iter().filter(|check| check.outcome == Verdict::Pass) {
-        explain(screen, &format!("{}: {}", check.name, check.detail));
+    for check in &checks {
+        show_rows(screen, slice::from_ref(check));
+        if check.outcome == Verdict::Pass {
+            explain(screen, &check.detail);
+        }
     }
+    checks.extend(rows.checks());
     Ok(checks)
 }
 
@@ -112,6 +115,13 @@ impl Rows {
     fn named(&self, name: &str) -> Option<&Series> {
         let place = self.names.iter().position(|&(known, _)| known == name)?;
         self.series.get(place)
+    }
+
+    /// A line for each: the median in nanoseconds, and between which figures half of all are.
+    fn show(&self, screen: &mut Screen) {
+        for ((_, label), series) in self.names.iter().zip(&self.series) {
+            screen.line(&format!("  {label:52}{:>23} ns", series.to_string()));
+        }
     }
 
     /// How many times faster `ours` is than corosensei's stack: `target` at least. The `pool` is shown beside.
@@ -155,7 +165,7 @@ mod tests {
     fn what_is_fast_enough_passes_and_what_is_not_falls_short() {
         let pass = rows().faster("hosted.hot", "area", "pool", 100.0);
         assert_eq!((pass.outcome, pass.figure, pass.unit.as_str()), (Verdict::Pass, Some(120.into()), "times"));
-        assert!(pass.detail.contains("0.50 times ours"), "{}", pass.detail);
+        assert!(pass.detail.contains("0.50 (0.50 to 0.50) times ours"), "{}", pass.detail);
         assert_eq!(rows().faster("hosted.hot", "area", "pool", 121.0).outcome, Verdict::Fail);
         assert_eq!(rows().faster("hosted.hot", "area", "nobody", 1.0).outcome, Verdict::Fail);
     }

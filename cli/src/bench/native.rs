@@ -98,8 +98,9 @@ fn short(figure: f64) -> String {
 
 /// A figure for a finding, of as many digits as [`short`] gives; zero if it is none.
 pub(super) fn number(figure: f64) -> Number {
-    let rounded = short(figure).parse().ok();
-    rounded.and_then(Number::from_f64).unwrap_or_else(|| 0.into())
+    let digits = short(figure);
+    let whole = digits.parse().ok().map(|whole: i64| whole.into());
+    whole.or_else(|| Number::from_f64(digits.parse().ok()?)).unwrap_or_else(|| 0.into())
 }
 
 /// The time that an operation takes, in nanoseconds, in one sample.
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn figures_have_the_digits_that_mean_something() {
         assert_eq!([1.2345, 12.345, 123.45, 99.97, 9.996].map(short), ["1.23", "12.3", "123", "100", "10.0"]);
-        assert_eq!((number(12.345).to_string(), number(f64::NAN).to_string()), ("12.3".into(), "0".into()));
+        assert_eq!([12.345, 0.5, 493.7, f64::NAN].map(|it| number(it).to_string()), ["12.3", "0.5", "494", "0"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::NativeSetting;
 use super::native::{self, Contender, Series, number};
 use crate::checks::{Check, Verdict};
 use crate::failure::Failure;
-use crate::report::{explain, show_rows};
+use crate::report::show_rows;
 use crate::screen::{Screen, Tone};
 
 mod memory;
@@ -33,7 +33,8 @@ const LARGE: usize = 4096;
 /// Runs the suite.
 pub(super) fn run(setting: &NativeSetting<'_>, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
     screen.heading("A context switch, in nanoseconds: so many stacks in rotation");
-    let head = format!("  {:>8}{:>16}{:>16}{:>16}", "stacks", "4 KiB scattered", "4 KiB in a row", "2 MiB");
+    let head = ["stacks", "4 KiB scattered", "4 KiB in a row", "2 MiB", "the TLB's part"];
+    let head = line(&head.map(str::to_owned));
     screen.line(&screen.paint(Tone::Faint, &head));
     let mut checks = Vec::new();
     for stacks in STACKS {
@@ -43,9 +44,6 @@ pub(super) fn run(setting: &NativeSetting<'_>, screen: &mut Screen) -> Result<Ve
     }
     let amiss: Vec<Check> = checks.iter().filter(|check| check.outcome != Verdict::Pass).cloned().collect();
     show_rows(screen, &amiss);
-    for check in checks.iter().filter(|check| check.name.starts_with("switch.tlb") && check.outcome == Verdict::Pass) {
-        explain(screen, &format!("{}: {}", check.name, check.detail));
-    }
     Ok(checks)
 }
 
@@ -81,11 +79,11 @@ impl Row {
     }
 
     fn line(&self) -> String {
-        let figures = self.kinds.iter().map(|kind| match kind {
-            Ok(measured) => number(measured.series.median()).to_string(),
-            Err(_) => "-".to_owned(),
-        });
-        figures.fold(format!("  {:>8}", self.stacks), |line, figure| format!("{line}{figure:>16}"))
+        let median = |series: &Series| number(series.median()).to_string();
+        let figure = |series: Option<String>| series.unwrap_or_else(|| "-".to_owned());
+        let [scattered, in_a_row, large] =
+            self.kinds.each_ref().map(|kind| figure(kind.as_ref().ok().map(|it| median(&it.series))));
+        line(&[self.stacks.to_string(), scattered, in_a_row, large, figure(self.price().as_ref().map(median))])
     }
 
     fn checks(&self) -> impl Iterator<Item = Check> {
@@ -99,23 +97,31 @@ impl Row {
                 Err(why) => Check::skip(&name, why.as_str()),
             }
         });
-        kinds.chain(self.price())
+        kinds.chain(self.price_check())
     }
 
     /// What a switch takes longer on scattered pages than on large ones.
-    fn price(&self) -> Option<Check> {
-        let name = format!("switch.tlb.{}", self.stacks);
+    fn price(&self) -> Option<Series> {
         let [Ok(scattered), _, Ok(large)] = &self.kinds else { return None };
-        let price = scattered.series.less(&large.series);
+        Some(scattered.series.less(&large.series))
+    }
+
+    fn price_check(&self) -> Option<Check> {
+        let (name, price) = (format!("switch.tlb.{}", self.stacks), self.price()?);
         let detail = format!("{price} ns longer on scattered pages than on pages of 2 MiB, {} stacks", self.stacks);
         Some(Check::new(&name, Verdict::Pass, detail).with_figure(number(price.median()), "ns"))
     }
 }
 
+fn line(columns: &[String; 5]) -> String {
+    columns.iter().map(|column| format!("{column:>16}")).collect::<String>().split_off(7)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Measured, Row, Series};
+    use super::{Measured, NativeSetting, Row, Series};
     use crate::checks::{Check, Verdict};
+    use crate::interrupt::Interrupts;
 
     fn measured(figures: [f64; 3]) -> Result<Measured, String> {
         Ok(Measured { series: Series::new(figures.to_vec()), note: "as it is".into() })
@@ -129,7 +135,16 @@ mod tests {
         let names: Vec<_> = checks.iter().map(|check| check.name.as_str()).collect();
         assert_eq!(names, ["switch.scattered.256", "switch.in_a_row.256", "switch.large.256", "switch.tlb.256"]);
         assert_eq!(checks[3].figure, Some(serde_json::Number::from_f64(6.0).expect("finite")));
-        assert_eq!(row.line().split_whitespace().collect::<Vec<_>>(), ["256", "12.0", "9.0", "6.0"]);
+        assert_eq!(row.line().split_whitespace().collect::<Vec<_>>(), ["256", "12.0", "9.0", "6.0", "6.0"]);
+    }
+
+    #[test]
+    fn a_row_has_a_figure_for_what_this_machine_has() {
+        let interrupts = Interrupts::none();
+        let setting = NativeSetting { samples: Some(3), interrupts: &interrupts };
+        let row = Row::measure(&setting, 16).expect("nobody interrupts");
+        let scattered = row.kinds[0].as_ref().expect("every machine has pages of 4 KiB");
+        assert!(scattered.series.rounds() == 3 && scattered.series.median() > 0.1, "{:?}", scattered.series);
     }
 
     #[test]

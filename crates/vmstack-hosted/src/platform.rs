@@ -8,12 +8,13 @@
 //! | `unmap` | one `mmap(MAP_FIXED, PROT_NONE)` over all the pages |
 //! | `shootdown`, `flushed` | nothing: Linux has flushed every TLB when `mmap` returns, so the ticket is `()` |
 //! | `translate` | a table beside the page tables (`space`) |
-//! | `hint` | which words of that table, so that `zero` need not search |
 //! | `cpu`, `enter` | which thread this is, and that it is inside (`thread`) |
 //!
-//! `dirty` is the default, all pages: Linux tells which pages were written only by system calls that cost more than
-//! clearing does (soft-dirty bits in /proc/self/pagemap, which `clear_refs` must reset for the whole process). `handed_over` is
-//! the default too, a full fence: a switch of tasks here is a few plain stores, and readers of other threads pin stacks.
+//! Which pages were written is not known: Linux tells it only by system calls that cost more than clearing does (soft-dirty bits in
+//! /proc/self/pagemap, which `clear_refs` must reset for the whole process). So `clear` is the default too, through the mapping:
+//! there are no dirty bits to spare, and one run of 16 KiB is cleared faster than four frames in the direct map. Nothing else looks for
+//! the frames of a stack that is mapped, so there is no `hint`. `handed_over` is the default, a full fence: a switch of tasks here is
+//! a few plain stores, and readers of other threads pin stacks.
 //!
 //! # Headroom
 //!
@@ -26,7 +27,7 @@ use core::hint::black_box;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use vmstack::{Cpu, Hint, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
+use vmstack::{Cpu, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
 
 use crate::arch::PAGE_SIZE;
 use crate::division::Division;
@@ -141,8 +142,8 @@ fn check_headroom() {
 // has one address space; (2) frames are mapped in the direct map only, and cleared if they were used before; (3) when
 // mmap returns, Linux has flushed what it replaced from every CPU of the process, so `true` holds at once; (4) a number
 // is held by one thread at a time; a thread without one says so with a number that the library refuses; (5) tasks of a
-// thread switch only where they yield, which nothing does under a guard, and the signal handler never enters; (6) `zero`
-// clears through the direct map; (7) no method panics; (8) nor calls an area; (9) the signal handler says `indispensable`
+// thread switch only where they yield, which nothing does under a guard, and the signal handler never enters; (6) no
+// page is taken for clean; (7) no method panics; (8) nor calls an area; (9) the signal handler says `indispensable`
 // while the thread is inside.
 unsafe impl Platform for Hosted {
     const PAGE_SIZE: usize = PAGE_SIZE;
@@ -189,10 +190,6 @@ unsafe impl Platform for Hosted {
         self.space.translate(addr)
     }
 
-    fn hint(&self, pages: Pages) -> Hint {
-        self.space.hint(pages)
-    }
-
     #[inline]
     fn cpu(&self) -> Cpu {
         thread::number_in(self.id)
@@ -204,14 +201,6 @@ unsafe impl Platform for Hosted {
             check_headroom();
         }
         Guard::new()
-    }
-
-    #[inline]
-    unsafe fn zero(&self, mapping: Mapping, page: usize) {
-        if let Some(frame) = self.space.frame_of(mapping, page) {
-            // SAFETY: the caller names a page of the area that nobody uses, so nobody uses its frame.
-            unsafe { self.memory.clear(frame) };
-        }
     }
 
     fn write_owner(&self, owner: usize, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use vmstack::{Hint, Mapping, Pages, PhysAddr, VirtAddr, VirtRange};
+use vmstack::{Pages, PhysAddr, VirtAddr, VirtRange};
 
 use crate::arch::PAGE_SIZE;
 use crate::frames::Frames;
@@ -56,18 +56,6 @@ impl Space {
     pub(crate) fn frame(&self, addr: VirtAddr) -> Option<u32> {
         // Acquire: pairs with `map_page`, so that a frame seen here is mapped.
         self.entry(addr)?.load(Ordering::Acquire).checked_sub(1)
-    }
-
-    /// What is worth remembering of `pages`: which word of the table is that of the first, plus one.
-    pub(crate) fn hint(&self, pages: Pages) -> Hint {
-        Hint::new(self.offset(pages.start()) / PAGE_SIZE + 1)
-    }
-
-    /// The frame of page number `page` of `mapping`, found by its hint.
-    #[inline]
-    pub(crate) fn frame_of(&self, mapping: Mapping, page: usize) -> Option<u32> {
-        let first = mapping.hint().get().checked_sub(1)?;
-        self.table.word(first + page)?.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Where `addr` leads. Any context, the fault path included.

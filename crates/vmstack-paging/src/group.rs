@@ -85,40 +85,22 @@ impl<F: Format> Group<'_, F> {
         Self { slots: unsafe { core::slice::from_raw_parts(first, count) }, format: PhantomData }
     }
 
-    /// Which pages may have been written, by bit: as [`Mapper::dirty`] says.
+    /// The frames of the pages that may have been written: at least those whose bit [`Mapper::dirty`] sets, as far as
+    /// they are mapped.
     #[inline]
-    #[must_use]
-    pub fn dirty(self) -> u128 {
-        if self.is_surely_clean() { 0 } else { self.look_at_each() }
+    pub fn written(self) -> impl Iterator<Item = PhysAddr> {
+        // Where there is no quick answer, the exact one.
+        let clean = |raw: u64| match F::SURELY_CLEAN {
+            Some((bits, clean)) => raw & bits == clean,
+            None => F::HAS_DIRTY && F::is_clean(raw),
+        };
+        self.slots.iter().map(Slot::raw).filter(move |&raw| !clean(raw)).filter_map(F::frame_at)
     }
 
-    /// Whether a look at all entries at once says that nothing was written.
+    /// The frames of all pages that are mapped.
     #[inline]
-    fn is_surely_clean(self) -> bool {
-        let Some((bits, clean)) = F::SURELY_CLEAN else { return false };
-        let differ = |differ: u64, slot: &Slot| differ | (slot.raw() ^ clean);
-        let (fours, rest) = self.slots.as_chunks::<4>();
-        let fours = fours.iter().fold(0, |all, four| four.iter().fold(all, differ));
-        rest.iter().fold(fours, differ) & bits == 0
-    }
-
-    fn look_at_each(self) -> u128 {
-        let dirty = |slot: &Slot| !F::HAS_DIRTY || !F::is_clean(slot.raw());
-        if self.slots.len() <= 64 {
-            // From the last one down: each bit takes a shift by one, and not by a number that is not known before.
-            return u128::from(self.slots.iter().rev().fold(0_u64, |bits, slot| bits << 1 | u64::from(dirty(slot))));
-        }
-        self.slots.iter().rev().fold(0, |bits, slot| bits << 1 | u128::from(dirty(slot)))
-    }
-
-    /// The frame that page number `page` is mapped to.
-    #[inline]
-    #[must_use]
-    pub fn frame(self, page: usize) -> Option<PhysAddr> {
-        match self.slots.get(page)?.read::<F>(Level::PAGE) {
-            Entry::Leaf { frame, .. } => Some(frame),
-            _ => None,
-        }
+    pub fn frames(self) -> impl Iterator<Item = PhysAddr> {
+        self.slots.iter().map(Slot::raw).filter_map(F::frame_at)
     }
 
     /// Clears the dirty bits, as [`Mapper::clear_dirty`] does, and as much has to be flushed after it.

@@ -19,7 +19,7 @@ pub struct PhysAddr(u64);
 /// The number of a CPU, from 0, dense enough to index a table of per-CPU blocks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[repr(transparent)]
-pub struct Cpu(u32);
+pub struct Cpu(usize);
 
 impl VirtAddr {
     /// The address `addr`, in bytes. Any value is accepted: an address that faults may be any word at all.
@@ -112,13 +112,19 @@ impl Cpu {
     /// The CPU numbered `index`.
     #[must_use]
     pub const fn new(index: u32) -> Self {
+        Self(index as usize)
+    }
+
+    /// The CPU numbered `index`.
+    #[must_use]
+    pub const fn from_index(index: usize) -> Self {
         Self(index)
     }
 
     /// The number, as an index into a table of per-CPU blocks.
     #[must_use]
     pub const fn index(self) -> usize {
-        self.0 as usize
+        self.0
     }
 }
 

@@ -113,8 +113,10 @@ pub struct StackArea<P: Platform> {
     pub(crate) fresh: AtomicU32,
     /// How many CPUs the area is for, once it is ready: zero until then.
     cpus: AtomicUsize,
+    /// The same, but zero also while a stack that is given back needs more than a place.
+    plain_cpus: AtomicUsize,
     /// A [`Scrub`].
-    scrub: AtomicU8,
+    pub(crate) scrub: AtomicU8,
     /// How many ready stacks may be kept, all depots together.
     budget: AtomicU32,
     /// How often memory pressure was announced.
@@ -142,6 +144,7 @@ impl<P: Platform> StackArea<P> {
             free: FreeList::new(),
             fresh: AtomicU32::new(0),
             cpus: AtomicUsize::new(0),
+            plain_cpus: AtomicUsize::new(0),
             scrub: AtomicU8::new(Scrub::Dirty as u8),
             budget: AtomicU32::new(u32::MAX),
             pressure: AtomicU32::new(0),
@@ -190,6 +193,7 @@ impl<P: Platform> StackArea<P> {
             let geometry = self.geometry_unchecked();
             // Release: whoever sees the CPUs sees the geometry and the lines.
             self.cpus.store(geometry.cpus(), Ordering::Release);
+            self.note_plain_cpus();
             geometry
         })
     }
@@ -247,6 +251,19 @@ impl<P: Platform> StackArea<P> {
     pub(crate) fn cpus(&self) -> usize {
         // Acquire: pairs with the Release in `init`: whoever sees the CPUs sees the geometry, and that the lines are made.
         self.cpus.load(Ordering::Acquire)
+    }
+
+    /// How many CPUs the area is for, if a stack that is given back needs nothing but a place.
+    #[inline]
+    pub(crate) fn plain_cpus(&self) -> usize {
+        // Acquire: as in `cpus`.
+        self.plain_cpus.load(Ordering::Acquire)
+    }
+
+    fn note_plain_cpus(&self) {
+        let plain = if self.scrubs_on_exit() { 0 } else { self.cpus() };
+        // Release: as in `init`.
+        self.plain_cpus.store(plain, Ordering::Release);
     }
 
     /// The metadata, for whoever has seen that there are CPUs.
@@ -422,11 +439,6 @@ impl<P: Platform> StackArea<P> {
         self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    #[inline]
-    pub(crate) fn scrub_policy(&self) -> Scrub {
-        Scrub::from_index(self.scrub.load(Ordering::Relaxed))
-    }
-
     pub(crate) fn budget(&self) -> u32 {
         self.budget.load(Ordering::Relaxed)
     }
@@ -439,6 +451,7 @@ impl<P: Platform> StackArea<P> {
     /// handed out as it is.
     pub fn set_scrub(&self, scrub: Scrub) {
         self.scrub.store(scrub as u8, Ordering::Relaxed);
+        self.note_plain_cpus();
     }
 
     /// Pins the stack `id`, so that it can be read while its task runs, sleeps or dies.
@@ -533,7 +546,7 @@ impl<P: Platform> StackArea<P> {
     /// Takes back the stack in `slot`, which is dead, and whose owner has had a full fence since it ended its life.
     pub(crate) fn take_back(&self, slot: SlotIndex) {
         let guard = self.platform.enter();
-        self.take_back_in(&guard, slot);
+        self.take_back_in(&guard, slot, self.ready_metadata().known_record(slot));
     }
 }
 

@@ -72,6 +72,10 @@ const MOST_RECORD_CHUNKS: usize = 32 << 10;
 pub struct Geometry {
     page: usize,
     size: usize,
+    /// Pages of a stack.
+    pages: usize,
+    /// Dirty pages that a stack may have before it is worth the trouble of taking their bits back: a quarter, or one.
+    usual_pages: usize,
     stride_shift: u32,
     slots: u32,
     trailing: usize,
@@ -96,6 +100,8 @@ impl Geometry {
     pub(crate) const EMPTY: Self = Self {
         page: 4096,
         size: MIN_STACK_SIZE,
+        pages: 1,
+        usual_pages: 1,
         stride_shift: 13,
         slots: 0,
         trailing: 0,
@@ -157,6 +163,8 @@ impl Geometry {
         Ok(Self {
             page,
             size: config.reserved,
+            pages: config.reserved / page,
+            usual_pages: (config.reserved / page / 4).max(1),
             stride_shift: stride.trailing_zeros(),
             slots,
             trailing: config.trailing.unwrap_or(page),
@@ -207,7 +215,12 @@ impl Geometry {
     /// The number of pages of a stack.
     #[must_use]
     pub const fn stack_pages(&self) -> usize {
-        self.size / self.page
+        self.pages
+    }
+
+    #[inline]
+    pub(crate) const fn usual_pages(&self) -> usize {
+        self.usual_pages
     }
 
     /// The distance in bytes from one stack to the next.
@@ -275,13 +288,13 @@ impl Geometry {
     /// The lowest address of the stack in `slot`.
     #[must_use]
     pub const fn bottom(&self, slot: SlotIndex) -> VirtAddr {
-        self.base.wrapping_add(((slot.0 as usize) << self.stride_shift).wrapping_add(self.guard()))
+        self.top(slot).wrapping_sub(self.size)
     }
 
     /// The first address above the stack in `slot`.
     #[must_use]
     pub const fn top(&self, slot: SlotIndex) -> VirtAddr {
-        self.bottom(slot).wrapping_add(self.size)
+        self.base.wrapping_add((slot.0 as usize + 1) << self.stride_shift)
     }
 
     /// The pages of the stack in `slot`.

@@ -10,7 +10,7 @@ use crate::cache::{FEWEST_ROUNDS, Far, Line, MOST_ROUNDS, Near, OFTEN, SELDOM};
 use crate::geometry::SlotIndex;
 use crate::hit::Allocated;
 use crate::metadata::Metadata;
-use crate::platform::{Node, Platform};
+use crate::platform::{Hint, Node, Platform};
 use crate::slots::SlotRecord;
 use crate::stack::StackId;
 use crate::sync::Ordering;
@@ -44,7 +44,7 @@ impl<P: Platform> Here<'_, P> {
             return Ok(self.reuse(slot, owner));
         }
         if let Some(slot) = self.from_recovery() {
-            return Ok(self.hit(slot, owner));
+            return Ok(self.reuse(slot, owner));
         }
         let node = self.near.home.node();
         let populated = self.populate(node, owner).or_else(|error| self.elsewhere(node, owner).ok_or(error));
@@ -64,7 +64,7 @@ impl<P: Platform> Here<'_, P> {
     /// Hands out a ready stack, made to read as zero.
     fn reuse(&self, slot: SlotIndex, owner: usize) -> StackId {
         let record = self.meta.known_record(slot);
-        self.scrub_for_use(slot, record);
+        self.area.scrub_for_use(self.line, slot, record);
         self.hand_out(slot, record, owner)
     }
 
@@ -73,7 +73,7 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Loads a magazine from this node's depot, and takes its first stack.
-    fn from_depot(&mut self) -> Option<SlotIndex> {
+    pub(crate) fn from_depot(&mut self) -> Option<SlotIndex> {
         self.near.loaded = self.meta.depot(self.near.home.node()).pop(&self.meta)?;
         self.visit_depot();
         self.line.counters.from_depot.bump();
@@ -157,7 +157,8 @@ impl<P: Platform> Here<'_, P> {
             platform.give_frames(failed.frames);
             AllocError::NotMapped(failed.reason)
         })?;
-        record.set_mapped(node, platform.hint(mapping.pages()));
+        let first = mapping.hint() == Hint::default();
+        record.set_mapped(node, if first { platform.hint(mapping.pages()) } else { mapping.hint() });
         Ok(())
     }
 

@@ -17,7 +17,6 @@ use crate::cache::{Line, Near};
 use crate::geometry::SlotIndex;
 use crate::metadata::Metadata;
 use crate::platform::Platform;
-use crate::scrub::Scrub;
 use crate::slots::SlotRecord;
 use crate::stack::StackId;
 
@@ -32,9 +31,15 @@ impl<P: Platform> StackArea<P> {
     ///
     /// `_guard` is of this area's platform and stays alive as long as what is returned.
     #[inline]
-    pub(crate) fn lines<'a>(&'a self, _guard: &'a P::Guard) -> Option<Lines<'a, P>> {
+    pub(crate) fn lines<'a>(&'a self, guard: &'a P::Guard) -> Option<Lines<'a, P>> {
+        self.lines_below(guard, self.cpus())
+    }
+
+    /// What this CPU keeps, if its number is below `cpus`, which are no more than the area has.
+    #[inline]
+    fn lines_below<'a>(&'a self, _guard: &'a P::Guard, cpus: usize) -> Option<Lines<'a, P>> {
         let cpu = self.platform().cpu();
-        if cpu.index() >= self.cpus() {
+        if cpu.index() >= cpus {
             return None;
         }
         let meta = self.ready_metadata();
@@ -46,35 +51,31 @@ impl<P: Platform> StackArea<P> {
     }
 
     /// A ready stack, made to read as zero.
-    #[inline]
+    // It is all that an allocation is, nearly always: without a call, and without its result in memory, it is half as long.
+    #[inline(always)]
     pub(crate) fn hit_or_miss(&self, guard: &P::Guard, owner: usize) -> Allocated<P> {
         let Some((meta, line, near)) = self.lines(guard) else { return Err(self.not_here()) };
         let Some(slot) = near.loaded.pop(&meta) else { return self.refill(guard, owner) };
         line.counters.hits.bump();
         let record = meta.known_record(slot);
-        if self.needs_scrub(&meta, slot, record) {
-            self.scrub(guard, slot);
-        }
+        self.scrub_for_use(line, slot, record);
         Ok(StackId::new(slot, record.hand_out(owner)))
     }
 
     /// Takes back the stack in `slot`, which is dead, and whose owner has had a full fence since it ended its life.
-    #[inline]
-    pub(crate) fn take_back_in(&self, guard: &P::Guard, slot: SlotIndex) {
-        match self.lines(guard) {
-            Some((meta, line, near)) if !self.stands_on(&meta, slot) => {
-                let record = meta.known_record(slot);
-                if record.is_plain(near.home) && near.loaded.len() < near.rounds && self.scrub_policy() != Scrub::OnExit
-                {
-                    line.counters.released.bump();
-                    record.make_ready();
-                    near.loaded.push(slot, record);
-                } else {
-                    self.take_back_odd(guard, slot);
-                }
-            }
-            // We run on it though nobody owns it, or on a CPU that the area does not know: never.
-            _ => self.leak(slot),
+    #[inline(always)]
+    pub(crate) fn take_back_in(&self, guard: &P::Guard, slot: SlotIndex, record: &SlotRecord) {
+        // No CPU is below this number while stacks are to be scrubbed as they come back.
+        if let Some((meta, line, near)) = self.lines_below(guard, self.plain_cpus())
+            && record.is_plain(near.home)
+            && near.loaded.len() < near.rounds
+            && !self.stands_on(&meta, slot)
+        {
+            line.counters.released.bump();
+            record.make_ready();
+            near.loaded.push(slot, record);
+        } else {
+            self.take_back_odd(guard, slot);
         }
     }
 
@@ -83,14 +84,5 @@ impl<P: Platform> StackArea<P> {
     pub(crate) fn stands_on(&self, meta: &Metadata<'_, P>, slot: SlotIndex) -> bool {
         let here = 0_u8;
         meta.geometry.is_in(VirtAddr::of(&raw const here), slot)
-    }
-
-    /// Whether a ready stack has to be cleared before it is handed out.
-    #[inline]
-    fn needs_scrub(&self, meta: &Metadata<'_, P>, slot: SlotIndex, record: &SlotRecord) -> bool {
-        match self.scrub_policy() {
-            Scrub::Dirty => meta.platform.dirty(meta.mapping(slot, record)) != 0,
-            policy => policy == Scrub::Whole,
-        }
     }
 }

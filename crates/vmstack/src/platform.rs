@@ -110,9 +110,8 @@ impl Mapping {
 ///    there is leaked and counted.
 /// 5. While a [`Guard`](Self::Guard) lives, the code that entered is not moved to another CPU, and no other code that
 ///    enters runs on this CPU (interrupts off, or a scheduler that does not preempt and handlers that never call in).
-/// 6. Where [`dirty`](Self::dirty), [`zero`](Self::zero) or [`clear_dirty`](Self::clear_dirty) is provided: a page reported clean
-///    was not written since it was mapped, or since its dirty bit was last taken back and the ticket of that was due; and a page
-///    given to `zero` reads as zero afterwards.
+/// 6. Where [`clear_written`](Self::clear_written) is provided: a page that it takes for clean was not written since it was mapped, or since its dirty bit was last taken back and the ticket of that was due. And what was
+///    cleared reads as zero.
 /// 7. No method unwinds.
 /// 8. No method calls into an area.
 /// 9. Code that holds a guard is not killed by a fault handler, for what it was changing would stay half changed: while a
@@ -269,38 +268,29 @@ pub unsafe trait Platform: Sync + Sized {
         Hint::default()
     }
 
-    /// Whether [`dirty`](Self::dirty) and [`clear_dirty`](Self::clear_dirty) are provided.
+    /// Whether the platform knows which pages were written: whether [`clear_written`](Self::clear_written) and
+    /// [`take_dirty_bits`](Self::take_dirty_bits) are provided.
     const HAS_DIRTY: bool = false;
 
-    /// Which of the first 128 pages of `mapping` may have been written: bit *i* stands for page *i*.
-    ///
-    /// A clear hardware dirty bit is a promise; a set one is not. The default says that all may be dirty.
-    ///
-    /// # Context
-    ///
-    /// Under a guard. The pages are mapped, and no CPU runs on them.
-    fn dirty(&self, mapping: Mapping) -> u128 {
-        match mapping.pages().count() {
-            0 => 0,
-            count => u128::MAX >> (128_usize.saturating_sub(count)),
-        }
-    }
-
-    /// Takes the dirty bits of `stacks` back and starts to flush their pages from every TLB, which [`flushed`](Self::flushed) then
-    /// asks about: a bit that is taken back without a flush lets the next write pass unrecorded.
+    /// Makes the pages of `mapping` read as zero that may have been written, and says how many they were. A page whose dirty bit is
+    /// clear was not. The default clears all. Called at each allocation, unless the area's policy is another.
     ///
     /// # Context
     ///
-    /// As [`shootdown`](Self::shootdown). Only called where [`HAS_DIRTY`](Self::HAS_DIRTY) is set; the default says that
-    /// it cannot be done.
-    fn clear_dirty(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<Self::Ticket> {
-        let _ = stacks;
-        None
+    /// Under a guard.
+    ///
+    /// # Safety
+    ///
+    /// `mapping` is mapped, in an area of this platform, and nobody uses it.
+    unsafe fn clear_written(&self, mapping: Mapping) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { self.clear(mapping) };
+        mapping.pages().count()
     }
 
-    /// Makes page number `page` of `mapping` read as zero.
+    /// Makes all pages of `mapping` read as zero.
     ///
-    /// A platform with a direct map clears through it, so that the page's own dirty bit stays as it is. The default
+    /// A platform with a direct map clears through it, so that the pages' own dirty bits stay as they are. The default
     /// writes through the mapping.
     ///
     /// # Context
@@ -309,12 +299,23 @@ pub unsafe trait Platform: Sync + Sized {
     ///
     /// # Safety
     ///
-    /// `mapping` is mapped, in an area of this platform, nobody uses it, and it has that page.
-    unsafe fn zero(&self, mapping: Mapping, page: usize) {
-        let start = mapping.pages().start().wrapping_add(page * Self::PAGE_SIZE);
-        // SAFETY: (1) the caller names a page that is mapped readable and writable, of `PAGE_SIZE` bytes;
-        // (2) nobody else uses it.
-        unsafe { core::ptr::write_bytes(start.as_mut_ptr::<u8>(), 0, Self::PAGE_SIZE) }
+    /// As for [`clear_written`](Self::clear_written).
+    unsafe fn clear(&self, mapping: Mapping) {
+        let (start, bytes) = (mapping.pages().start(), mapping.pages().count() * Self::PAGE_SIZE);
+        // SAFETY: (1) the caller names pages that are mapped readable and writable, of `PAGE_SIZE` bytes each;
+        // (2) nobody else uses them.
+        unsafe { core::ptr::write_bytes(start.as_mut_ptr::<u8>(), 0, bytes) }
+    }
+
+    /// Takes the dirty bits of `stacks` back and starts to flush their pages from every TLB, which [`flushed`](Self::flushed) then
+    /// asks about: a bit that is taken back without a flush lets the next write pass unrecorded. None if no bit was taken.
+    ///
+    /// # Context
+    ///
+    /// As [`shootdown`](Self::shootdown). Only called where [`HAS_DIRTY`](Self::HAS_DIRTY) is set.
+    fn take_dirty_bits(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<Self::Ticket> {
+        let _ = stacks;
+        None
     }
 
     /// Orders what a dying task did before it handed its stack over before what comes after it, in every CPU's eyes.

@@ -26,7 +26,7 @@ impl<P: Platform> Here<'_, P> {
     /// Does what is due: for a CPU that has left its fast path anyway.
     pub(crate) fn settle(&mut self) {
         self.recovered();
-        if self.answer_pressure() {
+        if self.answer_pressure() || self.area.budget() == u32::MAX {
             return;
         }
         let (node, budget) = (self.near.home.node(), self.area.budget() / self.meta.geometry.nodes() as u32);
@@ -98,6 +98,9 @@ impl<P: Platform> Here<'_, P> {
         let far = self.far();
         if far.batch_ticket.as_ref().is_some_and(|ticket| !platform.flushed(ticket)) {
             return false;
+        }
+        if far.batch.is_empty() {
+            return true;
         }
         far.batch_ticket = None;
         let mut batch = far.batch.take();

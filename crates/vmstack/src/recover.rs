@@ -19,6 +19,8 @@ use crate::slots::SlotRecord;
 
 /// How many stacks share a shootdown.
 const TOGETHER: u32 = 16;
+/// How many share one, at least, when there is nothing else to hand out.
+const FEW: u32 = 4;
 
 impl<P: Platform> Here<'_, P> {
     /// Sets a ready stack aside that went deep.
@@ -30,10 +32,17 @@ impl<P: Platform> Here<'_, P> {
         }
     }
 
-    /// A stack that waits to be recovered, for whoever finds nothing else.
+    /// A stack that went deep, for whoever finds nothing else: recovered, if there are a few of them and no CPU is long in flushing.
     pub(crate) fn from_recovery(&mut self) -> Option<SlotIndex> {
-        let meta = self.meta;
-        self.far().deep.pop(&meta)
+        if self.far().deep.len() >= FEW && self.recovered() {
+            self.recover();
+        }
+        let (meta, counters) = (self.meta, &self.line.counters);
+        let slot = match self.from_depot() {
+            Some(slot) => slot,
+            None => self.far().deep.pop(&meta).inspect(|_| counters.hits.bump())?,
+        };
+        Some(slot)
     }
 
     /// Clears the stacks that wait, takes their dirty bits back, and starts to flush them.
@@ -41,13 +50,13 @@ impl<P: Platform> Here<'_, P> {
         let (meta, mut deep, mut clean) = (self.meta, self.far().deep.take(), Chain::new());
         while let Some(slot) = deep.pop(&meta) {
             let record = meta.known_record(slot);
-            self.clear_for_recovery(slot, record);
+            self.area.clear_written(self.line, slot, record);
             record.unmark_deep();
             clean.push(slot, record);
         }
         self.line.counters.recovered.add(u64::from(clean.len()));
         let stacks = clean.slots(&meta).map(|slot| self.meta.mapping(slot, meta.known_record(slot)));
-        let ticket = meta.platform.clear_dirty(stacks);
+        let ticket = meta.platform.take_dirty_bits(stacks);
         let far = self.far();
         (far.recovering, far.recovery_ticket) = (clean, ticket);
         self.recovered();
@@ -57,6 +66,9 @@ impl<P: Platform> Here<'_, P> {
     pub(crate) fn recovered(&mut self) -> bool {
         let (platform, node) = (self.meta.platform, self.near.home.node());
         let far = self.far();
+        if far.recovering.is_empty() {
+            return true;
+        }
         if far.recovery_ticket.as_ref().is_some_and(|ticket| !platform.flushed(ticket)) {
             return false;
         }

@@ -31,8 +31,9 @@ impl<P: Platform> StackArea<P> {
     #[inline(never)]
     pub(crate) fn take_back_odd(&self, guard: &P::Guard, slot: SlotIndex) {
         match self.here(guard) {
-            Ok(mut here) => here.take_back(slot),
-            Err(_) => self.leak(slot),
+            // We run on it though nobody owns it, or on a CPU that the area does not know: never.
+            Ok(mut here) if !self.stands_on(&here.meta, slot) => here.take_back(slot),
+            _ => self.leak(slot),
         }
     }
 }
@@ -40,15 +41,22 @@ impl<P: Platform> StackArea<P> {
 impl<P: Platform> Here<'_, P> {
     fn take_back(&mut self, slot: SlotIndex) {
         let record = self.meta.known_record(slot);
+        if record.is_plain(self.near.home) && !self.area.scrubs_on_exit() {
+            self.line.counters.released.bump();
+            record.make_ready();
+            return self.keep(slot, record);
+        }
         if record.hold().pinned && record.leave_to_pins() {
             return;
         }
         let hold = record.hold();
         if hold.written {
-            self.clear_whole(slot, record);
+            self.area.clear_whole(self.line, slot, record);
             record.unmark_written();
         }
-        self.scrub_after_use(slot, record);
+        if self.area.scrubs_on_exit() {
+            self.area.clear_written(self.line, slot, record);
+        }
         self.line.counters.released.bump();
         record.make_ready();
         if hold.node != self.near.home.node() {

@@ -10,11 +10,12 @@
 //! Contexts: task and interrupt, under a guard.
 
 use crate::area::StackArea;
+use crate::cache::Line;
 use crate::geometry::SlotIndex;
-use crate::here::Here;
 use crate::metadata::Metadata;
 use crate::platform::{Mapping, Platform};
 use crate::slots::SlotRecord;
+use crate::sync::Ordering;
 
 /// When and how much of a stack is cleared between two owners.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,17 +33,6 @@ pub enum Scrub {
     None = 3,
 }
 
-impl Scrub {
-    pub(crate) const fn from_index(index: u8) -> Self {
-        match index {
-            1 => Self::Whole,
-            2 => Self::OnExit,
-            3 => Self::None,
-            _ => Self::Dirty,
-        }
-    }
-}
-
 impl<P: Platform> Metadata<'_, P> {
     #[inline]
     pub(crate) fn mapping(&self, slot: SlotIndex, record: &SlotRecord) -> Mapping {
@@ -51,74 +41,42 @@ impl<P: Platform> Metadata<'_, P> {
 }
 
 impl<P: Platform> StackArea<P> {
+    pub(crate) fn scrubs_on_exit(&self) -> bool {
+        self.scrub.load(Ordering::Relaxed) == Scrub::OnExit as u8
+    }
+
     /// Does what the policy wants of the ready stack in `slot`, which is about to be handed out.
+    #[inline(always)]
+    pub(crate) fn scrub_for_use(&self, line: &Line<P>, slot: SlotIndex, record: &SlotRecord) {
+        const DIRTY: u8 = Scrub::Dirty as u8;
+        const WHOLE: u8 = Scrub::Whole as u8;
+        match self.scrub.load(Ordering::Relaxed) {
+            DIRTY => self.clear_written(line, slot, record),
+            WHOLE => self.clear_whole(line, slot, record),
+            _ => {}
+        }
+    }
+
+    /// Clears the pages of a stack that may not be zero by now, and leaves their bits as they are. The caller holds the slot, and the
+    /// stack is ready or dead.
+    // Without a call: what is around the clearing itself is little, and paid for each stack.
+    #[inline(always)]
+    pub(crate) fn clear_written(&self, line: &Line<P>, slot: SlotIndex, record: &SlotRecord) {
+        let meta = self.ready_metadata();
+        // SAFETY: the caller holds the stack, which is mapped and which nobody uses.
+        let cleared = unsafe { meta.platform.clear_written(meta.mapping(slot, record)) };
+        line.counters.pages_cleared.add(cleared as u64);
+        if P::HAS_DIRTY && cleared > meta.geometry.usual_pages() {
+            record.mark_deep();
+        }
+    }
+
+    /// As [`clear_written`](Self::clear_written), all pages.
     #[cold]
-    #[inline(never)]
-    pub(crate) fn scrub(&self, guard: &P::Guard, slot: SlotIndex) {
-        if let Ok(here) = self.here(guard) {
-            here.scrub_for_use(slot, here.meta.known_record(slot));
-        }
+    pub(crate) fn clear_whole(&self, line: &Line<P>, slot: SlotIndex, record: &SlotRecord) {
+        let meta = self.ready_metadata();
+        // SAFETY: the caller holds the stack, which is mapped and which nobody uses.
+        unsafe { meta.platform.clear(meta.mapping(slot, record)) };
+        line.counters.pages_cleared.add(meta.geometry.stack_pages() as u64);
     }
-}
-
-impl<P: Platform> Here<'_, P> {
-    /// Does what the policy wants of a ready stack that is about to be handed out.
-    pub(crate) fn scrub_for_use(&self, slot: SlotIndex, record: &SlotRecord) {
-        match self.area.scrub_policy() {
-            Scrub::Dirty => self.clear_dirty_pages(slot, record),
-            Scrub::Whole => self.clear_whole(slot, record),
-            Scrub::OnExit | Scrub::None => {}
-        }
-    }
-
-    /// Does what the policy wants of a stack that was given back.
-    pub(crate) fn scrub_after_use(&self, slot: SlotIndex, record: &SlotRecord) {
-        if self.area.scrub_policy() == Scrub::OnExit {
-            self.clear_dirty_pages(slot, record);
-        }
-    }
-
-    fn clear_dirty_pages(&self, slot: SlotIndex, record: &SlotRecord) {
-        let mapping = self.meta.mapping(slot, record);
-        let dirty = self.meta.platform.dirty(mapping);
-        if dirty != 0 {
-            let cleared = self.clear(mapping, dirty);
-            if P::HAS_DIRTY && cleared > usual(mapping.pages().count()) {
-                record.mark_deep();
-            }
-        }
-    }
-
-    /// Clears the pages of a stack that may not be zero by now, and leaves their bits for `clear_dirty` to take back.
-    pub(crate) fn clear_for_recovery(&self, slot: SlotIndex, record: &SlotRecord) {
-        let mapping = self.meta.mapping(slot, record);
-        let dirty = self.meta.platform.dirty(mapping);
-        self.clear(mapping, dirty);
-    }
-
-    pub(crate) fn clear_whole(&self, slot: SlotIndex, record: &SlotRecord) {
-        self.clear(self.meta.mapping(slot, record), u128::MAX);
-    }
-
-    /// Clears the pages of `mapping` whose bits are set, and counts them.
-    fn clear(&self, mapping: Mapping, mut dirty: u128) -> usize {
-        let mut cleared = 0;
-        while dirty != 0 {
-            let page = dirty.trailing_zeros() as usize;
-            if page >= mapping.pages().count() {
-                break;
-            }
-            dirty &= dirty - 1;
-            // SAFETY: the caller holds the stack, which is mapped and which nobody uses, and it has that page.
-            unsafe { self.meta.platform.zero(mapping, page) };
-            cleared += 1;
-        }
-        self.line.counters.pages_cleared.add(cleared as u64);
-        cleared
-    }
-}
-
-/// How many dirty pages a stack of `pages` may have before it is worth the trouble of taking them back: a quarter.
-const fn usual(pages: usize) -> usize {
-    if pages < 8 { 1 } else { pages / 4 }
 }

@@ -88,6 +88,7 @@ impl<'a, P: Platform> KernelStack<'a, P> {
     }
 
     /// The first address above the stack: where an empty stack's pointer stands.
+    #[inline]
     #[must_use]
     pub fn top(&self) -> VirtAddr {
         self.area.bounds(self.id.slot).1
@@ -170,8 +171,7 @@ impl<'a, P: Platform> KernelStack<'a, P> {
 
 impl<P: Platform> Drop for KernelStack<'_, P> {
     fn drop(&mut self) {
-        let guard = self.area.platform().enter();
-        self.area.give_back_in(&guard, self.id.slot);
+        self.area.give_back(self.id.slot);
     }
 }
 
@@ -236,19 +236,28 @@ impl<P: Platform> fmt::Debug for Pin<'_, P> {
 }
 
 impl<P: Platform> StackArea<P> {
+    /// The first address of the stack in `slot`, and the first one above it, for whoever has the stack or a pin.
+    #[inline]
     pub(crate) fn bounds(&self, slot: SlotIndex) -> (VirtAddr, VirtAddr) {
-        self.geometry().map_or_else(Default::default, |geometry| (geometry.bottom(slot), geometry.top(slot)))
+        let geometry = self.ready_metadata().geometry;
+        (geometry.bottom(slot), geometry.top(slot))
     }
 
     /// Ends the life of a stack and takes it back, unless the caller stands on it: then it is leaked and counted (INV-LIVE).
-    #[inline]
+    #[inline(always)]
     fn give_back_in(&self, guard: &P::Guard, slot: SlotIndex) {
-        if let Some(meta) = self.metadata() {
-            meta.known_record(slot).end_life();
-            // Between the end of the life and the look at its pins.
-            fence(Ordering::SeqCst);
-            self.take_back_in(guard, slot);
-        }
+        // Whoever has a stack has seen that the area is ready.
+        let record = self.ready_metadata().known_record(slot);
+        record.end_life();
+        // Between the end of the life and the look at its pins.
+        fence(Ordering::SeqCst);
+        self.take_back_in(guard, slot, record);
+    }
+
+    /// As [`give_back_in`](Self::give_back_in), for a caller that has no guard.
+    fn give_back(&self, slot: SlotIndex) {
+        let guard = self.platform().enter();
+        self.give_back_in(&guard, slot);
     }
 
     /// Gives a pin back, and the stack with it if it was left to this pin.
@@ -270,7 +279,7 @@ impl<P: Platform> StackArea<P> {
         // A task that died before, whose successor forgot to reap it: nobody stands on its stack, since we run.
         if let Some(earlier) = earlier {
             fence(Ordering::SeqCst);
-            self.take_back_in(guard, earlier);
+            self.take_back_in(guard, earlier, here.meta.known_record(earlier));
         }
     }
 
@@ -297,7 +306,7 @@ impl<P: Platform> StackArea<P> {
         let dead = self.here(guard).ok().and_then(|here| here.near.dead.take());
         if let Some(slot) = dead {
             self.platform().handed_over();
-            self.take_back_in(guard, slot);
+            self.take_back_in(guard, slot, self.ready_metadata().known_record(slot));
         }
     }
 

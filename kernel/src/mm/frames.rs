@@ -163,7 +163,13 @@ const fn address(frame: usize) -> PhysAddr {
 
 impl Buddy {
     const fn empty() -> Self {
-        Self { states: &mut [], hand: ArrayVec::new_const(), runs: ArrayVec::new_const(), heads: [NONE; ORDERS], free: 0 }
+        Self {
+            states: &mut [],
+            hand: ArrayVec::new_const(),
+            runs: ArrayVec::new_const(),
+            heads: [NONE; ORDERS],
+            free: 0,
+        }
     }
 
     fn links(frame: usize) -> *mut Links {

@@ -56,15 +56,29 @@ impl Kind {
 /// Why there is no such memory.
 #[derive(Debug)]
 pub(super) enum NoMemory {
-    System { what: &'static str, error: io::Error },
+    System {
+        what: &'static str,
+        error: io::Error,
+    },
+    /// There is not so much memory that nobody needs.
+    TooLittle {
+        mib: usize,
+        available_mib: usize,
+    },
     /// The kernel gave other pages than were asked for.
-    OtherPages { kib: usize, large_kib: usize },
+    OtherPages {
+        kib: usize,
+        large_kib: usize,
+    },
 }
 
 impl fmt::Display for NoMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System { what, error } => write!(f, "{what}: {error}"),
+            Self::TooLittle { mib, available_mib } => {
+                write!(f, "it takes {mib} MiB, and this machine has {available_mib} MiB that nobody uses")
+            }
             Self::OtherPages { kib, large_kib } => write!(
                 f,
                 "of {kib} KiB the kernel gave {large_kib} KiB in pages of 2 MiB, which is not what was asked for \
@@ -90,6 +104,7 @@ impl Memory {
     /// Memory of `kind` for `stacks` stacks.
     pub(super) fn new(kind: Kind, stacks: usize) -> Result<Self, NoMemory> {
         let bytes = (stacks * STACK).next_multiple_of(LARGE);
+        check_available(bytes)?;
         let mapping = Mapping::new(bytes + LARGE)?;
         let start = VirtAddr::new(mapping.start.get().next_multiple_of(LARGE));
         let memory = Self { kind, start, stacks, _mapping: mapping };
@@ -181,6 +196,20 @@ impl Memory {
     }
 }
 
+/// Refuses memory that would leave the machine with less than as much again.
+fn check_available(bytes: usize) -> Result<(), NoMemory> {
+    let system = |error| NoMemory::System { what: "/proc/meminfo", error };
+    let meminfo = std::fs::read_to_string("/proc/meminfo").map_err(system)?;
+    let (mib, available_mib) = (bytes >> 20, available_kib(&meminfo) >> 10);
+    if 2 * mib <= available_mib { Ok(()) } else { Err(NoMemory::TooLittle { mib, available_mib }) }
+}
+
+/// The KiB that can be had without making anybody wait, as `/proc/meminfo` has them.
+fn available_kib(meminfo: &str) -> usize {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
 /// The numbers below `count` in an order in which no two neighbours follow each other, for most counts.
 fn scattered(count: usize) -> impl Iterator<Item = usize> {
     // An odd step, which shares no divisor with a power of two.
@@ -240,7 +269,7 @@ fn range(line: &str) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Memory, large_kib, scattered};
+    use super::{Kind, Memory, available_kib, large_kib, scattered};
 
     const SMAPS: &str = "\
 7f0000000000-7f0000400000 rw-p 00000000 00:00 0
@@ -257,6 +286,12 @@ AnonHugePages:       512 kB
         assert_eq!(large_kib(SMAPS, 0x7f00_0020_0000, 0x7f00_0050_0000), 3072);
         assert_eq!(large_kib(SMAPS, 0x7f00_0060_0000, 0x7f00_0080_0000), 0);
         assert_eq!(large_kib(SMAPS, 0x7f00_0090_0000, usize::MAX), 512);
+    }
+
+    #[test]
+    fn what_is_available_is_read_and_a_machine_that_does_not_say_has_nothing() {
+        assert_eq!(available_kib("MemTotal:  9 kB\nMemAvailable:   23406592 kB\n"), 23_406_592);
+        assert_eq!(available_kib("MemTotal:  9 kB\n"), 0);
     }
 
     #[test]

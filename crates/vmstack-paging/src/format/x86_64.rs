@@ -96,6 +96,13 @@ unsafe impl<const N: u8> Format for X86_64<N> {
         raw & (PRESENT | DIRTY | PAGE_SIZE) == PRESENT && raw & (WRITABLE | NO_EXECUTE) != WRITABLE
     }
 
+    #[inline]
+    fn frame_at(raw: u64) -> Option<PhysAddr> {
+        // What is foreign: see `is_clean`.
+        let leaf = raw & (PRESENT | PAGE_SIZE) == PRESENT && raw & (WRITABLE | NO_EXECUTE) != WRITABLE;
+        leaf.then_some(PhysAddr::new(raw & ADDRESS))
+    }
+
     const SURELY_CLEAN: Option<(u64, u64)> = Some((PRESENT | DIRTY | PAGE_SIZE | NO_EXECUTE, PRESENT | NO_EXECUTE));
 
     #[inline]

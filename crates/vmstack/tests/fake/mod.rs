@@ -215,6 +215,13 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         ticket
     }
 
+    /// The pages of `mapping` with their dirty bits set.
+    fn written(&self, inner: &Inner, mapping: Mapping) -> Vec<usize> {
+        let pages = mapping.pages();
+        assert_eq!(mapping.hint().get(), pages.start().get() / PAGE, "the hint that was given with these pages");
+        pages.addresses(PAGE).map(VirtAddr::get).filter(|page| inner.dirty.contains(page)).collect()
+    }
+
     fn host(&self, page: usize) -> *mut u8 {
         self.memory.wrapping_add(page - self.memory.addr())
     }
@@ -335,15 +342,18 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
 
     const HAS_DIRTY: bool = true;
 
-    fn dirty(&self, mapping: Mapping) -> u128 {
-        let inner = self.entered();
-        let pages = mapping.pages();
-        assert_eq!(mapping.hint().get(), pages.start().get() / PAGE, "the hint that was given with these pages");
-        let dirty = pages.addresses(PAGE).enumerate().filter(|(_, page)| inner.dirty.contains(&page.get()));
-        dirty.fold(0, |mask, (i, _)| mask | 1 << i)
+    unsafe fn clear_written(&self, mapping: Mapping) -> usize {
+        let written = self.written(&self.entered(), mapping);
+        written.iter().for_each(|&page| unsafe { self.host(page).write_bytes(0, PAGE) });
+        written.len()
     }
 
-    fn clear_dirty(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<usize> {
+    unsafe fn clear(&self, mapping: Mapping) {
+        drop(self.entered());
+        mapping.pages().addresses(PAGE).for_each(|page| unsafe { self.host(page.get()).write_bytes(0, PAGE) });
+    }
+
+    fn take_dirty_bits(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<usize> {
         let mut inner = self.entered();
         let pages: Vec<usize> = stacks.flat_map(|stack| stack.pages().addresses(PAGE)).map(VirtAddr::get).collect();
         for page in &pages {
@@ -351,12 +361,6 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             inner.dirty.remove(page);
         }
         Some(self.start(&mut inner, pages))
-    }
-
-    unsafe fn zero(&self, mapping: Mapping, page: usize) {
-        drop(self.entered());
-        let start = mapping.pages().addresses(PAGE).nth(page).unwrap();
-        unsafe { self.host(start.get()).write_bytes(0, PAGE) };
     }
 
     fn write_owner(&self, owner: usize, out: &mut dyn core::fmt::Write) -> core::fmt::Result {

@@ -234,10 +234,10 @@ pub(crate) fn this_cpu() -> &'static PerCpu {
 
 /// The number of the CPU that runs this: of the moment, unless migration is off.
 pub(crate) fn cpu_number() -> Cpu {
-    let number: u32;
-    // SAFETY: a load from this CPU's block, at the offset of `cpu`.
+    let number: usize;
+    // SAFETY: a load from this CPU's block, at the offset of `cpu`. The upper half of the register becomes zero.
     unsafe { asm!("mov {0:e}, gs:[{1}]", out(reg) number, const CPU, options(nostack, preserves_flags, readonly)) };
-    Cpu::new(number)
+    Cpu::from_index(number)
 }
 
 /// The word that stands for the current task. It is the caller's own whichever CPU the caller is on.

@@ -18,6 +18,8 @@ use crate::stacks::{TASK_STACK, TASKS};
 use crate::task::{self, sched};
 use crate::thread_info;
 
+pub(crate) mod stack;
+
 const ROUNDS: usize = 501;
 const WARM_UP: usize = 32;
 
@@ -86,6 +88,7 @@ fn direct_used() {
 }
 
 /// Writes the topmost word of a stack: what every task does first.
+#[inline]
 fn write_top(top: VirtAddr) {
     // SAFETY: the topmost word of a stack that the caller owns and that nobody runs on.
     unsafe { top.wrapping_sub(8).as_mut_ptr::<u64>().write_volatile(1) };
