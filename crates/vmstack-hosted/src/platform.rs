@@ -197,7 +197,7 @@ unsafe impl Platform for Hosted {
 
     #[inline]
     fn enter(&self) -> Guard {
-        if thread::runs_tasks() && !thread::is_inside() {
+        if thread::may_be_killed() {
             check_headroom();
         }
         Guard::new()
