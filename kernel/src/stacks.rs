@@ -115,13 +115,22 @@ unsafe fn clear(frame: PhysAddr) {
     unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
 }
 
-/// Gives back the frames that `entries` have parked.
-fn give_parked(entries: Entries) {
-    let mut frames = FrameArray::new_const();
+/// Takes the frames that `entries` have parked.
+fn take_parked(entries: Entries, frames: &mut FrameArray) {
     // SAFETY: the library gives frames back after the shootdown of their pages (INV-FRAME), and does not map the pages again before.
     let taken = unsafe { entries.take_parked(|frame| frames.push(frame)) };
     debug_assert!(taken, "{entries:?}");
-    frames::give_all(&frames);
+}
+
+impl Frames {
+    /// The frames of a stack that was unmapped, or the fresh ones that no stack needed.
+    fn take_out(self, out: &mut FrameArray) {
+        match self {
+            Self::Fresh(mut list) => core::iter::from_fn(|| list.pop()).for_each(|frame| out.push(frame)),
+            // SAFETY: `unmap` found the entries there; tables of the areas are never freed.
+            Self::Parked { entries, count } => take_parked(unsafe { Entries::from_exposed(entries, count) }, out),
+        }
+    }
 }
 
 /// Makes this CPU's TLB forget `batch`.
@@ -269,23 +278,18 @@ unsafe impl Platform for Kernel {
     }
 
     fn give_frames(&self, frames: Frames) {
-        match frames {
-            Frames::Fresh(list) => list.give(),
-            Frames::Parked { entries, count } => {
-                // SAFETY: `unmap` found the entries there; tables of the areas are never freed.
-                give_parked(unsafe { Entries::from_exposed(entries, count) });
-            }
-        }
+        self.give_batch(core::iter::once(frames));
+    }
+
+    fn give_batch(&self, mut batch: impl Iterator<Item = Frames>) {
+        frames::give_batch(|out: &mut FrameArray| batch.next().map(|frames| frames.take_out(out)).is_some());
     }
 
     unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
         let Frames::Fresh(mut list) = frames else {
             unreachable!("only fresh frames are mapped");
         };
-        let mut frames = FrameArray::new_const();
-        while let Some(frame) = list.pop() {
-            frames.push(frame);
-        }
+        let frames: FrameArray = core::iter::from_fn(|| list.pop()).collect();
         // SAFETY: the library owns the pages, and the kernel alone gets access to the frames.
         if entries(mapping).is_some_and(|entries| unsafe { entries.map(STACK_MEMORY, &frames) }) {
             return Ok(());

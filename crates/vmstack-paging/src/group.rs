@@ -137,10 +137,10 @@ impl<F: Format> Group<'_, F> {
     /// As for [`Mapper::park`].
     #[must_use]
     pub unsafe fn park(self) -> bool {
-        if !self.slots.iter().all(|slot| matches!(slot.read::<F>(Level::PAGE), Entry::Leaf { .. })) {
+        if !self.slots.iter().all(|slot| F::frame_at(slot.raw()).is_some()) {
             return false;
         }
-        self.slots.iter().for_each(|slot| slot.change::<F>(Level::PAGE, Entry::parked));
+        self.slots.iter().for_each(|slot| slot.change_raw(F::park));
         true
     }
 
@@ -152,14 +152,10 @@ impl<F: Format> Group<'_, F> {
     /// As for [`Mapper::take_parked`].
     #[must_use]
     pub unsafe fn take_parked(self, mut take: impl FnMut(PhysAddr)) -> bool {
-        if !self.slots.iter().all(|slot| matches!(slot.read::<F>(Level::PAGE), Entry::Parked { .. })) {
+        if !self.slots.iter().all(|slot| F::parked_frame(slot.raw()).is_some()) {
             return false;
         }
-        for slot in self.slots {
-            if let Entry::Parked { frame, .. } = slot.take::<F>(Level::PAGE) {
-                take(frame);
-            }
-        }
+        self.slots.iter().filter_map(|slot| F::parked_frame(slot.swap_out())).for_each(&mut take);
         true
     }
 }

@@ -103,22 +103,21 @@ impl<P: Platform> Here<'_, P> {
             return true;
         }
         far.batch_ticket = None;
-        let mut batch = far.batch.take();
-        self.line.counters.retired.add(u64::from(batch.len()));
-        while let Some(slot) = batch.pop(&self.meta) {
-            self.retire(slot);
-        }
+        let batch = far.batch.take();
+        self.retire(batch);
         true
     }
 
-    /// The frames to the platform, then the slot to the free list: every CPU has flushed (INV-FRAME).
-    fn retire(&self, slot: SlotIndex) {
-        let record = self.meta.known_record(slot);
-        // SAFETY: the slot is retiring, in this CPU's batch, and `unmap` has put its frames there.
-        let frames = unsafe { record.take_frames::<P::Frames>() };
-        self.meta.platform.give_frames(frames);
-        record.set_phase(Phase::Free);
-        self.area.free_list().push(slot, &self.meta);
+    /// The frames to the platform, then the slots to the free list: every CPU has flushed them (INV-FRAME).
+    fn retire(&mut self, mut batch: Chain) {
+        self.line.counters.retired.add(u64::from(batch.len()));
+        // SAFETY: the slots are retiring, in this CPU's batch; `unmap` has put their frames there, and each is taken once.
+        let frames = |slot| unsafe { self.meta.known_record(slot).take_frames::<P::Frames>() };
+        self.meta.platform.give_batch(batch.slots(&self.meta).map(frames));
+        while let Some(slot) = batch.pop(&self.meta) {
+            self.meta.known_record(slot).set_phase(Phase::Free);
+            self.area.free_list().push(slot, &self.meta);
+        }
     }
 
     /// Leaves everything that this CPU keeps in the depots.
