@@ -5,7 +5,7 @@
 //!            thread 1  . . . . . . . . |== both ==|        .: waits, spinning
 //! ```
 //!
-//! On a machine that others use too, the two samples of *both* may not be at the same time at all: then they show nothing, and the
+//! Each thread keeps to a CPU of its own. On a machine that others use too, the two samples of *both* may not be at the same time at all: then they show nothing, and the
 //! round is not counted. The same is done with a shared list under a lock and with a loop that shares nothing, for comparison.
 
 use core::hint::{black_box, spin_loop};
@@ -13,6 +13,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::super::NativeSetting;
 use super::super::native::{Series, calibrate, number};
@@ -26,8 +28,6 @@ const TARGET: f64 = 1.15;
 const ROUNDS: u32 = 1000;
 /// Which part of a sample the other thread's must be at the same time.
 const TOGETHER: f64 = 0.8;
-/// How many looks until a thread that waits lets others run: longer than a sample takes.
-const PATIENCE: u32 = 10_000;
 /// Rounds that must count.
 const FEWEST: usize = 20;
 
@@ -35,13 +35,13 @@ const NAME: &str = "hosted.scaling";
 
 /// Measures, and judges.
 pub(super) fn check(setting: &NativeSetting<'_>) -> Result<Check, Failure> {
-    if thread::available_parallelism().map_or(1, usize::from) < 2 {
+    let Some(places) = two_cpus() else {
         return Ok(Check::skip(NAME, "this machine has one CPU for us"));
-    }
+    };
     let rounds = setting.samples.map_or(ROUNDS, |samples| samples.max(FEWEST as u32));
     let machine = machine(2)?;
     machine.area().set_scrub(Scrub::None);
-    let ours = pairs(rounds, |_| {
+    let ours = pairs(rounds, places, |_| {
         let cpu = machine.cpu();
         let machine = &machine;
         move |count| {
@@ -53,8 +53,8 @@ pub(super) fn check(setting: &NativeSetting<'_>) -> Result<Check, Failure> {
     let shared = Mutex::new((0..8).collect::<Vec<u32>>());
     // For comparison: fewer will do.
     let rounds = (rounds / 4).max(FEWEST as u32);
-    let list = pairs(rounds, |_| |count| (0..count).for_each(|_| use_shared(&shared)));
-    let nothing = pairs(rounds, |_| |count| (0..4 * count).for_each(|i| _ = black_box(i)));
+    let list = pairs(rounds, places, |_| |count| (0..count).for_each(|_| use_shared(&shared)));
+    let nothing = pairs(rounds, places, |_| |count| (0..4 * count).for_each(|i| _ = black_box(i)));
     Ok(judge(&ours, &list, &nothing))
 }
 
@@ -96,44 +96,72 @@ fn ratios(pairs: &[Pair]) -> Series {
     Series::new(counted.map(|pair| pair.both / pair.alone).collect())
 }
 
-/// Runs what `work` makes, on the thread that it will run on, alone and beside itself on another thread.
-fn pairs<W: FnMut(u32)>(rounds: u32, work: impl Fn(usize) -> W + Sync) -> Vec<Pair> {
-    let (turn, operations) = (AtomicU32::new(0), AtomicU32::new(0));
+/// Two CPUs that this process may run on, as far apart as their numbers say: neighbours may be one core.
+fn two_cpus() -> Option<[usize; 2]> {
+    let allowed = sched_getaffinity(None).ok()?;
+    let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+    Some([cpus.next()?, cpus.next_back()?])
+}
+
+/// Keeps this thread on `cpu`, if the system lets us.
+fn stay_on(cpu: usize) {
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    // Where it does not, fewer rounds count.
+    let _ = sched_setaffinity(None, &only);
+}
+
+/// Where two threads meet, and how many operations a sample has.
+#[derive(Default)]
+struct Meeting {
+    came: AtomicU32,
+    operations: AtomicU32,
+}
+
+/// Runs what `work` makes, on the thread that it will run on, alone and beside itself on another thread; each on one of `places`.
+fn pairs<W: FnMut(u32)>(rounds: u32, places: [usize; 2], work: impl Fn(usize) -> W + Sync) -> Vec<Pair> {
+    let meeting = Meeting::default();
     thread::scope(|scope| {
-        let other = scope.spawn(|| {
-            let mut work = work(1);
-            meet(&turn, 1);
-            (0..rounds).map(|round| together(&mut work, &turn, &operations, round)).collect::<Vec<_>>()
-        });
-        let mut work = work(0);
-        operations.store(calibrate(&mut work), Ordering::Relaxed);
-        meet(&turn, 1);
-        let mine: Vec<(f64, Span)> = (0..rounds)
-            .map(|round| {
-                let count = operations.load(Ordering::Relaxed);
-                let alone = Span::of(&mut work, count).each(count);
-                (alone, together(&mut work, &turn, &operations, round))
-            })
-            .collect();
-        let theirs = other.join().unwrap_or_default();
-        let count = operations.load(Ordering::Relaxed);
-        mine.iter().zip(&theirs).map(|((alone, mine), theirs)| Pair::of(*alone, mine, theirs, count)).collect()
+        let first = scope.spawn(|| first(&meeting, rounds, places[0], work(0)));
+        let second = scope.spawn(|| second(&meeting, rounds, places[1], work(1)));
+        let (first, second) = (first.join().unwrap_or_default(), second.join().unwrap_or_default());
+        let count = meeting.operations.load(Ordering::Relaxed);
+        first.iter().zip(&second).map(|((alone, mine), theirs)| Pair::of(*alone, mine, theirs, count)).collect()
     })
 }
 
-fn together(work: &mut impl FnMut(u32), turn: &AtomicU32, operations: &AtomicU32, round: u32) -> Span {
-    meet(turn, round + 2);
-    Span::of(work, operations.load(Ordering::Relaxed))
+/// What the first thread does: it finds out how long a sample is, and works alone before each that both do.
+fn first(meeting: &Meeting, rounds: u32, place: usize, mut work: impl FnMut(u32)) -> Vec<(f64, Span)> {
+    stay_on(place);
+    let count = calibrate(&mut work);
+    meeting.operations.store(count, Ordering::Relaxed);
+    meeting.meet(1);
+    let round = |round| {
+        let alone = Span::of(&mut work, count).each(count);
+        meeting.meet(round + 2);
+        (alone, Span::of(&mut work, count))
+    };
+    (0..rounds).map(round).collect()
 }
 
-/// Waits until both threads have come here `times` times.
-fn meet(turn: &AtomicU32, times: u32) {
-    turn.fetch_add(1, Ordering::AcqRel);
-    let mut spins = 0_u32;
-    while turn.load(Ordering::Acquire) < 2 * times {
-        spins += 1;
-        // The other one may be waiting for this very CPU.
-        if spins.is_multiple_of(PATIENCE) { thread::yield_now() } else { spin_loop() }
+fn second(meeting: &Meeting, rounds: u32, place: usize, mut work: impl FnMut(u32)) -> Vec<Span> {
+    stay_on(place);
+    meeting.meet(1);
+    let count = meeting.operations.load(Ordering::Relaxed);
+    let round = |round| {
+        meeting.meet(round + 2);
+        Span::of(&mut work, count)
+    };
+    (0..rounds).map(round).collect()
+}
+
+impl Meeting {
+    /// Waits until both threads have come here `times` times.
+    fn meet(&self, times: u32) {
+        self.came.fetch_add(1, Ordering::AcqRel);
+        while self.came.load(Ordering::Acquire) < 2 * times {
+            spin_loop();
+        }
     }
 }
 
@@ -175,7 +203,7 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pair, Span, judge, pairs};
+    use super::{Pair, Span, judge, pairs, two_cpus};
     use crate::checks::Verdict;
     use core::time::Duration;
     use std::time::Instant;
@@ -206,7 +234,8 @@ mod tests {
     #[test]
     fn both_threads_do_every_round() {
         let counts = [const { core::sync::atomic::AtomicU32::new(0) }; 2];
-        let seen = pairs(5, |thread| {
+        let Some(places) = two_cpus() else { return };
+        let seen = pairs(5, places, |thread| {
             let counts = &counts;
             move |count| _ = counts[thread].fetch_add(count, core::sync::atomic::Ordering::Relaxed)
         });
