@@ -106,7 +106,8 @@ fn short(figure: f64) -> String {
 pub(super) fn number(figure: f64) -> Number {
     let digits = short(figure);
     let whole = digits.parse().ok().map(|whole: i64| whole.into());
-    whole.or_else(|| Number::from_f64(digits.parse().ok()?)).unwrap_or_else(|| 0.into())
+    // There is no negative zero in a finding: adding zero makes it one that is not.
+    whole.or_else(|| Number::from_f64(digits.parse::<f64>().ok()? + 0.0)).unwrap_or_else(|| 0.into())
 }
 
 /// The time that an operation takes, in nanoseconds, in one sample.
@@ -173,7 +174,8 @@ mod tests {
     #[test]
     fn figures_have_the_digits_that_mean_something() {
         assert_eq!([1.2345, 12.345, 123.45, 99.97, 9.996].map(short), ["1.23", "12.3", "123", "100", "10.0"]);
-        assert_eq!([12.345, 0.5, 493.7, f64::NAN].map(|it| number(it).to_string()), ["12.3", "0.5", "494", "0"]);
+        let numbers = [12.345, 0.5, 493.7, -0.001, f64::NAN].map(|it| number(it).to_string());
+        assert_eq!(numbers, ["12.3", "0.5", "494", "0.0", "0"]);
     }
 
     #[test]

@@ -109,7 +109,6 @@ impl Memory {
         let start = VirtAddr::new(mapping.start.get().next_multiple_of(LARGE));
         let memory = Self { kind, start, stacks, _mapping: mapping };
         memory.fill(bytes)?;
-        memory.check(bytes)?;
         Ok(memory)
     }
 
@@ -118,13 +117,25 @@ impl Memory {
             Kind::Scattered => {
                 self.advise(bytes, libc::MADV_NOHUGEPAGE)?;
                 scattered(self.stacks).for_each(|stack| self.touch(self.top(stack).wrapping_sub(PAGE)));
+                self.check(bytes, 0)
             }
-            Kind::InARow | Kind::Large => {
-                self.advise(bytes, libc::MADV_HUGEPAGE)?;
-                (0..bytes).step_by(LARGE).for_each(|offset| self.touch(self.start.wrapping_add(offset)));
+            Kind::Large => self.fill_with_large(bytes),
+            Kind::InARow => {
+                self.fill_with_large(bytes)?;
+                self.split(bytes)?;
+                self.check(bytes, 0)
             }
         }
-        if self.kind == Kind::InARow { self.split(bytes) } else { Ok(()) }
+    }
+
+    fn fill_with_large(&self, bytes: usize) -> Result<(), NoMemory> {
+        self.advise(bytes, libc::MADV_HUGEPAGE)?;
+        (0..bytes).step_by(LARGE).for_each(|offset| self.touch(self.start.wrapping_add(offset)));
+        if self.check(bytes, bytes).is_err() {
+            // Where there were no 2 MiB in one piece: the kernel is asked to make room, which it may refuse.
+            let _ = self.advise(bytes, libc::MADV_COLLAPSE);
+        }
+        self.check(bytes, bytes)
     }
 
     /// Splits each large page where it is: another protection for a part of it takes entries of its own, and they stay when it
@@ -151,13 +162,12 @@ impl Memory {
         unsafe { ptr::write_volatile(addr.as_mut_ptr::<u8>(), 1) };
     }
 
-    /// Whether the kernel did as it was asked: all of it in large pages, or none.
-    fn check(&self, bytes: usize) -> Result<(), NoMemory> {
+    /// Whether the kernel did as it was asked: `large` bytes are in large pages.
+    fn check(&self, bytes: usize, large: usize) -> Result<(), NoMemory> {
         let system = |error| NoMemory::System { what: "/proc/self/smaps", error };
         let smaps = std::fs::read_to_string("/proc/self/smaps").map_err(system)?;
         let large_kib = large_kib(&smaps, self.start.get(), self.start.get() + bytes);
-        let wanted = if self.kind == Kind::Large { bytes >> 10 } else { 0 };
-        if large_kib == wanted { Ok(()) } else { Err(NoMemory::OtherPages { kib: bytes >> 10, large_kib }) }
+        if large_kib == large >> 10 { Ok(()) } else { Err(NoMemory::OtherPages { kib: bytes >> 10, large_kib }) }
     }
 
     pub(super) const fn kind(&self) -> Kind {
