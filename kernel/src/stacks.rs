@@ -31,7 +31,8 @@ use vmstack_paging::{Access, Attributes, Group, MapError};
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::interrupts;
-use crate::mm::frames::{self, FrameList};
+use crate::mm::frames::{self, FrameList, Giving};
+use crate::mm::inject;
 use crate::mm::tables;
 use crate::sync::Section;
 use crate::task::names;
@@ -73,8 +74,11 @@ pub(crate) type Stack = KernelStack<'static, Kernel>;
 #[derive(Debug)]
 pub(crate) struct Kernel;
 
-/// Frames on their way: fresh ones on a list, dead ones still in the page-table entries that they had.
+/// Frames on their way: side by side, where they are; else fresh ones on a list, and dead ones still in the page-table entries that they
+/// had.
 pub(crate) enum Frames {
+    /// Side by side, the first of them; fresh or dead.
+    Run(PhysAddr),
     Fresh(FrameList),
     Parked {
         /// Where the entries lie.
@@ -123,13 +127,41 @@ fn take_parked(entries: Entries, frames: &mut FrameArray) {
 }
 
 impl Frames {
-    /// The frames of a stack that was unmapped, or the fresh ones that no stack needed.
-    fn take_out(self, out: &mut FrameArray) {
+    fn give(self, giving: &mut Giving) {
+        let mut frames = FrameArray::new_const();
         match self {
-            Self::Fresh(mut list) => core::iter::from_fn(|| list.pop()).for_each(|frame| out.push(frame)),
+            Self::Run(first) => return giving.run(first),
+            Self::Fresh(mut list) => frames.extend(core::iter::from_fn(|| list.pop())),
             // SAFETY: `unmap` found the entries there; tables of the areas are never freed.
-            Self::Parked { entries, count } => take_parked(unsafe { Entries::from_exposed(entries, count) }, out),
+            Self::Parked { entries, count } => {
+                take_parked(unsafe { Entries::from_exposed(entries, count) }, &mut frames)
+            }
         }
+        giving.all(&frames);
+    }
+
+    /// Maps them with all that this may take: the first time there may be tables to make.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Platform::map`].
+    #[cold]
+    unsafe fn map(self, mapping: Mapping) -> Result<(), NotMapped<Kernel>> {
+        let mut frames = FrameArray::new_const();
+        match self {
+            Self::Run(first) => {
+                frames.extend((0..frames::RUN_FRAMES).map(|i| first.wrapping_add((i * PAGE_SIZE) as u64)));
+            }
+            Self::Fresh(mut list) => frames.extend(core::iter::from_fn(|| list.pop())),
+            Self::Parked { .. } => unreachable!("only fresh frames are mapped"),
+        }
+        // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+        let mapped = unsafe { tables::kernel().map(mapping.pages(), STACK_MEMORY, frames.iter().copied()) };
+        mapped.map_err(|error| {
+            let mut list = FrameList::EMPTY;
+            frames.iter().for_each(|&frame| list.push(frame));
+            NotMapped { frames: Self::Fresh(list), reason: StackError::NotMapped(error) }
+        })
     }
 }
 
@@ -274,38 +306,45 @@ unsafe impl Platform for Kernel {
     type Error = StackError;
 
     fn take_frames(&self, count: usize) -> Result<Frames, StackError> {
+        if inject::fails() {
+            return Err(StackError::OutOfFrames { wanted: count });
+        }
+        if count == frames::RUN_FRAMES
+            && let Some(first) = frames::take_run()
+        {
+            return Ok(Frames::Run(first));
+        }
         FrameList::take(count).map(Frames::Fresh).ok_or(StackError::OutOfFrames { wanted: count })
     }
 
     fn give_frames(&self, frames: Frames) {
-        self.give_batch(core::iter::once(frames));
+        frames.give(&mut frames::giving());
     }
 
-    fn give_batch(&self, mut batch: impl Iterator<Item = Frames>) {
-        frames::give_batch(|out: &mut FrameArray| batch.next().map(|frames| frames.take_out(out)).is_some());
+    fn give_batch(&self, batch: impl Iterator<Item = Frames>) {
+        let mut giving = frames::giving();
+        batch.for_each(|frames| frames.give(&mut giving));
     }
 
     unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
-        let Frames::Fresh(mut list) = frames else {
-            unreachable!("only fresh frames are mapped");
-        };
-        let frames: FrameArray = core::iter::from_fn(|| list.pop()).collect();
-        // SAFETY: the library owns the pages, and the kernel alone gets access to the frames.
-        if entries(mapping).is_some_and(|entries| unsafe { entries.map(STACK_MEMORY, &frames) }) {
-            return Ok(());
+        if let (Frames::Run(first), Some(entries)) = (&frames, entries(mapping)) {
+            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+            if unsafe { entries.map_run(STACK_MEMORY, *first) } {
+                return Ok(());
+            }
         }
-        // The first time there may be tables to make.
-        // SAFETY: as above.
-        let mapped = unsafe { tables::kernel().map(mapping.pages(), STACK_MEMORY, frames.iter().copied()) };
-        mapped.map_err(|error| {
-            frames.iter().for_each(|&frame| list.push(frame));
-            NotMapped { frames: Frames::Fresh(list), reason: StackError::NotMapped(error) }
-        })
+        // SAFETY: the caller's promise.
+        unsafe { frames.map(mapping) }
     }
 
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
         let Some(entries) = entries(mapping) else { unreachable!("a stack's entries lie in one table") };
         // SAFETY: the library vouches that nobody uses the pages and that they are its own.
+        let run = if mapping.pages().count() == frames::RUN_FRAMES { unsafe { entries.take_run() } } else { None };
+        if let Some(first) = run.filter(|first| first.get().is_multiple_of((frames::RUN_FRAMES * PAGE_SIZE) as u64)) {
+            return Unmapped::new(Frames::Run(first));
+        }
+        // SAFETY: as above.
         let parked = unsafe { entries.park() };
         debug_assert!(parked, "{entries:?}");
         Unmapped::new(Frames::Parked { entries: entries.expose(), count: mapping.pages().count() })

@@ -44,7 +44,7 @@
 //!
 //! In the order of the story: `sys` (system calls), `limit`, `division`, `frames`, `memory`, `space`, `names`, `platform`, `thread`, `config`,
 //! `machine`, `task`, `cpu`; then the fault path: `arch`, `trace`, `registry`, `chain`,
-//! `alternate`, `signal`; then [`story`] and [`crash`].
+//! `alternate`, `signal`; then [`story`], [`crash`] and [`current`].
 
 mod alternate;
 mod arch;
@@ -52,6 +52,7 @@ mod chain;
 mod config;
 mod cpu;
 pub mod crash;
+pub mod current;
 mod division;
 mod frames;
 mod limit;

@@ -130,6 +130,52 @@ impl<F: Format> Group<'_, F> {
         true
     }
 
+    /// Maps the pages to frames side by side, from `first` on. False if one of them is not free, or a frame does not fit: then nothing
+    /// is mapped.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Mapper::map`].
+    #[inline]
+    #[must_use]
+    pub unsafe fn map_run(self, attributes: Attributes, first: PhysAddr) -> bool {
+        let frame = |page: usize| first.wrapping_add((page * F::page_bytes()) as u64);
+        let last = frame(self.slots.len().saturating_sub(1));
+        let fit = F::can_hold(first, Level::PAGE) && F::can_hold(last, Level::PAGE);
+        if !fit || self.slots.iter().fold(0, |all, slot| all | slot.raw()) != 0 {
+            return false;
+        }
+        for (page, slot) in self.slots.iter().enumerate() {
+            slot.put::<F>(Entry::Leaf { frame: frame(page), attributes, dirty: !F::HAS_DIRTY }, Level::PAGE);
+        }
+        true
+    }
+
+    /// Takes the mapping of the pages away, if their frames lie side by side, and returns the first frame. None, and all are as they
+    /// were, if they do not, or a page is not mapped.
+    ///
+    /// Each entry goes by one exchange. What is in TLBs stays there: the caller flushes, and keeps the frames until then.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Mapper::park`].
+    #[inline]
+    #[must_use]
+    pub unsafe fn take_run(self) -> Option<PhysAddr> {
+        let raw = self.slots.first()?.raw();
+        let first = F::frame_at(raw)?;
+        let (step, recorded) = F::NEIGHBOURS?;
+        let mut expected = raw;
+        for slot in self.slots {
+            if (slot.raw() ^ expected) & !recorded != 0 {
+                return None;
+            }
+            expected = expected.wrapping_add(step);
+        }
+        self.slots.iter().for_each(|slot| _ = slot.swap_out());
+        Some(first)
+    }
+
     /// Parks the pages, as [`Mapper::park`] does. False if one of them is not mapped: then all are as they were.
     ///
     /// # Safety

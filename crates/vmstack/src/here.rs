@@ -39,8 +39,9 @@ impl<P: Platform> Here<'_, P> {
         if let Some(slot) = self.near.loaded.pop(&self.meta) {
             return Ok(self.hit(slot, owner));
         }
-        self.settle();
-        if let Some(slot) = self.from_depot() {
+        if !self.answer_pressure()
+            && let Some(slot) = self.from_depot()
+        {
             return Ok(self.reuse(slot, owner));
         }
         if let Some(slot) = self.from_recovery() {
@@ -74,7 +75,11 @@ impl<P: Platform> Here<'_, P> {
 
     /// Loads a magazine from this node's depot, and takes its first stack.
     pub(crate) fn from_depot(&mut self) -> Option<SlotIndex> {
-        self.near.loaded = self.meta.depot(self.near.home.node()).pop(&self.meta)?;
+        let depot = self.meta.depot(self.near.home.node());
+        if depot.held() == 0 {
+            return None;
+        }
+        self.near.loaded = depot.pop(&self.meta)?;
         self.visit_depot();
         self.line.counters.from_depot.bump();
         self.near.loaded.pop(&self.meta)

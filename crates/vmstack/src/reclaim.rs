@@ -24,16 +24,27 @@ pub(crate) const BATCH: usize = 32;
 
 impl<P: Platform> Here<'_, P> {
     /// Does what is due: for a CPU that has left its fast path anyway.
+    #[inline]
     pub(crate) fn settle(&mut self) {
-        self.recovered();
-        if self.answer_pressure() || self.area.budget() == u32::MAX {
-            return;
+        if !self.far().recovering.is_empty() {
+            self.recovered();
         }
-        let (node, budget) = (self.near.home.node(), self.area.budget() / self.meta.geometry.nodes() as u32);
-        while self.meta.depot(node).held() > budget && self.unmap_from(node, BATCH) != 0 {}
+        if !self.answer_pressure() && self.area.budget() != u32::MAX {
+            self.shrink();
+        }
+    }
+
+    /// Unmaps what the depot of this node has above its share of the budget, as long as no CPU is long in flushing.
+    #[inline]
+    fn shrink(&mut self) {
+        let nodes = self.meta.geometry.nodes() as u32;
+        let share = if nodes == 1 { self.area.budget() } else { self.area.budget() / nodes };
+        let node = self.near.home.node();
+        while self.meta.depot(node).held() > share && self.unmap_from(node, BATCH) != 0 {}
     }
 
     /// Gives back what this CPU keeps, and what it can of the depots, if memory pressure was announced since it last did so.
+    #[inline]
     pub(crate) fn answer_pressure(&mut self) -> bool {
         // Acquire: pairs with the Release of the announcement.
         let announced = self.area.pressure.load(Ordering::Acquire);

@@ -34,6 +34,11 @@ impl<P: Platform> Here<'_, P> {
 
     /// A stack that went deep, for whoever finds nothing else: recovered, if there are a few of them and no CPU is long in flushing.
     pub(crate) fn from_recovery(&mut self) -> Option<SlotIndex> {
+        let far = self.far();
+        if far.deep.is_empty() && far.recovering.is_empty() {
+            return None;
+        }
+        self.recovered();
         if self.far().deep.len() >= FEW && self.recovered() {
             self.recover();
         }

@@ -13,11 +13,10 @@
 use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use arrayvec::ArrayVec;
 use vmstack::PhysAddr;
 
 use crate::arch::layout::{BOOT_MAPPED, PAGE_SIZE, phys_to_virt};
-use crate::sync::{AnyLock, VitalLock};
+use crate::sync::{AnyLock, VitalGuard, VitalLock};
 
 mod buddy;
 mod list;
@@ -161,13 +160,33 @@ pub(crate) fn give_all(frames: &[PhysAddr]) {
     }
 }
 
-/// Gives back what `next` says, again and again until it says none: `next` fills in single frames.
-pub(crate) fn give_batch<const N: usize>(mut next: impl FnMut(&mut ArrayVec<PhysAddr, N>) -> bool) {
-    let mut buddy = FRAMES.lock();
-    let mut frames = ArrayVec::new_const();
-    while next(&mut frames) {
-        buddy.give_all(&frames);
-        frames.clear();
+/// How many frames are a run.
+pub(crate) const RUN_FRAMES: usize = 1 << buddy::RUN;
+
+/// Takes a run, if that is easy: frames side by side, which read as zero. Returns the first.
+pub(crate) fn take_run() -> Option<PhysAddr> {
+    let first = address(FRAMES.lock().take_run()?);
+    (0..RUN_FRAMES as u64).for_each(|i| clear(first.wrapping_add(i * PAGE_SIZE as u64)));
+    Some(first)
+}
+
+/// Having a `Giving` means having the allocator's lock, to give many frames back.
+pub(crate) struct Giving(VitalGuard<'static, Buddy>);
+
+/// Begins to give many frames back.
+pub(crate) fn giving() -> Giving {
+    Giving(FRAMES.lock())
+}
+
+impl Giving {
+    /// Gives back the run that begins with `first`.
+    pub(crate) fn run(&mut self, first: PhysAddr) {
+        self.0.give_run(number(first));
+    }
+
+    /// Gives back single frames.
+    pub(crate) fn all(&mut self, frames: &[PhysAddr]) {
+        self.0.give_all(frames);
     }
 }
 

@@ -52,7 +52,13 @@ struct Links {
 
 impl Buddy {
     pub(super) const fn empty() -> Self {
-        Self { states: &mut [], hand: ArrayVec::new_const(), runs: ArrayVec::new_const(), heads: [NONE; ORDERS], free: 0 }
+        Self {
+            states: &mut [],
+            hand: ArrayVec::new_const(),
+            runs: ArrayVec::new_const(),
+            heads: [NONE; ORDERS],
+            free: 0,
+        }
     }
 
     fn links(frame: usize) -> *mut Links {
@@ -148,7 +154,8 @@ impl Buddy {
         }
     }
 
-    fn give_run(&mut self, frame: usize) {
+    /// Gives back a run.
+    pub(super) fn give_run(&mut self, frame: usize) {
         let states = self.states.get_mut(frame..frame + (1 << RUN)).and_then(|states| states.first_chunk_mut::<4>());
         let Some(states) = states.filter(|states| **states == [0; 4]) else {
             panic!("one of the frames from {frame:#x} on is free already");
