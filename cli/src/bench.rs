@@ -8,6 +8,7 @@
 //!
 //! What can be refused at once is refused before anything is fetched, installed, built or booted.
 
+use core::num::NonZeroU32;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
@@ -75,7 +76,7 @@ struct Suite {
 
 impl Suite {
     const fn boots(&self) -> bool {
-        matches!(self.run, Some(Runner::Guest(_)))
+        !matches!(self.run, Some(Runner::Native(_)))
     }
 }
 
@@ -130,21 +131,32 @@ pub fn bench(bench: &args::Bench, interrupts: &Interrupts) -> Result<ExitCode, F
         list(&suites, &mut screen);
         return Ok(ExitCode::SUCCESS);
     }
-    let native = NativeSetting { samples: bench.samples.map(core::num::NonZeroU32::get), interrupts };
-    let boots = suites.iter().any(|suite| suite.boots());
     let request = Request { cpus: 1, memory: MEMORY, limit, interrupts };
+    let checks = measure(bench, &suites, request, &mut screen)?;
+    report::sum(&mut screen, &checks);
+    sink.write(&checks)?;
+    Ok(ExitCode::from(u8::from(!all_hold(&checks))))
+}
+
+/// Runs the suites, one after the other. Where none of them boots anything, nothing is fetched or built for it.
+fn measure(
+    bench: &args::Bench,
+    suites: &[&Suite],
+    request: Request<'_>,
+    screen: &mut Screen,
+) -> Result<Vec<Check>, Failure> {
+    let native = NativeSetting { samples: bench.samples.map(NonZeroU32::get), interrupts: request.interrupts };
+    let boots = suites.iter().any(|suite| suite.boots());
     let setting = if boots { Some(set_up(bench, request)?) } else { None };
     let mut checks = Vec::new();
     for run in suites.iter().filter_map(|suite| suite.run) {
         checks.extend(match (run, &setting) {
-            (Runner::Guest(run), Some(setting)) => run(setting, &mut screen)?,
-            (Runner::Native(run), _) => run(&native, &mut screen)?,
+            (Runner::Guest(run), Some(setting)) => run(setting, screen)?,
+            (Runner::Native(run), _) => run(&native, screen)?,
             (Runner::Guest(_), None) => Vec::new(),
         });
     }
-    report::sum(&mut screen, &checks);
-    sink.write(&checks)?;
-    Ok(ExitCode::from(u8::from(!all_hold(&checks))))
+    Ok(checks)
 }
 
 /// Refuses what can be seen to be impossible from the flags alone.
@@ -185,6 +197,13 @@ fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
         suites = SUITES.iter().filter(|suite| suite.run.is_some() || bench.list).collect();
         suites.retain(|suite| !(here && suite.boots()));
     }
+    check_suites(bench, &suites)?;
+    Ok(suites)
+}
+
+/// Refuses suites that do not go with the flags.
+fn check_suites(bench: &args::Bench, suites: &[&Suite]) -> Result<(), Failure> {
+    let here = bench.on == Some(Target::Hosted);
     if let Some(suite) = suites.iter().find(|suite| here && suite.boots()) {
         let line = format!("the suite `{}` boots the kernel; leave --on hosted away, or name `hosted`", suite.name);
         return Err(Failure::cannot(line));
@@ -194,7 +213,7 @@ fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
             "nothing of this is measured on another kernel; leave --against away, or add `life`",
         ));
     }
-    Ok(suites)
+    Ok(())
 }
 
 fn there() -> Vec<&'static str> {
@@ -224,6 +243,6 @@ fn set_up<'a>(bench: &args::Bench, request: Request<'a>) -> Result<Setting<'a>, 
     let ready = provision(&mut ThisMachine::new(request.interrupts), build)
         .map_err(|refusal| Failure::cannot(refusal.to_string()))?;
     let linux = bench.against.map(|args::Rival::Linux| Linux::find(&checkout, request.interrupts)).transpose()?;
-    let samples = bench.samples.map(core::num::NonZeroU32::get);
+    let samples = bench.samples.map(NonZeroU32::get);
     Ok(Setting { boots: Boots::set_up(ready, request)?, linux, samples })
 }

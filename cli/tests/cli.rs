@@ -471,6 +471,9 @@ fn suites_are_listed_without_a_boot() {
     let shown = text(&output.stdout);
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{shown}");
     assert!(shown.contains("life\n") && shown.contains("stacks  (not there yet)\n"), "{shown}");
+    let output = place.run("hang", &["bench", "--list", "--on", "hosted"]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains("hosted\n") && shown.contains("switch\n") && !shown.contains("life"), "{shown}");
 }
 
 #[test]
