@@ -309,7 +309,7 @@ impl SlotRecord {
         live >> PHASE_BITS
     }
 
-    /// Live to dead: nobody gets a pin any more. After a full fence, [`held`](Self::held) tells who has one.
+    /// Live to dead: nobody gets a pin any more. After a full fence, [`hold`](Self::hold) tells whether anybody has one.
     #[inline]
     pub(crate) fn end_life(&self) {
         let live = self.life.load(Ordering::Relaxed);

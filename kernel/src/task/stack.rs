@@ -46,21 +46,22 @@ impl TaskStack {
             return None;
         }
         let section = Section::enter();
-        if let Some(stack) = Self::at_once(id) {
+        if let Some(stack) = Self::at_once(id, &section) {
             return Some((stack, section));
         }
         drop(section);
         drop(Self::new(id));
         let section = Section::enter();
-        Some((Self::at_once(id)?, section))
+        Some((Self::at_once(id, &section)?, section))
     }
 
     /// As [`new`](Self::new), without waiting for stacks that are on their way back.
-    pub(crate) fn at_once(id: usize) -> Option<Self> {
+    #[inline]
+    pub(crate) fn at_once(id: usize, section: &Section) -> Option<Self> {
         if DIRECT_STACKS.load(Ordering::Relaxed) {
             return DirectStack::new().map(Self::Direct);
         }
-        stacks::TASKS.alloc(id).ok().map(Self::Mapped)
+        stacks::TASKS.alloc_in(section, id).ok().map(Self::Mapped)
     }
 
     pub(crate) fn top(&self) -> VirtAddr {
