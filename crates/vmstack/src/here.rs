@@ -135,11 +135,15 @@ impl<P: Platform> Here<'_, P> {
         MOST_ROUNDS.min(share.checked_ilog2().map_or(1, |bits| 1 << bits))
     }
 
-    /// A ready stack of any node, where there is no memory left for a new one.
+    /// A stack of any node, where this CPU's has no memory left for a new one: a ready one, or else a new one.
     fn steal(&mut self, owner: usize) -> Option<StackId> {
         self.send_home();
         let slot = self.meta.nodes().find_map(|node| self.ready_on(node));
-        slot.map(|slot| self.reuse(slot, owner))
+        slot.map(|slot| self.reuse(slot, owner)).or_else(|| {
+            let home = self.near.home.node();
+            let mut others = self.meta.nodes().filter(|&node| node != home);
+            others.find_map(|node| self.populate(node, owner).ok())
+        })
     }
 
     /// One stack from the depot of `node`. The rest of its magazine goes back.
