@@ -158,6 +158,11 @@ impl Frames {
     unsafe fn map(self, mapping: Mapping) -> Result<(), NotMapped<Kernel>> {
         let mut frames = FrameArray::new_const();
         match self {
+            // There is a table already, most times.
+            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+            Self::Run(first) if entries(mapping).is_some_and(|entries| unsafe { entries.map_run(STACK_MEMORY, first) }) => {
+                return Ok(());
+            }
             Self::Run(first) => {
                 frames.extend((0..frames::RUN_FRAMES).map(|i| first.wrapping_add((i * PAGE_SIZE) as u64)));
             }
