@@ -241,6 +241,22 @@ pub(crate) fn cpus_up() -> usize {
     CPUS_UP.load(Ordering::Acquire).count_ones() as usize
 }
 
+/// Runs `work` as if CPUs 0 to `cpus` took part in shootdowns, in a boot of one: those that are not there have flushed already.
+pub(crate) fn as_if_up<R>(cpus: usize, work: impl FnOnce() -> R) -> R {
+    let up = CPUS_UP.fetch_or((1 << cpus) - 1, Ordering::AcqRel);
+    let absent = ACKNOWLEDGED.iter().take(cpus).enumerate().filter(|(cpu, _)| up & 1 << cpu == 0);
+    absent.for_each(|(_, acknowledged)| acknowledged.store(u64::MAX, Ordering::Release));
+    let result = work();
+    CPUS_UP.store(up, Ordering::Release);
+    result
+}
+
+/// Flushes the pages of `batch` as a shootdown does, and looks once whether every CPU has. What it costs is counted.
+pub(crate) fn flush_everywhere(batch: impl Iterator<Item = Pages> + Clone) -> bool {
+    let ticket = Kernel.shootdown(batch);
+    Kernel.flushed(&ticket)
+}
+
 /// Has every stack cleared from end to end before it is handed out: the control for what dirty bits save.
 pub(crate) fn scrub_whole() {
     TASKS.set_scrub(Scrub::Whole);

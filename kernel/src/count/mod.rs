@@ -18,6 +18,7 @@ use crate::stacks::{TASK_STACK, TASKS};
 use crate::task::{self, sched};
 use crate::thread_info;
 
+mod shootdown;
 pub(crate) mod stack;
 
 const ROUNDS: usize = 501;
