@@ -31,7 +31,7 @@ use vmstack_paging::{Access, Attributes, Group, MapError};
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::interrupts;
-use crate::mm::frames::{self, FrameList};
+use crate::mm::frames::{self, FrameList, Giving};
 use crate::mm::tables;
 use crate::sync::Section;
 use crate::task::names;
@@ -73,8 +73,11 @@ pub(crate) type Stack = KernelStack<'static, Kernel>;
 #[derive(Debug)]
 pub(crate) struct Kernel;
 
-/// Frames on their way: fresh ones on a list, dead ones still in the page-table entries that they had.
+/// Frames on their way: side by side, where they are; else fresh ones on a list, and dead ones still in the page-table entries that they
+/// had.
 pub(crate) enum Frames {
+    /// Side by side, the first of them; fresh or dead.
+    Run(PhysAddr),
     Fresh(FrameList),
     Parked {
         /// Where the entries lie.
@@ -115,13 +118,51 @@ unsafe fn clear(frame: PhysAddr) {
     unsafe { crate::arch::memory::clear_page(phys_to_virt(frame)) };
 }
 
-/// Gives back the frames that `entries` have parked.
-fn give_parked(entries: Entries) {
-    let mut frames = FrameArray::new_const();
+/// Takes the frames that `entries` have parked.
+fn take_parked(entries: Entries, frames: &mut FrameArray) {
     // SAFETY: the library gives frames back after the shootdown of their pages (INV-FRAME), and does not map the pages again before.
     let taken = unsafe { entries.take_parked(|frame| frames.push(frame)) };
     debug_assert!(taken, "{entries:?}");
-    frames::give_all(&frames);
+}
+
+impl Frames {
+    fn give(self, giving: &mut Giving) {
+        let mut frames = FrameArray::new_const();
+        match self {
+            Self::Run(first) => return giving.run(first),
+            Self::Fresh(mut list) => frames.extend(core::iter::from_fn(|| list.pop())),
+            // SAFETY: `unmap` found the entries there; tables of the areas are never freed.
+            Self::Parked { entries, count } => {
+                take_parked(unsafe { Entries::from_exposed(entries, count) }, &mut frames)
+            }
+        }
+        giving.all(&frames);
+    }
+
+    /// Maps them with what is known of the pages' entries. All or nothing.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Platform::map`].
+    unsafe fn map(self, mapping: Mapping) -> Result<(), (FrameArray, MapError)> {
+        let mut frames = FrameArray::new_const();
+        let entries = entries(mapping);
+        match self {
+            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+            Self::Run(first) if entries.is_some_and(|entries| unsafe { entries.map_run(STACK_MEMORY, first) }) => {
+                return Ok(());
+            }
+            Self::Run(first) => {
+                frames.extend((0..frames::RUN_FRAMES).map(|i| first.wrapping_add((i * PAGE_SIZE) as u64)));
+            }
+            Self::Fresh(mut list) => frames.extend(core::iter::from_fn(|| list.pop())),
+            Self::Parked { .. } => unreachable!("only fresh frames are mapped"),
+        }
+        // The first time there may be tables to make.
+        // SAFETY: as above.
+        let mapped = unsafe { tables::kernel().map(mapping.pages(), STACK_MEMORY, frames.iter().copied()) };
+        mapped.map_err(|error| (frames, error))
+    }
 }
 
 /// Makes this CPU's TLB forget `batch`.
@@ -281,35 +322,27 @@ unsafe impl Platform for Kernel {
     type Error = StackError;
 
     fn take_frames(&self, count: usize) -> Result<Frames, StackError> {
+        if count == frames::RUN_FRAMES
+            && let Some(first) = frames::take_run()
+        {
+            return Ok(Frames::Run(first));
+        }
         FrameList::take(count).map(Frames::Fresh).ok_or(StackError::OutOfFrames { wanted: count })
     }
 
     fn give_frames(&self, frames: Frames) {
-        match frames {
-            Frames::Fresh(list) => list.give(),
-            Frames::Parked { entries, count } => {
-                // SAFETY: `unmap` found the entries there; tables of the areas are never freed.
-                give_parked(unsafe { Entries::from_exposed(entries, count) });
-            }
-        }
+        frames.give(&mut frames::giving());
+    }
+
+    fn give_batch(&self, batch: impl Iterator<Item = Frames>) {
+        let mut giving = frames::giving();
+        batch.for_each(|frames| frames.give(&mut giving));
     }
 
     unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
-        let Frames::Fresh(mut list) = frames else {
-            unreachable!("only fresh frames are mapped");
-        };
-        let mut frames = FrameArray::new_const();
-        while let Some(frame) = list.pop() {
-            frames.push(frame);
-        }
-        // SAFETY: the library owns the pages, and the kernel alone gets access to the frames.
-        if entries(mapping).is_some_and(|entries| unsafe { entries.map(STACK_MEMORY, &frames) }) {
-            return Ok(());
-        }
-        // The first time there may be tables to make.
-        // SAFETY: as above.
-        let mapped = unsafe { tables::kernel().map(mapping.pages(), STACK_MEMORY, frames.iter().copied()) };
-        mapped.map_err(|error| {
+        // SAFETY: the caller's promise.
+        unsafe { frames.map(mapping) }.map_err(|(frames, error)| {
+            let mut list = FrameList::EMPTY;
             frames.iter().for_each(|&frame| list.push(frame));
             NotMapped { frames: Frames::Fresh(list), reason: StackError::NotMapped(error) }
         })
@@ -318,6 +351,11 @@ unsafe impl Platform for Kernel {
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
         let Some(entries) = entries(mapping) else { unreachable!("a stack's entries lie in one table") };
         // SAFETY: the library vouches that nobody uses the pages and that they are its own.
+        let run = if mapping.pages().count() == frames::RUN_FRAMES { unsafe { entries.take_run() } } else { None };
+        if let Some(first) = run.filter(|first| first.get().is_multiple_of((frames::RUN_FRAMES * PAGE_SIZE) as u64)) {
+            return Unmapped::new(Frames::Run(first));
+        }
+        // SAFETY: as above.
         let parked = unsafe { entries.park() };
         debug_assert!(parked, "{entries:?}");
         Unmapped::new(Frames::Parked { entries: entries.expose(), count: mapping.pages().count() })

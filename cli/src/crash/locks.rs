@@ -165,6 +165,8 @@ pub(super) fn owning(crash: &Evidence) -> Result<Seen, Shortfall> {
     })?;
     let pointers = crash.facts.number("owning.pointers")?;
     hold(pointers == 1, || format!("{pointers} owners of a counted pointer are left, not 1"))?;
+    let interrupts = crash.facts.number("owning.interrupts")?;
+    hold(interrupts == 1, || "what was kept was given back with interrupts off".to_owned())?;
     for report in reports::reports(crash)? {
         let given = report.done().find_map(|clause| clause.strip_prefix("given back: ")).unwrap_or_default();
         let given: Vec<&str> = given.split(", ").collect();

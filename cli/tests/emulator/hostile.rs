@@ -50,8 +50,17 @@ pub(super) fn no_call_with_whatever_words_harms_the_kernel() -> Result<(), Faile
 }
 
 /// How many allocations each call must have at least, for them to be on its way at all.
-const ALLOCATIONS: [(&str, u32); 8] =
-    [("clone", 2), ("fork", 10), ("vfork", 5), ("execve", 10), ("pipe", 2), ("touch", 1), ("open", 1), ("dup", 1)];
+const ALLOCATIONS: [(&str, u32); 9] = [
+    ("clone", 2),
+    ("fork", 10),
+    ("vfork", 5),
+    ("execve", 10),
+    ("pipe", 2),
+    ("touch", 1),
+    ("mremap", 3),
+    ("open", 1),
+    ("dup", 1),
+];
 
 pub(super) fn every_allocation_fails_once_and_nothing_is_lost() -> Result<(), Failed> {
     for cpus in ["1", "2"] {

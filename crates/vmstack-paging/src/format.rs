@@ -123,6 +123,28 @@ pub unsafe trait Format: 'static {
         }
     }
 
+    /// What the 64 bits `raw` of a leaf in a table of the lowest level become when it is parked; none if they say something else.
+    ///
+    /// To be overridden where that takes fewer instructions than decoding and encoding all of it.
+    #[must_use]
+    fn park(raw: u64) -> Option<u64> {
+        match Self::decode(raw, Level::PAGE) {
+            entry @ Entry::Leaf { .. } => Some(Self::encode(entry.parked()?, Level::PAGE)),
+            _ => None,
+        }
+    }
+
+    /// The frame that the 64 bits `raw` of a parked entry in a table of the lowest level remember; none if they say something else.
+    ///
+    /// To be overridden where that takes fewer instructions than decoding all of it.
+    #[must_use]
+    fn parked_frame(raw: u64) -> Option<PhysAddr> {
+        match Self::decode(raw, Level::PAGE) {
+            Entry::Parked { frame, .. } => Some(frame),
+            _ => None,
+        }
+    }
+
     /// The bits of an entry in a table of the lowest level that say for sure that it is a leaf which nobody has written through, and
     /// what they are then: for a first look. None if no such bits are known.
     const SURELY_CLEAN: Option<(u64, u64)> = None;

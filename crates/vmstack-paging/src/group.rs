@@ -130,6 +130,49 @@ impl<F: Format> Group<'_, F> {
         true
     }
 
+    /// Maps the pages to frames side by side, from `first` on. False if one of them is not free, or a frame does not fit: then nothing
+    /// is mapped.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Mapper::map`].
+    #[inline]
+    #[must_use]
+    pub unsafe fn map_run(self, attributes: Attributes, first: PhysAddr) -> bool {
+        let frame = |page: usize| first.wrapping_add((page * F::page_bytes()) as u64);
+        let last = frame(self.slots.len().saturating_sub(1));
+        let fit = F::can_hold(first, Level::PAGE) && F::can_hold(last, Level::PAGE);
+        if !fit || self.slots.iter().fold(0, |all, slot| all | slot.raw()) != 0 {
+            return false;
+        }
+        for (page, slot) in self.slots.iter().enumerate() {
+            slot.put::<F>(Entry::Leaf { frame: frame(page), attributes, dirty: !F::HAS_DIRTY }, Level::PAGE);
+        }
+        true
+    }
+
+    /// Takes the mapping of the pages away, if their frames lie side by side, and returns the first frame. None, and all are as they
+    /// were, if they do not, or a page is not mapped.
+    ///
+    /// Each entry goes by one exchange. What is in TLBs stays there: the caller flushes, and keeps the frames until then.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Mapper::park`].
+    #[inline]
+    #[must_use]
+    pub unsafe fn take_run(self) -> Option<PhysAddr> {
+        let first = F::frame_at(self.slots.first()?.raw())?;
+        let follows = |(page, slot): (usize, &Slot)| {
+            F::frame_at(slot.raw()) == Some(first.wrapping_add((page * F::page_bytes()) as u64))
+        };
+        if !self.slots.iter().enumerate().all(follows) {
+            return None;
+        }
+        self.slots.iter().for_each(|slot| _ = slot.swap_out());
+        Some(first)
+    }
+
     /// Parks the pages, as [`Mapper::park`] does. False if one of them is not mapped: then all are as they were.
     ///
     /// # Safety
@@ -137,10 +180,10 @@ impl<F: Format> Group<'_, F> {
     /// As for [`Mapper::park`].
     #[must_use]
     pub unsafe fn park(self) -> bool {
-        if !self.slots.iter().all(|slot| matches!(slot.read::<F>(Level::PAGE), Entry::Leaf { .. })) {
+        if !self.slots.iter().all(|slot| F::frame_at(slot.raw()).is_some()) {
             return false;
         }
-        self.slots.iter().for_each(|slot| slot.change::<F>(Level::PAGE, Entry::parked));
+        self.slots.iter().for_each(|slot| slot.change_raw(F::park));
         true
     }
 
@@ -152,14 +195,10 @@ impl<F: Format> Group<'_, F> {
     /// As for [`Mapper::take_parked`].
     #[must_use]
     pub unsafe fn take_parked(self, mut take: impl FnMut(PhysAddr)) -> bool {
-        if !self.slots.iter().all(|slot| matches!(slot.read::<F>(Level::PAGE), Entry::Parked { .. })) {
+        if !self.slots.iter().all(|slot| F::parked_frame(slot.raw()).is_some()) {
             return false;
         }
-        for slot in self.slots {
-            if let Entry::Parked { frame, .. } = slot.take::<F>(Level::PAGE) {
-                take(frame);
-            }
-        }
+        self.slots.iter().filter_map(|slot| F::parked_frame(slot.swap_out())).for_each(&mut take);
         true
     }
 }

@@ -30,7 +30,18 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     /// Any. Takes no lock.
     #[must_use]
     pub fn first_leaf_table(&self, range: VirtRange) -> Option<VirtRange> {
-        let part = Span::translated::<F>(range).find_map(|span| self.first_part(self.root_table(), F::top(), span))?;
+        self.first_table(range, Level::PAGE)
+    }
+
+    /// The first part of `range` that lies in one table of `level` which is there, or `None` if none is. The root is not looked for.
+    ///
+    /// # Context
+    ///
+    /// Any. Takes no lock.
+    #[must_use]
+    pub fn first_table(&self, range: VirtRange, level: Level) -> Option<VirtRange> {
+        let first = |span| self.first_part(self.root_table(), F::top(), level, span);
+        let part = Span::translated::<F>(range).find_map(first)?;
         VirtRange::new(part.first(), part.last().distance(part.first()) + 1)
     }
 
@@ -42,16 +53,16 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         if in_one { Some(range) } else { self.first_leaf_table(range) }
     }
 
-    /// The first part of `span` whose addresses have a leaf table below `table`, which is of `level`.
-    fn first_part(self, table: &'a Table, level: Level, span: Span) -> Option<Span> {
+    /// The first part of `span` whose addresses have a table of level `wanted` below `table`, which is of `level`.
+    fn first_part(self, table: &'a Table, level: Level, wanted: Level, span: Span) -> Option<Span> {
         for index in table.used(F::index(span.first(), level), F::index(span.last(), level)) {
             let slot = table.slot(index);
             let (Entry::Table { at }, Some(part)) = (slot.read::<F>(level), span.part::<F>(level, index)) else {
                 continue;
             };
             let found = match level.down()? {
-                Level::PAGE => Some(part),
-                down => self.first_part(self.follow(at), down, part),
+                down if down == wanted => Some(part),
+                down => self.first_part(self.follow(at), down, wanted, part),
             };
             if found.is_some() {
                 return found;
@@ -60,8 +71,8 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         None
     }
 
-    /// Frees the leaf table of `range`, which lies in one, if nothing is left in it. Says whether it did. As
-    /// [`free_tables`](Self::free_tables), but for the tables above.
+    /// Frees the table of `level` that `range` lies in, if nothing is left in it. Says whether it did. As
+    /// [`free_tables`](Self::free_tables), for one table, and so in bounded time.
     ///
     /// # Context
     ///
@@ -71,12 +82,16 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     ///
     /// As [`free_tables`](Self::free_tables).
     #[must_use = "a recount of table memory is held against it"]
-    pub unsafe fn free_leaf_table(&self, range: VirtRange) -> bool {
-        let Ok(above) = self.table_for(range.start(), Level::LARGE) else { return false };
-        let slot = above.slot(F::index(range.start(), Level::LARGE));
-        match slot.read::<F>(Level::LARGE) {
+    pub unsafe fn free_table(&self, range: VirtRange, level: Level) -> bool {
+        let up = Level::new(level.number() + 1);
+        if up > F::top() {
+            return false;
+        }
+        let Ok(above) = self.table_for(range.start(), up) else { return false };
+        let slot = above.slot(F::index(range.start(), up));
+        match slot.read::<F>(up) {
             Entry::Table { at } if self.follow(at).is_empty() => {
-                slot.take::<F>(Level::LARGE);
+                slot.take::<F>(up);
                 self.free_unlinked(at);
                 true
             }
@@ -219,7 +234,8 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
         Ok(())
     }
 
-    /// Moves what is in the entries of `pages`, leaves and parked ones, to as many pages from `to` on.
+    /// Moves what is in the entries of `pages`, leaves and parked ones, to as many pages from `to` on. Where nothing is to be moved, there may
+    /// be something.
     ///
     /// # Context
     ///
@@ -232,14 +248,16 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     /// # Safety
     ///
     /// 1. Both are the caller's, they do not overlap, and no other mapper works on them at the same time.
-    /// 2. Nothing is mapped at the pages from `to` on.
+    /// 2. Nothing is mapped at those of the pages from `to` on that something moves to.
     /// 3. Nobody relies on the memory being gone from `pages` before the caller has flushed them.
     pub unsafe fn move_leaves(&self, pages: Pages, to: VirtAddr) -> Result<(), MapError> {
         let from = Run::check::<F>(pages)?;
         let there = Run::check::<F>(Pages::new(to, pages.count()))?;
         self.make_slots(there).try_for_each(|slot| slot.map(|_| ()))?;
         for (from, there) in self.slots(from).zip(self.slots(there)) {
-            if let (Ok((_, from)), Ok((_, there))) = (from, there) {
+            if let (Ok((_, from)), Ok((_, there))) = (from, there)
+                && !from.is_zero()
+            {
                 let entry = from.take::<F>(Level::PAGE);
                 let filled = there.fill::<F>(entry, Level::PAGE);
                 debug_assert!(filled.is_ok(), "something is mapped there: {filled:?}");

@@ -181,6 +181,13 @@ impl Slot {
         self.0.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Replaces the 64 bits by what `change` makes of them, atomically, unless that is `None`.
+    #[inline]
+    pub(crate) fn change_raw(&self, change: impl Fn(u64) -> Option<u64>) {
+        // As in `change`.
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+    }
+
     /// Replaces the entry by what `change` makes of it, atomically, unless that is `None`.
     ///
     /// `change` may be called more than once: when the hardware sets a bit in between, it sees the newer entry.

@@ -4,7 +4,7 @@ mod common;
 
 use common::{DATA, Slab, base, frame, map, mapper, range, va};
 use vmstack::{Pages, VirtRange};
-use vmstack_paging::{Access, Format, MapError, TableMemory};
+use vmstack_paging::{Access, Format, Level, MapError, TableMemory};
 
 const MIB_2: usize = 2 << 20;
 const GIB: usize = 1 << 30;
@@ -127,6 +127,52 @@ fn moved_pages_are_there_and_not_here<F: Format>() {
     assert_eq!(mapper.translate(va(to)).expect("still there").0, frame(0));
 }
 
+fn what_was_moved_in_part_goes_back_past_what_stayed_without_memory<F: Format>() {
+    let (slab, root) = Slab::with_root();
+    let mapper = mapper::<F>(&slab, root);
+    let (from, to) = (base::<F>() + 4096, base::<F>() + GIB);
+    map(&mapper, Pages::new(va(from), 4)).expect("the pages are free");
+    // SAFETY: no CPU walks these tables.
+    unsafe { mapper.move_leaves(Pages::new(va(from), 2), va(to)) }.expect("there is room");
+    slab.allow(0);
+    // SAFETY: as above.
+    unsafe { mapper.move_leaves(Pages::new(va(to), 4), va(from)) }.expect("its tables are there");
+    for page in 0..4 {
+        assert!(mapper.translate(va(to + page * 4096)).is_none());
+        assert_eq!(mapper.translate(va(from + page * 4096)).expect("it is back").0, frame(page));
+    }
+}
+
+/// The tables of `level` in `all`, each freed when it was found: how many were.
+fn free_level<F: Format>(mapper: &vmstack_paging::Mapper<'_, F, Slab>, level: Level) -> usize {
+    let (mut rest, mut freed) = (all::<F>(), 0);
+    while let Some(part) = mapper.first_table(rest, level) {
+        // SAFETY: no CPU walks these tables.
+        freed += usize::from(unsafe { mapper.free_table(part, level) });
+        let Some(left) = rest.end().offset_from(part.end()).filter(|&left| left != 0) else { break };
+        rest = range(part.end().get(), left);
+    }
+    freed
+}
+
+fn tables_go_level_by_level_and_none_before_it_is_empty<F: Format>() {
+    let (slab, root) = Slab::with_root();
+    let mapper = mapper::<F>(&slab, root);
+    map_islands(&mapper);
+    let levels: Vec<Level> = (0..F::top().number()).map(Level::new).collect();
+    assert!(levels.iter().all(|&level| free_level(&mapper, level) == 0), "pages are there");
+    // SAFETY: no CPU walks these tables.
+    unsafe { mapper.take_frames(all::<F>(), |_| {}) };
+    assert_eq!(free_level(&mapper, Level::new(1)), 0, "leaf tables are there");
+    for &level in &levels {
+        assert_ne!(free_level(&mapper, level), 0);
+        assert_eq!(mapper.first_table(all::<F>(), level), None);
+    }
+    assert_eq!(slab.live(), 1);
+    // SAFETY: as above.
+    assert!(!unsafe { mapper.free_table(all::<F>(), F::top()) }, "the root is not a table below another");
+}
+
 fn leaf_tables_are_found_one_after_the_other_and_freed_when_empty<F: Format>() {
     let (slab, root) = Slab::with_root();
     let mapper = mapper::<F>(&slab, root);
@@ -139,12 +185,12 @@ fn leaf_tables_are_found_one_after_the_other_and_freed_when_empty<F: Format>() {
     assert_eq!(mapper.first_leaf_table(rest).expect("far away").start(), va(high - 5 * 4096));
     assert_eq!(mapper.first_leaf_table(range(base::<F>() + GIB, GIB)), None);
     // SAFETY: no CPU walks these tables.
-    assert!(!unsafe { mapper.free_leaf_table(first) });
+    assert!(!unsafe { mapper.free_table(first, Level::PAGE) });
     // SAFETY: as above.
     unsafe { mapper.take_frames(all::<F>(), |_| {}) };
     let before = slab.live();
     // SAFETY: as above.
-    assert!(unsafe { mapper.free_leaf_table(first) });
+    assert!(unsafe { mapper.free_table(first, Level::PAGE) });
     assert_eq!(slab.live(), before - 1);
     // SAFETY: as above.
     assert_ne!(unsafe { mapper.free_tables(all::<F>()) }, 0);
@@ -158,5 +204,7 @@ for_every_format! {
     parked_pages_come_back_or_are_taken
     protecting_asks_for_each_leaf_and_keeps_its_frame
     moved_pages_are_there_and_not_here
+    what_was_moved_in_part_goes_back_past_what_stayed_without_memory
+    tables_go_level_by_level_and_none_before_it_is_empty
     leaf_tables_are_found_one_after_the_other_and_freed_when_empty
 }

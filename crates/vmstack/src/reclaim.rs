@@ -24,16 +24,27 @@ pub(crate) const BATCH: usize = 32;
 
 impl<P: Platform> Here<'_, P> {
     /// Does what is due: for a CPU that has left its fast path anyway.
+    #[inline]
     pub(crate) fn settle(&mut self) {
-        self.recovered();
-        if self.answer_pressure() || self.area.budget() == u32::MAX {
-            return;
+        if !self.far().recovering.is_empty() {
+            self.recovered();
         }
-        let (node, budget) = (self.near.home.node(), self.area.budget() / self.meta.geometry.nodes() as u32);
-        while self.meta.depot(node).held() > budget && self.unmap_from(node, BATCH) != 0 {}
+        if !self.answer_pressure() && self.area.budget() != u32::MAX {
+            self.shrink();
+        }
+    }
+
+    /// Unmaps what the depot of this node has above its share of the budget, as long as no CPU is long in flushing.
+    #[inline]
+    fn shrink(&mut self) {
+        let nodes = self.meta.geometry.nodes() as u32;
+        let share = if nodes == 1 { self.area.budget() } else { self.area.budget() / nodes };
+        let node = self.near.home.node();
+        while self.meta.depot(node).held() > share && self.unmap_from(node, BATCH) != 0 {}
     }
 
     /// Gives back what this CPU keeps, and what it can of the depots, if memory pressure was announced since it last did so.
+    #[inline]
     pub(crate) fn answer_pressure(&mut self) -> bool {
         // Acquire: pairs with the Release of the announcement.
         let announced = self.area.pressure.load(Ordering::Acquire);
@@ -103,22 +114,21 @@ impl<P: Platform> Here<'_, P> {
             return true;
         }
         far.batch_ticket = None;
-        let mut batch = far.batch.take();
-        self.line.counters.retired.add(u64::from(batch.len()));
-        while let Some(slot) = batch.pop(&self.meta) {
-            self.retire(slot);
-        }
+        let batch = far.batch.take();
+        self.retire(batch);
         true
     }
 
-    /// The frames to the platform, then the slot to the free list: every CPU has flushed (INV-FRAME).
-    fn retire(&self, slot: SlotIndex) {
-        let record = self.meta.known_record(slot);
-        // SAFETY: the slot is retiring, in this CPU's batch, and `unmap` has put its frames there.
-        let frames = unsafe { record.take_frames::<P::Frames>() };
-        self.meta.platform.give_frames(frames);
-        record.set_phase(Phase::Free);
-        self.area.free_list().push(slot, &self.meta);
+    /// The frames to the platform, then the slots to the free list: every CPU has flushed them (INV-FRAME).
+    fn retire(&mut self, mut batch: Chain) {
+        self.line.counters.retired.add(u64::from(batch.len()));
+        // SAFETY: the slots are retiring, in this CPU's batch; `unmap` has put their frames there, and each is taken once.
+        let frames = |slot| unsafe { self.meta.known_record(slot).take_frames::<P::Frames>() };
+        self.meta.platform.give_batch(batch.slots(&self.meta).map(frames));
+        while let Some(slot) = batch.pop(&self.meta) {
+            self.meta.known_record(slot).set_phase(Phase::Free);
+            self.area.free_list().push(slot, &self.meta);
+        }
     }
 
     /// Leaves everything that this CPU keeps in the depots.

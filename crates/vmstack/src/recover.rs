@@ -34,6 +34,9 @@ impl<P: Platform> Here<'_, P> {
 
     /// A stack that went deep, for whoever finds nothing else: recovered, if there are a few of them and no CPU is long in flushing.
     pub(crate) fn from_recovery(&mut self) -> Option<SlotIndex> {
+        if self.far().deep.is_empty() {
+            return None;
+        }
         if self.far().deep.len() >= FEW && self.recovered() {
             self.recover();
         }

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod acpi;
+mod callbacks;
 mod files;
 mod locks;
 mod memory;
@@ -16,6 +17,7 @@ mod mm;
 mod models;
 mod programs;
 mod start_info;
+mod sync;
 mod task;
 mod user_memory;
 mod x86_64;

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hint::{self, black_box};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use vmstack::StackId;
 
@@ -12,6 +12,7 @@ use super::Provocation;
 use super::places::call_with_left;
 use super::script::{Script, Victim, perform_process, wait_a_little};
 use super::stack::exhaust_stack;
+use crate::arch::cpu;
 use crate::console::Console;
 use crate::mm::{frames, heap};
 use crate::process;
@@ -426,15 +427,28 @@ fn owning(_: &str) {
     let state = SPECIMEN_MUTEX.state();
     fact!("lock", "specimen-mutex mutex {}", state.name());
     SPECIMEN_MUTEX.clear_poison();
+    fact!("owning.interrupts", "{}", u8::from(GIVEN_BACK_UNDISTURBING.load(Ordering::Relaxed)));
     // A stack that is still pinned is not given back: the balance would show it.
     drop(stack);
+}
+
+/// Whether interrupts were on when the last [`Witness`] went.
+static GIVEN_BACK_UNDISTURBING: AtomicBool = AtomicBool::new(false);
+
+/// A counted pointer that sees how it is given back: what is long to give back may not keep others waiting.
+struct Witness(#[expect(dead_code, reason = "it is there to be given back")] Arc<usize>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        GIVEN_BACK_UNDISTURBING.store(cpu::interrupts_on(), Ordering::Relaxed);
+    }
 }
 
 fn own_all_sorts() {
     let Some(process) = process::current() else { return };
     let boxed = black_box(Box::new([0x5a_u8; OWNED]));
     let Some((pointer, id)) = SHARED.lock_or_reset(|_| None).clone() else { return };
-    let pointer = kept::keep(&"counted pointer", pointer);
+    let pointer = kept::keep(&"counted pointer", Witness(pointer));
     let file = process.files().get(1);
     let pin = TASKS.pin(id).map(|pin| kept::keep(&"pin", pin));
     let guard = SPECIMEN_MUTEX.lock();

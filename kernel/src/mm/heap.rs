@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use talc::DefaultBinning;
 use talc::base::Talc;
@@ -35,14 +35,17 @@ use crate::arch::percpu;
 use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
 use crate::task::{Task, sched};
 
+mod account;
 pub(crate) mod small;
+
+pub(crate) use account::{Account, Amount};
 
 /// Where the heap lies: under the top-level entry of the stack areas, behind them.
 const START: usize = 0xffff_c940_0000_0000;
 const BYTES: usize = 64 << 30;
 const MEMORY: Attributes = Attributes::kernel(Access::ReadWrite);
 
-/// What an arena begins with, in bytes.
+/// What the first arena begins with, in bytes.
 const FIRST: usize = 8 << 20;
 /// By how many pages it grows at once: interrupts are off meanwhile.
 const STEP: usize = 32;
@@ -105,22 +108,12 @@ fn spare(bytes: usize) -> Result<(), OutOfHeap> {
         return Err(OutOfHeap);
     }
     let wanted = bytes.checked_add(RESERVE).ok_or(OutOfHeap)?;
-    if FREE.load(Ordering::Relaxed) >= wanted || HEAP.arena().grow_to(wanted, FRAMES_LEFT) {
-        return Ok(());
-    }
-    Err(OutOfHeap)
+    if HEAP.grow_to(wanted, FRAMES_LEFT) { Ok(()) } else { Err(OutOfHeap) }
 }
 
 /// Bytes that are handed out.
 pub(crate) fn used() -> usize {
     USED.load(Ordering::Relaxed)
-}
-
-/// Bytes and objects of the heap.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Amount {
-    pub(crate) bytes: usize,
-    pub(crate) objects: usize,
 }
 
 /// What frames of killed tasks may have owned, and values left behind poisoned locks did, over all of the boot.
@@ -145,47 +138,15 @@ fn range() -> VirtRange {
     VirtRange::new(VirtAddr::new(START), BYTES).unwrap_or(VirtRange::EMPTY)
 }
 
-/// What a task has allocated, less what it has freed, since it entered the kernel.
-///
-/// Not less than what its frames own, unless it freed what it found; and what it has put where others find it is in the
-/// account too. So it is what a killed task *may* have taken with it.
-#[derive(Debug)]
-pub(crate) struct Account {
-    bytes: AtomicIsize,
-    objects: AtomicIsize,
-}
-
-impl Account {
-    pub(crate) const fn new() -> Self {
-        Self { bytes: AtomicIsize::new(0), objects: AtomicIsize::new(0) }
-    }
-
-    /// Begins anew: the task owns nothing but by its struct. For the start of a system call.
-    pub(crate) fn reset(&self) {
-        self.bytes.store(0, Ordering::Relaxed);
-        self.objects.store(0, Ordering::Relaxed);
-    }
-
-    /// What the task may have in its frames. Any context.
-    pub(crate) fn amount(&self) -> Amount {
-        let positive = |count: &AtomicIsize| usize::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
-        Amount { bytes: positive(&self.bytes), objects: positive(&self.objects) }
-    }
-
-    fn add(&self, bytes: isize, objects: isize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.objects.fetch_add(objects, Ordering::Relaxed);
-    }
-}
-
 /// Counts what `task`, which is killed, may have had in its frames as lost, and says what that is.
 pub(crate) fn count_lost(task: &Task) -> Amount {
     let amount = task.heap().amount();
     LOST_BYTES.fetch_add(amount.bytes, Ordering::Relaxed);
     LOST_OBJECTS.fetch_add(amount.objects, Ordering::Relaxed);
     task.heap().reset();
-    // If it died with the heap's lock, its arena is retired now: not every allocation comes there.
+    // If it died with the heap's lock, its arena is retired now: not every allocation comes there. And the kernel has its reserve again.
     drop(HEAP.arena());
+    HEAP.grow_to(RESERVE, 0);
     amount
 }
 
@@ -232,16 +193,11 @@ impl Arena {
         FREE.store(free, Ordering::Relaxed);
     }
 
-    /// Grows until `bytes` are free, and leaves `frames_left` frames free. Whether it came so far.
-    fn grow_to(&mut self, bytes: usize, frames_left: usize) -> bool {
-        while self.free < bytes {
-            // All of it or nothing: what is asked for in vain is not taken from others.
-            let pages = (bytes - self.free).div_ceil(PAGE_SIZE);
-            if frames::free() < pages + pages.div_ceil(PAGE_SIZE / 8) + frames_left || !self.grow() {
-                return false;
-            }
-        }
-        true
+    /// Grows by a step towards `bytes` that are free, if all of them can be had and `frames_left` frames be left: what is asked for in vain
+    /// is not taken from others.
+    fn grow_towards(&mut self, bytes: usize, frames_left: usize) -> bool {
+        let pages = bytes.saturating_sub(self.free).div_ceil(PAGE_SIZE);
+        frames::free() >= pages + pages.div_ceil(PAGE_SIZE / 8) + frames_left && self.grow()
     }
 
     /// Grows by a step, if there is memory.
@@ -311,32 +267,43 @@ impl Heap {
     fn arena(&self) -> SpinGuard<'_, Arena> {
         let mut arena = self.0.lock_or_reset(|_| Arena::empty());
         if arena.start == 0 {
-            arena.grow_to(FIRST, 0);
+            arena.set_free(0);
+            arena.grow();
         }
         arena
+    }
+
+    /// Grows until `bytes` are free, and leaves `frames_left` frames free. Whether it came so far. A step at a time: interrupts are off under
+    /// the lock.
+    fn grow_to(&self, bytes: usize, frames_left: usize) -> bool {
+        while FREE.load(Ordering::Relaxed) < bytes {
+            if !self.arena().grow_towards(bytes, frames_left) {
+                return false;
+            }
+        }
+        true
     }
 }
 
 impl Heap {
     /// A block of the arena.
     fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let mut arena = self.arena();
-        let block = loop {
+        loop {
+            let mut arena = self.arena();
             // SAFETY: the layout's size is not zero (`GlobalAlloc`'s contract).
             if let Some(block) = unsafe { arena.talc.allocate(layout) } {
-                break block;
+                let free = arena.free.saturating_sub(taken_by(layout));
+                arena.set_free(free);
+                // Under the lock: who is killed in between has the arena retired, and no block of it is missed.
+                count(layout.size().cast_signed(), 1);
+                return Some(block);
             }
-            // Enough bytes may be free, and none in one piece.
+            // Enough bytes may be free, and none in one piece. A step at a time, as in `grow_to`.
             let wanted = arena.free.max(taken_by(layout)) + layout.align();
-            if !arena.grow_to(wanted, 0) {
+            if !arena.grow_towards(wanted, 0) {
                 return None;
             }
-        };
-        let free = arena.free.saturating_sub(taken_by(layout));
-        arena.set_free(free);
-        // Under the lock: who is killed in between has the arena retired, and no block of it is missed.
-        count(layout.size().cast_signed(), 1);
-        Some(block)
+        }
     }
 
     /// Takes back a block of an arena.
@@ -398,6 +365,6 @@ pub(crate) fn init() -> usize {
         return 0;
     }
     small::init();
-    drop(HEAP.arena());
+    HEAP.grow_to(FIRST, 0);
     FREE.load(Ordering::Relaxed)
 }

@@ -10,7 +10,7 @@
 
 use arrayvec::ArrayVec;
 use vmstack::{Pages, PhysAddr, VirtAddr, VirtRange};
-use vmstack_paging::{Attributes, Leaf, MapError, Mapper};
+use vmstack_paging::{Attributes, Format as _, Leaf, Level, MapError, Mapper};
 
 use super::frames::{self, Owners};
 use super::tables::{self, Format, Tables};
@@ -166,28 +166,38 @@ impl AddressSpace {
 
     /// Takes everything out of the lower half, tables included. What is taken out is out of the tables first, so that doing it a second
     /// time goes on where the first was cut. No CPU runs on the space.
+    ///
+    /// A table at a time, for a program chooses how many there are: a page in each GiB has as many tables of both levels as pages.
     pub(crate) fn clear(&self) {
-        let mut rest = Some(lower_half());
-        while let Some(table) = rest.and_then(|rest| self.mapper().first_leaf_table(rest)) {
+        self.each_table(Level::PAGE, |table| {
             for piece in self.pieces(table) {
                 let section = Section::enter();
                 // SAFETY: no CPU runs on the space, and the last one that did has flushed when it left.
                 unsafe { self.give(piece, &section) };
             }
-            let section = Section::enter();
-            // SAFETY: as in `free_tables`.
-            let _freed = unsafe { self.mapper().free_leaf_table(table) };
-            drop(section);
-            rest = rest.and_then(|rest| after(rest, table));
+            self.free_table(table, Level::PAGE);
+        });
+        for level in 1..Format::top().number() {
+            let level = Level::new(level);
+            self.each_table(level, |table| self.free_table(table, level));
         }
-        self.free_tables(lower_half());
     }
 
-    fn free_tables(&self, range: VirtRange) {
+    /// Calls `visit` with the range of each table of `level` that is there.
+    fn each_table(&self, level: Level, mut visit: impl FnMut(VirtRange)) {
+        let mut rest = Some(lower_half());
+        while let Some(table) = rest.and_then(|rest| self.mapper().first_table(rest, level)) {
+            visit(table);
+            rest = rest.and_then(|rest| after(rest, table));
+        }
+    }
+
+    fn free_table(&self, table: VirtRange, level: Level) {
         let _section = Section::enter();
         // SAFETY: (1) every table of the lower half was made by this space's mapper; (2) no CPU runs on the root: its tasks
         // have switched to the kernel's; (3) nobody else has the space.
-        let _tables = unsafe { self.mapper().free_tables(range) };
+        let freed = unsafe { self.mapper().free_table(table, level) };
+        debug_assert!(freed, "everything was taken out of it");
     }
 }
 

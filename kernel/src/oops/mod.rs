@@ -145,7 +145,8 @@ fn kill(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
     unsafe { leave_for(top, run, number) }
 }
 
-/// What is done for every task that was cut short: what it held is given back, and interrupts that it swallowed are served.
+/// What is done first for every task that was cut short, with interrupts off: the locks that it held are given back, and interrupts that it
+/// swallowed are served.
 fn clean_up() -> Aftermath {
     let task = sched::current();
     // What the task was doing is over: its sections, and the locks that it held or was taking.
@@ -155,10 +156,16 @@ fn clean_up() -> Aftermath {
     let locks = unsafe { sync::give_back_task(&task) };
     // An interrupt that was being delivered when the stack ended is in service, and its handler never ran.
     let served = interrupts::serve_undelivered();
-    // SAFETY: as above.
+    Aftermath { served, locks, ..Aftermath::NOTHING }
+}
+
+/// Then what it kept goes. That may be long, as for a memory that was half copied: where the task is any other than idle, interrupts are on.
+fn give_up(aftermath: Aftermath) -> Aftermath {
+    let task = sched::current();
+    // SAFETY: as in `clean_up`.
     let kept = unsafe { task.kept().give_back() };
     let heap = heap::count_lost(&task);
-    Aftermath { served, locks, kept, heap, cut_short: false }
+    Aftermath { kept, heap, ..aftermath }
 }
 
 /// Prints report `number`; if somebody holds the console for too long the report stays in the ring, for the reporter, and that is
@@ -179,9 +186,10 @@ fn report(number: usize, aftermath: &Aftermath) {
 
 /// The dying task, on the empty stack, with interrupts off.
 extern "C" fn die(number: usize) -> ! {
-    report(number, &clean_up());
+    let cleaned = clean_up();
     // SAFETY: the kernel was left in the middle of a call that holds nothing any more.
     unsafe { cpu::enable_interrupts() };
+    report(number, &give_up(cleaned));
     reporter::replace_if_dead();
     rcu::replace_if_dead();
     process::exit_current(End::Killed(signal::SEGV))
@@ -189,15 +197,16 @@ extern "C" fn die(number: usize) -> ! {
 
 /// A task that overflowed while it was dying: its process ends, and what is not given back by now is lost.
 extern "C" fn die_at_once(number: usize) -> ! {
-    report(number, &Aftermath { cut_short: true, ..clean_up() });
+    let cleaned = clean_up();
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
+    report(number, &Aftermath { cut_short: true, ..give_up(cleaned) });
     process::leave_current(End::Killed(signal::SEGV))
 }
 
 /// The idle task, on its empty stack, with interrupts off.
 extern "C" fn idle_anew(number: usize) -> ! {
-    report(number, &clean_up());
+    report(number, &give_up(clean_up()));
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
     sched::idle()

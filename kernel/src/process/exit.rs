@@ -70,7 +70,7 @@ pub(crate) fn leave_current(end: End) -> ! {
 
 /// Ends the current thread if it has to end: the last thing before it returns to user mode.
 pub(crate) fn obey() {
-    if sched::current().thread().is_some_and(Thread::must_end) {
+    if sched::current().must_end() {
         // SAFETY: nothing is held on the way to user mode.
         unsafe { cpu::enable_interrupts() };
         exit_thread(End::Killed(signal::KILL));

@@ -13,6 +13,10 @@
 //!
 //! Everybody gets a number when it parks. A wake that is done in pieces, so that nobody waits long for the lock, stops before those
 //! who parked after it began: who is woken and parks again is not woken twice.
+//!
+//! Who is asked and left is in the way of the next piece, and a program chooses how many they are. So between two pieces a *finger* stays
+//! on whoever is to be asked next, and moves on when that one goes. There are a few: a wake whose finger another took begins at the
+//! front again, and by the numbers asks nobody twice. It is the lot's, not the waker's, who may be killed meanwhile (INV-PRIVATE).
 
 use super::list::{InBucket, InQueue, List};
 use super::scheduling::{Key, Node};
@@ -30,6 +34,36 @@ pub(crate) struct Lot {
     parked: usize,
     /// How many there ever were.
     numbers: u64,
+    fingers: [Finger; FINGERS],
+    /// How many of the fingers are on somebody.
+    pointing: usize,
+    /// How many wakes ever needed one.
+    walks: u64,
+}
+
+/// How many wakes can keep their places at once.
+const FINGERS: usize = 8;
+
+/// Who is to be asked next by a wake, which is known by its number. Zero: by none.
+#[derive(Clone, Copy, Debug)]
+struct Finger {
+    walk: u64,
+    at: Option<Node>,
+}
+
+impl Finger {
+    const NONE: Self = Self { walk: 0, at: None };
+}
+
+/// A wake that is under way.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    key: Key,
+    /// Who parked before the first number was asked; who parked from the second on is not.
+    from: u64,
+    end: u64,
+    /// Its number; zero while it needs no finger.
+    number: u64,
 }
 
 /// What is to be done with somebody who is parked.
@@ -52,7 +86,14 @@ fn bucket_of(key: Key) -> usize {
 
 impl Lot {
     pub(crate) const fn new() -> Self {
-        Self { buckets: [const { List::new() }; BUCKETS], parked: 0, numbers: 0 }
+        Self {
+            buckets: [const { List::new() }; BUCKETS],
+            parked: 0,
+            numbers: 0,
+            fingers: [Finger::NONE; FINGERS],
+            pointing: 0,
+            walks: 0,
+        }
     }
 
     /// How many are parked.
@@ -94,6 +135,9 @@ impl Lot {
     /// Takes `node`, which is parked, out.
     pub(crate) fn remove(&mut self, node: Node) {
         self.parked -= 1;
+        if self.pointing != 0 {
+            self.move_fingers(node);
+        }
         let key = node.parked_on.get();
         if !node.is_first.take() {
             if let Some(first) = self.first_on(key) {
@@ -110,34 +154,66 @@ impl Lot {
         }
     }
 
-    /// The number that the next one gets: the end of a wake that begins now.
-    pub(crate) const fn end(&self) -> u64 {
-        self.numbers
+    /// Moves those fingers on that are on `node`, which goes.
+    fn move_fingers(&mut self, node: Node) {
+        for finger in self.fingers.iter_mut().filter(|finger| finger.at == Some(node)) {
+            finger.at = Self::after(node);
+            self.pointing -= usize::from(finger.at.is_none());
+        }
     }
 
-    /// Asks `choose` about those who parked on `key` before `end`, in their order, and hands who wakes to `woken`. Whether that was all:
-    /// after `most` who were woken or moved there is a pause, in which the caller should let go of the lock.
-    ///
-    /// Who is left where it is does not count towards a pause: the next piece finds it again.
+    /// Keeps the place of `walk`, which goes on with `node`.
+    fn point(&mut self, walk: &mut Walk, node: Node) {
+        if walk.number == 0 {
+            self.walks += 1;
+            walk.number = self.walks;
+        }
+        let finger = &mut self.fingers[walk.number as usize % FINGERS];
+        self.pointing += usize::from(finger.at.is_none());
+        *finger = Finger { walk: walk.number, at: Some(node) };
+    }
+
+    /// With whom `walk` goes on.
+    fn resume(&mut self, walk: &Walk) -> Option<Node> {
+        let finger = &mut self.fingers[walk.number as usize % FINGERS];
+        if walk.number == 0 || finger.walk != walk.number {
+            return self.first_on(walk.key);
+        }
+        self.pointing -= usize::from(finger.at.is_some());
+        core::mem::replace(finger, Finger::NONE).at
+    }
+
+    /// A wake of those who are parked on `key` now.
+    pub(crate) const fn walk(&self, key: Key) -> Walk {
+        Walk { key, from: 0, end: self.numbers, number: 0 }
+    }
+
+    /// Asks `choose` about those whom `walk` is to ask, in their order, and hands who wakes to `woken`. Whether that was all: after `most` of
+    /// them there is a pause, in which the caller should let go of the lock.
     pub(crate) fn choose(
         &mut self,
-        key: Key,
-        end: u64,
+        walk: &mut Walk,
         most: usize,
         mut choose: impl FnMut(&Node) -> Choice,
         mut woken: impl FnMut(Node),
     ) -> bool {
-        let (mut next, mut left) = (self.first_on(key), most);
+        let (mut next, mut left) = (self.resume(walk), most);
         while let Some(node) = next
-            && node.since.get() < end
+            && node.since.get() < walk.end
         {
             if left == 0 {
+                self.point(walk, node);
                 return false;
             }
+            left -= 1;
             next = Self::after(node);
+            if node.since.get() < walk.from {
+                continue;
+            }
+            walk.from = node.since.get() + 1;
             match choose(&node) {
                 Choice::Stop => return true,
-                Choice::Leave => continue,
+                Choice::Leave => {}
                 Choice::Wake => {
                     self.remove(node);
                     woken(node);
@@ -147,7 +223,6 @@ impl Lot {
                     self.park(node, to);
                 }
             }
-            left -= 1;
         }
         true
     }

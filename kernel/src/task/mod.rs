@@ -362,6 +362,11 @@ impl Task {
         self.is_raised(Flag::Signal)
     }
 
+    /// Whether it is a thread that has to end.
+    pub(crate) fn must_end(&self) -> bool {
+        self.thread().is_some_and(Thread::must_end)
+    }
+
     /// How long it had CPUs, in nanoseconds. For the task itself.
     pub(crate) fn cpu_time(&self) -> u64 {
         clock::nanoseconds(self.cycles.load(Ordering::Relaxed).saturating_add(self.cycles_since_switch()))

@@ -1,10 +1,10 @@
 //! The run queue: who is ready, who waits, and which CPUs have nothing to do. All of it is behind one lock (`sched`).
 
 use super::list::{InQueue, List};
-use super::lot::{Choice, Lot};
+use super::lot::{Choice, Lot, Walk};
 use super::sched::PIECE;
 use super::timers::Timers;
-use super::{Key, Node, State, Woken};
+use super::{Node, State, Woken};
 use crate::arch::percpu::{self, MAX_CPUS};
 
 /// What is behind the lock.
@@ -46,10 +46,10 @@ impl RunQueue {
         ready.push(node);
     }
 
-    /// Asks `choose` about those who parked on `key` before `end`, and wakes or moves a piece of them. Whether that was all.
-    pub(super) fn choose(&mut self, key: Key, end: u64, choose: impl FnMut(&Node) -> Choice) -> bool {
+    /// Asks `choose` about a piece of those whom `walk` is to ask, and wakes or moves them. Whether that was all.
+    pub(super) fn choose(&mut self, walk: &mut Walk, choose: impl FnMut(&Node) -> Choice) -> bool {
         let Self { ready, lot, timers, .. } = self;
-        lot.choose(key, end, PIECE, choose, |node| {
+        lot.choose(walk, PIECE, choose, |node| {
             timers.remove(node);
             Self::ready(ready, node, Woken::Called);
         })

@@ -43,7 +43,7 @@ pub(crate) const TICKS_PER_SECOND: u64 = 100;
 const TICK: u64 = clock::SECOND / TICKS_PER_SECOND;
 /// Ticks that a task may run before another gets its turn.
 const SLICE: u64 = 2;
-/// How many tasks are woken or moved before the lock is let go of.
+/// How many tasks are looked at, and woken or moved, before the lock is let go of.
 pub(super) const PIECE: usize = 128;
 
 pub(super) static QUEUE: VitalLock<RunQueue> = VitalLock::new("run-queue", RunQueue::new());
@@ -221,13 +221,13 @@ pub(crate) fn requeue(from: Key, to: Key, wake_count: usize, move_count: usize) 
 
 /// Asks `choose` about everybody who is parked on `key` now, letting go of the lock between pieces.
 fn in_pieces(key: Key, mut choose: impl FnMut(&Node) -> Choice) {
-    let mut end = None;
+    let mut walk = None;
     let mut done = false;
     while !done {
         let mut queue = QUEUE.lock();
-        let end = *end.get_or_insert(queue.lot.end());
+        let walk = walk.get_or_insert_with(|| queue.lot.walk(key));
         let mut woken = 0;
-        done = queue.choose(key, end, |node| {
+        done = queue.choose(walk, |node| {
             let choice = choose(node);
             woken += usize::from(choice == Choice::Wake);
             choice

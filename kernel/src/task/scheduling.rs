@@ -28,13 +28,34 @@ pub(crate) enum State {
 }
 
 /// What tasks park on: two words that who waits and who wakes agree on.
+///
+/// ```text
+///   the kernel's own waits      an even address, of what is waited for             0
+///   a word of a program         the address of its memory, and one: odd            the word's
+///   one that programs share     one                                                the physical address of the word
+/// ```
+///
+/// So no program wakes or moves what waits for anything but its own words, wherever those are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Key(pub(crate) usize, pub(crate) usize);
 
 impl From<usize> for Key {
     /// An address of the kernel's.
     fn from(address: usize) -> Self {
+        debug_assert!(address.is_multiple_of(2), "what is waited for is aligned");
         Self(address, 0)
+    }
+}
+
+impl Key {
+    /// The word at `addr` of the memory whose struct is at `memory`.
+    pub(crate) const fn of_word(memory: usize, addr: usize) -> Self {
+        Self(memory | 1, addr)
+    }
+
+    /// The word at physical address `at`, which several memories have.
+    pub(crate) const fn of_common_word(at: usize) -> Self {
+        Self(1, at)
     }
 }
 

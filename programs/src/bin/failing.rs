@@ -54,7 +54,7 @@ impl Injection {
 /// One call, made for the `round`-th time in its process: the first time is there to have all memory touched.
 type Attempt = fn(round: i32) -> io::Result<()>;
 
-const CALLS: [(&str, Attempt); 11] = [
+const CALLS: [(&str, Attempt); 12] = [
     ("clone", thread),
     ("fork", fork),
     ("vfork", vfork),
@@ -63,6 +63,7 @@ const CALLS: [(&str, Attempt); 11] = [
     ("mmap", map),
     ("munmap", unmap),
     ("touch", touch),
+    ("mremap", remap),
     ("open", open),
     ("dup", dup),
     ("sigaction", act),
@@ -147,6 +148,65 @@ fn unmap(round: i32) -> io::Result<()> {
 fn touch(round: i32) -> io::Result<()> {
     // SAFETY: `prepare` has mapped it, and nobody else uses it.
     unsafe { place(round).cast::<u8>().write_volatile(1) };
+    Ok(())
+}
+
+/// How many pages of one mapping move, each from between others: enough for the kernel's list of mappings to need more memory twice.
+const MOVES: usize = 96;
+
+/// Page `index` of four for each move, behind what the other calls use.
+fn moved_page(round: i32, index: usize) -> *mut libc::c_void {
+    place(round).wrapping_byte_add((16 + index) * PAGE)
+}
+
+/// Whether nothing is mapped at `page`.
+fn is_free(page: *mut libc::c_void) -> bool {
+    // SAFETY: does nothing to what is there.
+    unsafe { libc::msync(page, PAGE, libc::MS_ASYNC) == -1 }
+}
+
+/// Maps pages for moves from number `first` on.
+fn map_pages(round: i32, first: usize, count: usize) -> io::Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    let (start, bytes) = (moved_page(round, first), count * PAGE);
+    // SAFETY: nothing else is there.
+    let got = unsafe { libc::mmap(start, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if got == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Where the next round's pages are, each with a word in it.
+fn prepare_moves(round: i32) -> io::Result<()> {
+    map_pages(round, 0, 4 * MOVES)?;
+    // SAFETY: it was mapped just now.
+    (0..4 * MOVES).for_each(|index| unsafe { moved_page(round, index).cast::<usize>().write_volatile(index) });
+    Ok(())
+}
+
+/// Pages move, one by one; whoever is refused finds its page where it was, and nothing where it was to go.
+fn remap(round: i32) -> io::Result<()> {
+    if round == 0 {
+        return prepare_moves(1);
+    }
+    for index in (1..4 * MOVES).step_by(4) {
+        if index == 2 * MOVES + 1 {
+            // Each move makes two mappings more. With one beside them it is the other of both that finds no room the second time.
+            map_pages(round, 2048, 1)?;
+        }
+        // Where there are no page tables yet.
+        let (from, to) = (moved_page(round, index), moved_page(round, 1024 + index));
+        // SAFETY: nobody uses either place.
+        let got = unsafe { libc::mremap(from, PAGE, PAGE, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to) };
+        let error = io::Error::last_os_error();
+        let moved = got != libc::MAP_FAILED;
+        // SAFETY: the page is at one of both.
+        let number = unsafe { if moved { to } else { from }.cast::<usize>().read_volatile() };
+        if number != index || !is_free(if moved { from } else { to }) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        if !moved {
+            return Err(error);
+        }
+    }
     Ok(())
 }
 

@@ -11,8 +11,13 @@
 //! | `protect` | a page becomes read-only; what it says may not change from then on |
 //! | `fork` | a child must see one moment of its parent's memory, while a thread of the parent goes on writing |
 //! | `copies` | a child's copies are its own, and the parent's are the parent's |
+//! | `common` | what is shared is the same for parent and child, also where it came to be by growing, and where nobody could use it at first |
+//! | `cut` | a page becomes read-only in a call that then fails at a hole: it is read-only all the same |
+//! | `beyond` | all pages of a file come, and no more, however much is mapped behind its end |
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +27,9 @@ use vmstack_programs::{spawn, wait};
 
 const PAGE: usize = 4096;
 const ROUNDS: u64 = 120;
+/// Words of a page.
+const WORDS: usize = PAGE / size_of::<u64>();
+const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
 
 /// A page at an address that stays the same, of which two threads know.
 #[derive(Clone, Copy)]
@@ -36,11 +44,37 @@ impl Page {
     /// `count` pages, the first of them at `at` if it is not null.
     fn map(at: *mut libc::c_void, count: usize) -> io::Result<Self> {
         let fixed = if at.is_null() { 0 } else { libc::MAP_FIXED };
-        let ways = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | fixed;
         // SAFETY: memory that nobody has, or that the caller gives up.
-        let start = unsafe { libc::mmap(at, count * PAGE, libc::PROT_READ | libc::PROT_WRITE, ways, -1, 0) };
+        Self::at(unsafe {
+            libc::mmap(at, count * PAGE, READ_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | fixed, -1, 0)
+        })
+    }
+
+    /// `count` pages that are shared with children.
+    fn common(count: usize, protection: libc::c_int) -> io::Result<Self> {
+        let ways = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: memory that nobody has.
+        Self::at(unsafe { libc::mmap(std::ptr::null_mut(), count * PAGE, protection, ways, -1, 0) })
+    }
+
+    /// What `mmap` or `mremap` answered.
+    fn at(start: *mut libc::c_void) -> io::Result<Self> {
         let place = NonNull::new(start.cast::<AtomicU64>()).filter(|_| start != libc::MAP_FAILED);
         place.map(Self).ok_or_else(io::Error::last_os_error)
+    }
+
+    /// The first of `count` pages, made of one where it is, or at `away`.
+    fn grow(self, count: usize, away: Option<Self>) -> io::Result<Self> {
+        let (ways, to) =
+            away.map_or((0, std::ptr::null_mut()), |away| (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, away.address()));
+        // SAFETY: nobody uses what is there.
+        Self::at(unsafe { libc::mremap(self.address(), PAGE, count * PAGE, ways, to) })
+    }
+
+    /// Unmaps the pages from `first` to the one before `end`.
+    fn unmap(self, first: usize, end: usize) -> io::Result<()> {
+        // SAFETY: nobody uses them.
+        check(unsafe { libc::munmap(self.word(first * WORDS).as_ptr().cast(), (end - first) * PAGE) })
     }
 
     fn address(self) -> *mut libc::c_void {
@@ -168,7 +202,7 @@ fn protect() -> io::Result<u64> {
             page.protect(libc::PROT_READ)?;
             let before = page.word(1).load(Ordering::SeqCst);
             (0..100).for_each(|_| wrong += u64::from(page.word(1).load(Ordering::SeqCst) != before));
-            page.protect(libc::PROT_READ | libc::PROT_WRITE)?;
+            page.protect(READ_WRITE)?;
         }
         go_on.store(false, Ordering::SeqCst);
         Ok(wrong)
@@ -217,11 +251,79 @@ fn copies() -> io::Result<u64> {
     Ok(wrong)
 }
 
+/// How often parent and child do not see each other's words in `count` pages, of which they may not be able to use the first before.
+fn differs(pages: Page, count: usize) -> io::Result<u64> {
+    let words = || (0..count).map(|page| pages.word(page * WORDS));
+    let child = spawn(|| {
+        let usable = pages.protect(READ_WRITE).is_ok();
+        words().zip(1..).for_each(|(word, number)| word.store(number, Ordering::SeqCst));
+        i32::from(!usable)
+    })?;
+    let ended = wait(child)?;
+    pages.protect(READ_WRITE)?;
+    let seen = words().zip(1..).filter(|(word, number)| word.load(Ordering::SeqCst) == *number).count();
+    Ok((count - seen) as u64 + u64::from(!ended.well()))
+}
+
+/// A shared page that had others behind it: on Linux it cannot grow to more than there were.
+fn one_of_four() -> io::Result<Page> {
+    let page = Page::common(4, READ_WRITE)?;
+    page.unmap(1, 4)?;
+    Ok(page)
+}
+
+/// Shared pages that came by growing, in place and elsewhere, and one that nobody could use before.
+fn common() -> io::Result<u64> {
+    let grown = one_of_four()?.grow(4, None)?;
+    let moved = one_of_four()?.grow(4, Some(Page::map(std::ptr::null_mut(), 4)?))?;
+    Ok(differs(grown, 4)? + differs(moved, 4)? + differs(Page::common(1, libc::PROT_NONE)?, 1)?)
+}
+
+/// The child dies of its write, or the right to write was not taken away.
+fn cut() -> io::Result<u64> {
+    let pages = Page::map(std::ptr::null_mut(), 3)?;
+    pages.unmap(1, 2)?;
+    let mut wrong = 0;
+    for _ in 0..20 {
+        let child = spawn(|| {
+            pages.word(0).store(1, Ordering::SeqCst);
+            // SAFETY: nothing else is in the pages.
+            let answer = unsafe { libc::mprotect(pages.address(), 3 * PAGE, libc::PROT_READ) };
+            pages.word(0).store(2, Ordering::SeqCst);
+            answer
+        })?;
+        let status = wait(child)?.status;
+        wrong += u64::from(!libc::WIFSIGNALED(status) || libc::WTERMSIG(status) != libc::SIGSEGV);
+    }
+    Ok(wrong)
+}
+
+/// A kernel that looks at each page is busy for hours.
+fn beyond() -> io::Result<u64> {
+    const BYTES: usize = 1 << 46;
+    let file = File::open("/proc/self/exe")?;
+    let ways = libc::MAP_PRIVATE | libc::MAP_POPULATE;
+    // SAFETY: memory that nobody has.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), BYTES, libc::PROT_READ, ways, file.as_raw_fd(), 0) };
+    let head = Page::at(start)?.word(0).load(Ordering::SeqCst).to_le_bytes();
+    // SAFETY: nobody uses it.
+    check(unsafe { libc::munmap(start, BYTES) })?;
+    Ok(u64::from(!head.starts_with(b"\x7fELF")))
+}
+
 /// A check: how much it found that must not be.
 type Check = fn() -> io::Result<u64>;
 
-const CHECKS: [(&str, Check); 5] =
-    [("unmap", unmap), ("remap", remap), ("protect", protect), ("fork", fork), ("copies", copies)];
+const CHECKS: [(&str, Check); 8] = [
+    ("unmap", unmap),
+    ("remap", remap),
+    ("protect", protect),
+    ("fork", fork),
+    ("copies", copies),
+    ("common", common),
+    ("cut", cut),
+    ("beyond", beyond),
+];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

@@ -261,6 +261,7 @@ fn what_frames_owned_is_given_back_by_name() {
             ("owning.heap 512 560", "owning.heap 512 4000", "512 bytes were owned"),
             ("balance.heap 64 624 560", "balance.heap 64 624 900", "and 900 in all"),
             ("owning.pointers 1", "owning.pointers 2", "2 owners"),
+            ("owning.interrupts 1", "owning.interrupts 0", "with interrupts off"),
             ("file, counted pointer, file, pin", "file, counted pointer, file", "the pin was not given back"),
             ("file, counted pointer, file, pin", "file, pin", "the counted pointer was not given back"),
             ("file, counted pointer, file, pin", "counted pointer, pin", "the file was not given back"),

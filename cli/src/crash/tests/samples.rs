@@ -232,9 +232,9 @@ fn own_facts(name: &str, cpus: u32) -> String {
             let vital = ["frame-allocator", "run-queue", "page-tables", "task-structs", "heap-small", "process-tree"];
             vital.map(|name| format!("fact taking {name} 9 1\n")).concat()
         }
-        "OVERFLOW_OWNING" => {
-            "fact owning.heap 512 560 2\nfact owning.pointers 1\nfact lock specimen-mutex mutex poisoned\n".into()
-        }
+        "OVERFLOW_OWNING" => "fact owning.heap 512 560 2\nfact owning.pointers 1\nfact owning.interrupts 1\n\
+             fact lock specimen-mutex mutex poisoned\n"
+            .into(),
         "OVERFLOW_WAITING_FOR_LOCK" => ["spin", "mutex", "read", "write"]
             .map(|way| format!("fact waiting.parked {way} 0\nfact waiting {way} 9 2 1\n"))
             .concat(),

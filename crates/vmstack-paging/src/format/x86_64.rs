@@ -103,6 +103,17 @@ unsafe impl<const N: u8> Format for X86_64<N> {
         leaf.then_some(PhysAddr::new(raw & ADDRESS))
     }
 
+    #[inline]
+    fn park(raw: u64) -> Option<u64> {
+        Self::frame_at(raw)?;
+        Some(PARKED | (!raw & ADDRESS) | (raw & DIRTY))
+    }
+
+    #[inline]
+    fn parked_frame(raw: u64) -> Option<PhysAddr> {
+        (raw & (PRESENT | PARKED) == PARKED).then_some(PhysAddr::new(!raw & ADDRESS))
+    }
+
     const SURELY_CLEAN: Option<(u64, u64)> = Some((PRESENT | DIRTY | PAGE_SIZE | NO_EXECUTE, PRESENT | NO_EXECUTE));
 
     #[inline]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::Tasks;
-use super::lot::{Choice, Lot};
+use super::lot::{Choice, Lot, Walk};
 use super::scheduling::Key;
 use crate::memory::Random;
 
@@ -13,10 +13,9 @@ type Model = Vec<(usize, Key)>;
 /// Wakes or moves as `choose` says, in pieces of `most`, and says who was woken.
 fn wake(lot: &mut Lot, tasks: &Tasks, key: Key, most: usize, mut choose: impl FnMut(usize) -> Choice) -> Vec<usize> {
     let woken = RefCell::new(Vec::new());
-    let end = lot.end();
+    let mut walk = lot.walk(key);
     while !lot.choose(
-        key,
-        end,
+        &mut walk,
         most,
         |&node| choose(tasks.number(node)),
         |node| {
@@ -53,11 +52,11 @@ fn who_parks_again_while_a_wake_goes_on_is_not_woken_by_it() {
     let mut lot = Lot::new();
     let key = Key(7, 1);
     (0..3).for_each(|task| lot.park(tasks.node(task), key));
-    let end = lot.end();
+    let mut walk = lot.walk(key);
     let mut woken = Vec::new();
     for _ in 0..10 {
         let mut now = None;
-        let done = lot.choose(key, end, 1, |_| Choice::Wake, |node| now = Some(node));
+        let done = lot.choose(&mut walk, 1, |_| Choice::Wake, |node| now = Some(node));
         if let Some(node) = now {
             woken.push(tasks.number(node));
             lot.park(node, key);
@@ -85,6 +84,87 @@ fn whoever_is_moved_keeps_its_place_behind_those_who_are_there() {
     assert_eq!(woken, [0]);
     assert_eq!(wake(&mut lot, &tasks, to, 2, |_| Choice::Wake), [4, 1, 2, 3]);
     assert_eq!(lot.parked(), 0);
+}
+
+#[test]
+fn no_word_of_a_program_is_what_the_kernel_waits_for() {
+    let memory = 0xffff_c940_0000_1000;
+    // Fields of the memory itself, of which one has its address; and the words that a program can choose.
+    for field in (0..256).step_by(8) {
+        for word in [0, 4, memory + field] {
+            assert_ne!(Key::of_word(memory, word), Key::from(memory + field));
+            assert_ne!(Key::of_common_word(word), Key::from(memory + field));
+            assert_ne!(Key::of_common_word(word), Key::of_word(memory, word));
+        }
+    }
+}
+
+/// A piece of `walk`, in which nobody is woken: who was asked, and whether that was all.
+fn look(lot: &mut Lot, tasks: &Tasks, walk: &mut Walk, most: usize) -> (Vec<usize>, bool) {
+    let mut asked = Vec::new();
+    let done = lot.choose(
+        walk,
+        most,
+        |&node| {
+            asked.push(tasks.number(node));
+            Choice::Leave
+        },
+        |_| unreachable!("nobody is woken"),
+    );
+    (asked, done)
+}
+
+#[test]
+fn a_wake_that_wakes_nobody_asks_each_once_and_few_at_a_time() {
+    let tasks = Tasks::new(30);
+    let mut lot = Lot::new();
+    let key = Key(7, 1);
+    (0..30).for_each(|task| lot.park(tasks.node(task), key));
+    let mut walk = lot.walk(key);
+    for piece in 0..10 {
+        let (asked, done) = look(&mut lot, &tasks, &mut walk, 3);
+        assert_eq!((asked, done), ((3 * piece..3 * piece + 3).collect(), piece == 9));
+    }
+}
+
+#[test]
+fn whoever_goes_while_a_wake_looks_on_does_not_take_its_place_along() {
+    let tasks = Tasks::new(8);
+    let mut lot = Lot::new();
+    let key = Key(7, 1);
+    (0..6).for_each(|task| lot.park(tasks.node(task), key));
+    let mut walk = lot.walk(key);
+    assert_eq!(look(&mut lot, &tasks, &mut walk, 2), (vec![0, 1], false));
+    // The finger is on the third: it goes, the next goes, the first goes, and others come.
+    [2, 3, 0].into_iter().for_each(|task| lot.remove(tasks.node(task)));
+    lot.park(tasks.node(2), Key(9, 1));
+    lot.park(tasks.node(3), key);
+    assert_eq!(look(&mut lot, &tasks, &mut walk, 2), (vec![4, 5], true), "who came later is not asked");
+    assert_eq!(wake(&mut lot, &tasks, key, 2, |_| Choice::Wake), [1, 4, 5, 3]);
+    lot.park(tasks.node(6), Key(9, 1));
+    let mut walk = lot.walk(Key(9, 1));
+    assert_eq!(look(&mut lot, &tasks, &mut walk, 1), (vec![2], false));
+    lot.remove(tasks.node(6));
+    assert_eq!(look(&mut lot, &tasks, &mut walk, 1), (vec![], true), "nobody is left behind");
+}
+
+#[test]
+fn more_wakes_than_fingers_ask_nobody_twice() {
+    let tasks = Tasks::new(12);
+    let mut lot = Lot::new();
+    let key = Key(7, 1);
+    (0..12).for_each(|task| lot.park(tasks.node(task), key));
+    // Two more than fingers: those lose their places again and again, and take longer.
+    let mut walks: Vec<_> = (0..10).map(|_| (lot.walk(key), Vec::new(), false)).collect();
+    for _ in 0..40 {
+        for (walk, all, done) in walks.iter_mut().filter(|(.., done)| !done) {
+            let (asked, now) = look(&mut lot, &tasks, walk, 5);
+            all.extend(asked);
+            *done = now;
+        }
+    }
+    assert!(walks[2..8].iter().all(|(_, all, done)| *done && *all == (0..12).collect::<Vec<_>>()));
+    assert!(walks.iter().all(|(_, all, _)| all.is_sorted_by(|one, other| one < other)), "somebody was asked twice");
 }
 
 #[test]

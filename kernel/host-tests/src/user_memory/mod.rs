@@ -9,6 +9,7 @@ mod mapping;
 #[expect(dead_code, reason = "the kernel uses more of it than the tests")]
 mod mappings;
 mod page_box;
+mod users;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use mappings::{Full, LIMIT, Mappings};
 use vmstack::{VirtAddr, VirtRange};
 
 use crate::memory::Random;
+use crate::sync::Section;
 
 const PAGE_SIZE: usize = 4096;
 /// Pages that the model has.
@@ -27,15 +29,6 @@ mod heap {
     pub(super) fn reserve<T>(vec: &mut Vec<T>, more: usize) -> Result<(), ()> {
         vec.reserve(more);
         Ok(())
-    }
-}
-
-/// Nobody is killed on the host.
-struct Section;
-
-impl Section {
-    fn enter() -> Self {
-        Self
     }
 }
 
@@ -185,6 +178,43 @@ fn the_only_mapping_can_get_other_rights() {
     assert_eq!(listed(&mappings), (0..3).map(|page| (page, Rights::READ_WRITE)).collect());
     unmap(&mut mappings, range(0, 3)).expect("nothing is split");
     assert_eq!(page_box::alive(), 0);
+}
+
+#[test]
+fn one_that_is_alone_before_a_full_chunk_can_get_other_rights() {
+    let mut mappings = Mappings::new();
+    let single = |index: u64| Mapping::anonymous(range(2 * index, 1), Rights::READ, Kind::PRIVATE);
+    (0..144).for_each(|index| mappings.insert(single(index)).expect("there is memory"));
+    // The first chunk has half of the first 96, the second all others: but one of the first 48 goes.
+    unmap(&mut mappings, range(2, 2 * 47)).expect("nothing is split");
+    assert_eq!(mappings.iter().count(), 97);
+    protect(&mut mappings, range(0, 1), Rights::READ_WRITE).expect("there is memory");
+    assert_eq!((listed(&mappings).len(), listed(&mappings)[&0]), (97, Rights::READ_WRITE));
+}
+
+#[test]
+fn what_was_reserved_is_there_whatever_comes_in_between() {
+    for others in 0..200 {
+        let mut mappings = Mappings::new();
+        for index in 0..others {
+            let new = Mapping::anonymous(range(2 * index, 1), Rights::READ, Kind::PRIVATE);
+            mappings.insert(new).expect("there is memory");
+        }
+        for (old, new) in [(600, 400), (600, 608), (600, 597), (600, 603)] {
+            let whole = Mapping::anonymous(range(old, 3), Rights::READ_WRITE, Kind::PRIVATE);
+            mappings.insert(whole).expect("there is memory");
+            mappings.reserve(range(old + 1, 1).start(), 2).expect("there is memory");
+            let moved = Mapping::anonymous(range(new, 1), Rights::READ_WRITE, Kind::PRIVATE);
+            if mappings.insert(moved).is_ok() {
+                page_box::let_fail(true);
+                unmap(&mut mappings, range(old + 1, 1)).expect("that was reserved");
+                page_box::let_fail(false);
+            }
+            unmap(&mut mappings, range(400, 300)).expect("nothing is split");
+        }
+        mappings.clear();
+        assert_eq!((mappings.iter().count(), page_box::alive()), (0, 0));
+    }
 }
 
 #[test]

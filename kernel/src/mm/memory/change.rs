@@ -1,4 +1,4 @@
-//! What a program asks of its memory: map, unmap, protect, move the heap's end, remap, advise.
+//! What a program asks of its memory: map, unmap, protect, move the heap's end, advise. What is moved is `remap`'s.
 //!
 //! A range is unmapped in this order: written down as unfinished; the mappings taken out; the pages parked, piece by piece; every CPU that runs
 //! on the memory made to forget them, once; the frames given back. Where no other CPU does, each piece is forgotten and given back at once.
@@ -67,13 +67,13 @@ impl Memory {
             None => Mapping::anonymous(range, request.rights, request.kind),
         };
         check_count(&mapping)?;
+        if mapping.is_common() {
+            self.insert_common(&mut inner, mapping)?;
+            return Ok(range.start());
+        }
         inner.mappings.insert(mapping)?;
         drop(inner);
-        // What is shared is there from the beginning: so whoever shares it later finds the same frames.
-        let shared = request.kind.has(Kind::SHARED) && request.file.is_none();
-        if shared {
-            self.populate_shared(range)?;
-        } else if request.populate {
+        if request.populate {
             // As on Linux, that it is mapped counts.
             let _populated = self.populate(range);
         }
@@ -81,7 +81,7 @@ impl Memory {
     }
 
     /// Where `bytes` bytes go that are to be mapped at `place`: nothing is mapped there any more.
-    fn place(&self, inner: &mut Inner, place: Where, bytes: usize) -> Result<VirtRange, SpaceError> {
+    pub(super) fn place(&self, inner: &mut Inner, place: Where, bytes: usize) -> Result<VirtRange, SpaceError> {
         match place {
             Where::There(at) => {
                 let range = exactly(at, bytes)?;
@@ -96,11 +96,17 @@ impl Memory {
         }
     }
 
-    fn populate_shared(&self, range: VirtRange) -> Result<(), SpaceError> {
-        let wanted = range.bytes() / PAGE_SIZE;
-        let populated = if wanted < frames::free() { self.populate(range) } else { Err(SpaceError::OutOfMemory) };
+    /// Puts `mapping`, whose frames are common, where nothing is, with all of its pages. All of it or nothing.
+    pub(super) fn insert_common(&self, inner: &mut Inner, mapping: Mapping) -> Result<(), SpaceError> {
+        if mapping.bytes() / PAGE_SIZE >= frames::free() {
+            return Err(SpaceError::OutOfMemory);
+        }
+        // It may become one with what is before and behind it, and can be taken out of that again.
+        inner.mappings.reserve(mapping.start, 2)?;
+        inner.mappings.insert(mapping)?;
+        let populated = inner.populate(mapping.range());
         if populated.is_err() {
-            self.unmap(range)?;
+            self.unmap_locked(inner, mapping.range())?;
         }
         populated
     }
@@ -110,7 +116,7 @@ impl Memory {
         self.unmap_locked(&mut self.lock(), range)
     }
 
-    fn unmap_locked(&self, inner: &mut Inner, range: VirtRange) -> Result<(), SpaceError> {
+    pub(super) fn unmap_locked(&self, inner: &mut Inner, range: VirtRange) -> Result<(), SpaceError> {
         if inner.mappings.is_free(range) {
             return Ok(());
         }
@@ -194,79 +200,6 @@ impl Memory {
         Ok(inner.mappings.insert(mapping)?)
     }
 
-    /// Makes the mapping at `old` as long as `bytes`: where it is, or, if it may, elsewhere. Returns where. With `leave` only its pages move.
-    pub(crate) fn remap(
-        &self,
-        old: VirtRange,
-        bytes: usize,
-        may_move: bool,
-        to: Option<VirtAddr>,
-        leave: bool,
-    ) -> Result<VirtAddr, SpaceError> {
-        let bytes = page_multiple(bytes)?;
-        let mut inner = self.lock();
-        let mapping = *inner.mappings.find(old.start()).ok_or(SpaceError::Fault(old.start()))?;
-        if old.end() > mapping.end {
-            return Err(SpaceError::Fault(mapping.end));
-        }
-        let part = mapping.from(old.start()).below(old.end());
-        if bytes < old.bytes() {
-            let rest = exactly(old.start().wrapping_add(bytes), old.bytes() - bytes)?;
-            self.unmap_locked(&mut inner, rest)?;
-        }
-        let kept = part.below(part.start.wrapping_add(bytes.min(part.bytes())));
-        if to.is_none() && !leave && bytes <= old.bytes() {
-            return Ok(old.start());
-        }
-        check_count(&Mapping { end: part.start.wrapping_add(bytes), ..part })?;
-        if to.is_none() && !leave && inner.extend(&part, bytes).is_ok() {
-            return Ok(old.start());
-        }
-        if !may_move {
-            return Err(SpaceError::OutOfMemory);
-        }
-        let target = match to {
-            Some(at) if exactly(at, bytes)?.start() < old.end() && old.start() < exactly(at, bytes)?.end() => {
-                return Err(SpaceError::BadRange);
-            }
-            Some(at) => self.place(&mut inner, Where::There(at), bytes)?,
-            None => inner.find_room(VirtAddr::default(), bytes)?,
-        };
-        self.relocate(&mut inner, &kept, target, leave)
-    }
-
-    /// Moves the pages of `mapping` to the beginning of `target`, where nothing is; with `leave` the mapping stays, without pages.
-    fn relocate(
-        &self,
-        inner: &mut Inner,
-        mapping: &Mapping,
-        target: VirtRange,
-        leave: bool,
-    ) -> Result<VirtAddr, SpaceError> {
-        let moved = Mapping { start: target.start(), end: target.end(), ..*mapping };
-        inner.mappings.insert(moved)?;
-        inner.unfinished = Unfinished::Flush;
-        for piece in inner.space.pieces(mapping.range()) {
-            let to = target.start().wrapping_add(piece.start().distance(mapping.start));
-            if let Err(error) = inner.space.relocate(piece, to) {
-                // What was moved goes back, to tables that are there.
-                let moved = exactly(target.start(), mapping.bytes())?;
-                for back in inner.space.pieces(moved) {
-                    let home = mapping.start.wrapping_add(back.start().distance(target.start()));
-                    inner.space.relocate(back, home)?;
-                }
-                self.flush_changed(inner);
-                self.unmap_locked(inner, target)?;
-                return Err(error);
-            }
-        }
-        self.flush_changed(inner);
-        if !leave {
-            self.unmap_locked(inner, mapping.range())?;
-        }
-        Ok(target.start())
-    }
-
     /// Does what `advice` says with `range`. Says whether all of it is mapped.
     pub(crate) fn advise(&self, range: VirtRange, advice: Advice) -> Result<bool, SpaceError> {
         match advice {
@@ -319,7 +252,7 @@ impl Inner {
     }
 
     /// Room for `bytes` bytes: at `hint` if that is free, or as high as there is.
-    fn find_room(&mut self, hint: VirtAddr, bytes: usize) -> Result<VirtRange, SpaceError> {
+    pub(super) fn find_room(&mut self, hint: VirtAddr, bytes: usize) -> Result<VirtRange, SpaceError> {
         let hint = page_end(hint);
         let hinted = exactly(hint, bytes).ok().filter(|range| hint >= MAPPINGS_START && self.mappings.is_free(*range));
         if let Some(range) = hinted {
@@ -327,15 +260,6 @@ impl Inner {
         }
         let start = self.mappings.highest_hole(bytes, MAPPINGS_START, MAPPINGS_END).ok_or(SpaceError::OutOfMemory)?;
         exactly(start, bytes)
-    }
-
-    /// Lets `part`, which ends where its mapping does, go on to `bytes` bytes, if that is free.
-    fn extend(&mut self, part: &Mapping, bytes: usize) -> Result<(), SpaceError> {
-        let more = exactly(part.end, bytes - part.bytes())?;
-        if !self.mappings.is_free(more) || part.is_file() {
-            return Err(SpaceError::OutOfMemory);
-        }
-        Ok(self.mappings.insert(Mapping::anonymous(more, part.rights, part.kind))?)
     }
 
     /// Gives the pages of `part` other rights, and notes before the first of them may do less than before.
@@ -355,13 +279,13 @@ impl Inner {
 
 /// Refuses what can never be had: memory that a program wants for itself, to write to, more than the machine has. What Linux refuses
 /// unless it is told otherwise.
-fn check_count(mapping: &Mapping) -> Result<(), SpaceError> {
+pub(super) fn check_count(mapping: &Mapping) -> Result<(), SpaceError> {
     let too_many = mapping.is_counted() && mapping.bytes() / PAGE_SIZE > frames::total();
     if too_many { Err(SpaceError::OutOfMemory) } else { Ok(()) }
 }
 
 /// `bytes`, which is not zero, rounded up to whole pages.
-fn page_multiple(bytes: usize) -> Result<usize, SpaceError> {
+pub(super) fn page_multiple(bytes: usize) -> Result<usize, SpaceError> {
     match bytes.checked_next_multiple_of(PAGE_SIZE) {
         Some(0) => Err(SpaceError::BadRange),
         Some(bytes) if bytes <= lower_half().bytes() => Ok(bytes),
@@ -370,7 +294,7 @@ fn page_multiple(bytes: usize) -> Result<usize, SpaceError> {
 }
 
 /// The pages from `start`, which is one's, on.
-fn exactly(start: VirtAddr, bytes: usize) -> Result<VirtRange, SpaceError> {
+pub(super) fn exactly(start: VirtAddr, bytes: usize) -> Result<VirtRange, SpaceError> {
     if !start.is_aligned(PAGE_SIZE) {
         return Err(SpaceError::BadRange);
     }

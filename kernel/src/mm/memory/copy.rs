@@ -12,7 +12,7 @@ use super::fault::page_of;
 use super::mapping::Mapping;
 use super::{FaultAccess, Memory, UserFault};
 use crate::arch::cpu::InterruptsOff;
-use crate::arch::layout::{PAGE_SIZE, USER_END, phys_to_virt};
+use crate::arch::layout::{PAGE_SIZE, USER_END, direct_map_to_phys, phys_to_virt};
 use crate::mm::space::SpaceError;
 use crate::mm::tables;
 use crate::task::Key;
@@ -87,14 +87,13 @@ impl Memory {
     /// shared between programs.
     pub(crate) fn futex_key(&self, addr: usize, private: bool) -> Result<Key, SpaceError> {
         let at = self.word_at(addr)?;
-        // No address that the kernel's own waits go by is odd.
-        let own = Key(core::ptr::from_ref(self).addr() | 1, addr);
+        let own = Key::of_word(core::ptr::from_ref(self).addr(), addr);
         if private || !self.is_shared(at)? {
             return Ok(own);
         }
         let mut key = own;
         self.with_page(at, FaultAccess::Read, |place| {
-            key = Key(1, crate::arch::layout::direct_map_to_phys(place).get() as usize);
+            key = Key::of_common_word(direct_map_to_phys(place).get() as usize);
         })?;
         Ok(key)
     }

@@ -23,6 +23,7 @@ use crate::arch::memory::copy_page;
 use crate::mm::frames;
 use crate::mm::space::SpaceError;
 use crate::sync::Section;
+use crate::task::sched;
 
 /// What a program, or the kernel for it, wants to do with a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,32 +130,48 @@ impl Memory {
         inner.unfinished = Unfinished::Nothing;
     }
 
-    /// Makes all pages of `range` come, as far as it is mapped and anything may be done there.
+    /// Makes all pages of `range` come, as far as it is mapped and anything may be done there. Others get at the memory in between.
     pub(crate) fn populate(&self, range: VirtRange) -> Result<(), SpaceError> {
         let mut at = range.start();
-        while at < range.end() {
-            let mut inner = self.lock();
-            let Some(mapping) = inner.mappings.from(at).copied().filter(|found| found.start < range.end()) else {
-                break;
-            };
-            at = at.max(mapping.start);
-            if mapping.rights.is_none() {
-                at = mapping.end;
-                continue;
-            }
-            let filled = if inner.space.leaf(at).is_none() { inner.fill(&mapping, at) } else { Ok(()) };
-            at = match filled {
-                Err(UserFault::OutOfMemory) => return Err(SpaceError::OutOfMemory),
-                // Nor has the file any page after it.
-                Err(UserFault::BeyondFile) => mapping.end,
-                _ => at.wrapping_add(PAGE_SIZE),
-            };
+        while let Some(next) = self.lock().populate_next(at, range.end())? {
+            at = next;
         }
         Ok(())
     }
 }
 
 impl Inner {
+    /// Makes all pages of `range` come, as far as it is mapped and anything may be done there.
+    pub(super) fn populate(&mut self, range: VirtRange) -> Result<(), SpaceError> {
+        let mut at = range.start();
+        while let Some(next) = self.populate_next(at, range.end())? {
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Makes the page of `at` come, or passes over what cannot, and says where to go on below `end`, if anything is mapped there.
+    fn populate_next(&mut self, at: VirtAddr, end: VirtAddr) -> Result<Option<VirtAddr>, SpaceError> {
+        let Some(mapping) = self.mappings.from(at).copied().filter(|found| at < end && found.start < end) else {
+            return Ok(None);
+        };
+        // It may be long, and nobody sees what is answered.
+        if sched::current().must_end() {
+            return Err(SpaceError::OutOfMemory);
+        }
+        if mapping.rights.is_none() && !mapping.is_common() {
+            return Ok(Some(mapping.end));
+        }
+        let page = at.max(mapping.start);
+        let filled = if self.space.leaf(page).is_none() { self.fill(&mapping, page) } else { Ok(()) };
+        match filled {
+            Err(UserFault::OutOfMemory) => Err(SpaceError::OutOfMemory),
+            // Nor has the file any page after it.
+            Err(UserFault::BeyondFile) => Ok(Some(mapping.end)),
+            _ => Ok(Some(page.wrapping_add(PAGE_SIZE))),
+        }
+    }
+
     /// Gives `page`, which is absent, a frame.
     fn fill(&mut self, mapping: &Mapping, page: VirtAddr) -> Result<(), UserFault> {
         let bytes = mapping.file_page(page);

@@ -103,6 +103,11 @@ impl Mapping {
         self.kind.has(Kind::FILE)
     }
 
+    /// Whether its frames are the same for a parent and its children, whoever uses them first: so they are there from the beginning.
+    pub(crate) const fn is_common(&self) -> bool {
+        self.is_shared() && !self.is_file()
+    }
+
     /// Whether its pages are counted as memory that the program will use: those that it may write to and has for itself.
     pub(crate) const fn is_counted(&self) -> bool {
         self.rights.may_write() && !self.kind.has(Kind::UNRESERVED)

@@ -93,6 +93,21 @@ impl Mappings {
         Ok(())
     }
 
+    /// Takes all of them out, a chunk at a time.
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+        while !self.chunks.is_empty() {
+            let _section = Section::enter();
+            drop(self.chunks.pop());
+        }
+    }
+
+    /// Makes room for `more` mappings about `addr`, so that so many changes there cannot fail until then, wherever else one is put meanwhile.
+    pub(crate) fn reserve(&mut self, addr: VirtAddr, more: usize) -> Result<(), Full> {
+        let _section = Section::enter();
+        self.make_room(addr, more)
+    }
+
     /// Takes the first mapping out that has a part in `range`, that part of it, and returns it.
     pub(crate) fn carve(&mut self, range: VirtRange) -> Result<Option<Mapping>, Full> {
         let _section = Section::enter();

@@ -13,7 +13,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | `mapping`, `mappings`, `chunk`, `page_box` | what is mapped |
-//! | `change` | map, unmap, protect, brk, remap, advise |
+//! | `change` | map, unmap, protect, brk, advise |
+//! | `remap` | remap: what moves |
 //! | `fault` | pages come |
 //! | `copy` | the kernel reads and writes |
 //! | `fork` | a copy of all |
@@ -31,7 +32,6 @@
 //! finishes it: a thread of the same process that is about to end, or a parent whose child was made by `vfork`.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use vmstack::{PhysAddr, VirtAddr, VirtRange};
 
@@ -53,6 +53,7 @@ mod mappings;
 mod maps;
 mod page_box;
 mod place;
+mod remap;
 
 pub(crate) use change::{Advice, MapRequest, Where};
 pub(crate) use fault::{FaultAccess, UserFault};
@@ -76,6 +77,8 @@ enum Unfinished {
     Release(VirtRange),
     /// The page at this address is out of sight while it gets another frame.
     Replace(VirtAddr),
+    /// These pages are on their way to another place, and are to be where they were.
+    Move(remap::Move),
     /// Entries say less than they did, and CPUs may remember what they said.
     Flush,
 }
@@ -95,8 +98,7 @@ struct Inner {
 pub(crate) struct Memory {
     root: PhysAddr,
     active: active::Active,
-    /// Tasks that keep it.
-    users: AtomicUsize,
+    users: place::Users,
     inner: Mutex<Inner>,
 }
 
@@ -106,7 +108,7 @@ impl Memory {
         let space = AddressSpace::new()?;
         let (root, heap) = (space.root(), (VirtAddr::default(), VirtAddr::default()));
         let inner = Inner { space, mappings: Mappings::new(), heap, unfinished: Unfinished::Nothing };
-        let (active, users) = (active::Active::new(), AtomicUsize::new(0));
+        let (active, users) = (active::Active::new(), place::Users::none());
         let inner = Mutex::new("process-memory", inner);
         heap::try_arc(Self { root, active, users, inner }).map_err(|_| SpaceError::OutOfMemory)
     }
@@ -128,6 +130,7 @@ impl Memory {
             Unfinished::Nothing => {}
             Unfinished::Release(range) => self.release(&mut inner, range),
             Unfinished::Replace(page) => self.put_back(&mut inner, page),
+            Unfinished::Move(part) => self.move_back(&mut inner, part),
             Unfinished::Flush => self.flush_changed(&mut inner),
         }
         inner
@@ -139,22 +142,17 @@ impl Memory {
         inner.unfinished = Unfinished::Nothing;
     }
 
-    /// Counts a task that keeps it.
-    fn add_user(&self) {
-        self.users.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a task that keeps it no more, unless it is the last. Says whether it is.
-    fn remove_user(&self) -> bool {
-        let one_less = |users: usize| users.checked_sub(1).filter(|&left| left != 0);
-        // AcqRel: what the others did comes before what the last one takes apart.
-        self.users.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_err()
+    /// The tasks that keep it.
+    const fn users(&self) -> &place::Users {
+        &self.users
     }
 
     /// Takes everything out. No CPU runs on it, and none of its users is left but the caller. Done a second time it goes on where the first
     /// was cut.
     fn clear(&self) {
-        self.inner.lock_anyway().space.clear();
+        let mut inner = self.inner.lock_anyway();
+        inner.space.clear();
+        inner.mappings.clear();
     }
 
     /// Pages that are there, and bytes that are mapped.

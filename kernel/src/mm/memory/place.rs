@@ -3,9 +3,32 @@
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Memory;
 use crate::sync::Section;
+
+/// How many places keep a memory.
+#[derive(Debug)]
+pub(crate) struct Users(AtomicUsize);
+
+impl Users {
+    pub(super) const fn none() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    /// Counts one more.
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one less, unless it is the last. Says whether it is.
+    fn remove(&self) -> bool {
+        let one_less = |users: usize| users.checked_sub(1).filter(|&left| left != 0);
+        // AcqRel: what the others did comes before what the last one takes apart.
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_err()
+    }
+}
 
 /// Where a task keeps the memory that it runs on.
 ///
@@ -19,7 +42,7 @@ unsafe impl Sync for MemoryPlace {}
 impl MemoryPlace {
     pub(crate) fn new(memory: Option<Arc<Memory>>) -> Self {
         if let Some(memory) = &memory {
-            memory.add_user();
+            memory.users().add();
         }
         Self(UnsafeCell::new(memory))
     }
@@ -41,7 +64,7 @@ impl MemoryPlace {
     ///
     /// As for [`give_up`](Self::give_up).
     pub(crate) unsafe fn put(&self, memory: Arc<Memory>, _in: &Section) {
-        memory.add_user();
+        memory.users().add();
         // SAFETY: the caller's promise.
         unsafe { *self.0.get() = Some(memory) };
     }
@@ -55,7 +78,7 @@ impl MemoryPlace {
         // SAFETY: the caller's promise.
         let Some(memory) = (unsafe { self.get() }) else { return };
         let section = Section::enter();
-        if memory.remove_user() {
+        if memory.users().remove() {
             drop(section);
             memory.clear();
         } else {
@@ -74,7 +97,7 @@ impl Drop for MemoryPlace {
     /// Of a task that never ran, or that could not give its memory up.
     fn drop(&mut self) {
         if let Some(memory) = self.0.get_mut() {
-            let _last = memory.remove_user();
+            let _last = memory.users().remove();
         }
     }
 }

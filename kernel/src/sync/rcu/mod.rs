@@ -48,7 +48,7 @@ mod atomic {
 use atomic::{AtomicU64, AtomicUsize, Ordering};
 use periods::{IDLE, Periods};
 pub(crate) use pointer::{Publish, Published};
-use queue::{Basket, Queues, Running};
+use queue::{Basket, Chain, Orphans, Queues, Running};
 pub(crate) use queue::{Callback, Head};
 
 static PERIODS: Periods<MAX_CPUS> = Periods {
@@ -61,7 +61,7 @@ static QUEUES: Queues<MAX_CPUS> = Queues::new();
 /// What may be freed.
 static READY: Basket = Basket::new();
 /// What a CPU left behind that went offline: whoever looks next takes it, as if it were new.
-static ORPHANS: Basket = Basket::new();
+static ORPHANS: Orphans = Orphans::new();
 static RUNNING: Running = Running::new();
 /// The highest number of a period that somebody waits for.
 static WANTED: AtomicU64 = AtomicU64::new(0);
@@ -110,15 +110,15 @@ pub(crate) unsafe fn call(head: &Head, callback: Callback) {
     let section = Section::enter();
     QUEUED.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the caller's promise.
-    unsafe { enqueue(core::ptr::from_ref(head).cast_mut(), &section) };
+    unsafe { enqueue(Chain::of(core::ptr::from_ref(head).cast_mut()), &section) };
 }
 
-/// Puts `head` on this CPU's queue.
+/// Puts `chain` on this CPU's queue.
 ///
 /// # Safety
 ///
-/// As for [`call`]; the head is on no chain.
-unsafe fn enqueue(head: *mut Head, section: &Section) {
+/// As for [`call`], for each of its heads; nobody else has the chain.
+unsafe fn enqueue(chain: Chain, section: &Section) {
     let cpu = percpu::cpu_number().index();
     if PERIODS.is_idle(cpu) {
         PERIODS.leave_idle(cpu);
@@ -130,8 +130,8 @@ unsafe fn enqueue(head: *mut Head, section: &Section) {
         WANTED.fetch_max(number, Ordering::Relaxed);
     }
     // SAFETY: the caller's promise.
-    let older = unsafe { queue.push(number, head) };
-    QUEUES.lengthen(cpu);
+    let older = unsafe { queue.push(number, chain) };
+    QUEUES.lengthen(cpu, chain.heads());
     QUEUES.shorten(cpu, older.heads());
     READY.put(older);
 }
@@ -276,32 +276,20 @@ pub(crate) fn leave_cpu() {
     // SAFETY: this CPU's, in the section.
     let all = unsafe { QUEUES.of(cpu, &section) }.take_due(u64::MAX);
     QUEUES.shorten(cpu, all.heads());
-    ORPHANS.put(all);
+    ORPHANS.put(all, &section);
     PERIODS.enter_idle(cpu);
     drive(cpu);
 }
 
-/// Takes what other CPUs left behind on to this CPU's queue, as if it were new.
+/// Takes what other CPUs left behind on to this CPU's queue, as if it were new: in one step, however much it is.
 fn adopt(cpu: usize, section: &Section) {
-    if ORPHANS.is_empty() || PERIODS.is_idle(cpu) {
-        return;
+    if !ORPHANS.is_empty() && !PERIODS.is_idle(cpu) {
+        let orphans = ORPHANS.take();
+        if !orphans.is_empty() {
+            // SAFETY: they were queued by `call`, and are nobody's since.
+            unsafe { enqueue(orphans, section) };
+        }
     }
-    for head in Running::heads(ORPHANS.take()) {
-        // SAFETY: it was queued by `call`, and taken off its chain just now.
-        unsafe { enqueue_anew(head, section) };
-    }
-}
-
-/// As [`enqueue`], for a head that was on another chain.
-///
-/// # Safety
-///
-/// As for [`enqueue`].
-unsafe fn enqueue_anew(head: *mut Head, section: &Section) {
-    // SAFETY: the caller's promise.
-    unsafe { (*head).cut_off() };
-    // SAFETY: the caller's promise.
-    unsafe { enqueue(head, section) };
 }
 
 // ---- the task that runs callbacks ------------------------------------------------------------------------------------

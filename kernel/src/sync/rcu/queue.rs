@@ -52,11 +52,6 @@ impl Head {
     fn next(&self) -> *mut Self {
         self.next.load(Ordering::Relaxed)
     }
-
-    /// Forgets what came after it on a chain.
-    pub(super) fn cut_off(&self) {
-        self.next.store(ptr::null_mut(), Ordering::Relaxed);
-    }
 }
 
 /// Heads in a row; the last one's `next` is null.
@@ -69,6 +64,11 @@ pub(super) struct Chain {
 
 impl Chain {
     pub(super) const EMPTY: Self = Self { first: ptr::null_mut(), last: ptr::null_mut(), heads: 0 };
+
+    /// A chain of `head` alone, whose `next` is null.
+    pub(super) const fn of(head: *mut Head) -> Self {
+        Self { first: head, last: head, heads: 1 }
+    }
 
     pub(super) const fn is_empty(&self) -> bool {
         self.first.is_null()
@@ -127,21 +127,21 @@ impl Queue {
         (self.due != NEVER).then_some(self.due)
     }
 
-    /// Appends `head`, which waits for period `number`; gives what was in its place, for a period that is over long since.
+    /// Appends `chain`, which waits for period `number`; gives what was in its place, for a period that is over long since.
     ///
     /// Numbers are at most three above the last period that is over, so of four in a row the oldest is over.
     ///
     /// # Safety
     ///
-    /// As for [`call`](super::call).
+    /// As for [`call`](super::call), for each head; nobody else has the chain.
     #[must_use]
-    pub(super) unsafe fn push(&mut self, number: u64, head: *mut Head) -> Chain {
+    pub(super) unsafe fn push(&mut self, number: u64, chain: Chain) -> Chain {
         let batch = &mut self.batches[number as usize % BATCHES];
         let older =
             if batch.number == number { Chain::EMPTY } else { core::mem::replace(&mut batch.chain, Chain::EMPTY) };
         batch.number = number;
         // SAFETY: the caller's promise; what is in the chain came the same way.
-        unsafe { batch.chain.append(Chain { first: head, last: head, heads: 1 }) };
+        unsafe { batch.chain.append(chain) };
         self.due = self.due.min(number);
         older
     }
@@ -186,9 +186,9 @@ impl<const CPUS: usize> Queues<CPUS> {
         self.lengths[cpu].load(Ordering::Relaxed)
     }
 
-    /// A head was put on the queue of `cpu`, which runs this.
-    pub(super) fn lengthen(&self, cpu: usize) {
-        self.lengths[cpu].store(self.length(cpu) + 1, Ordering::Relaxed);
+    /// So many `heads` were put on the queue of `cpu`, which runs this.
+    pub(super) fn lengthen(&self, cpu: usize, heads: usize) {
+        self.lengths[cpu].store(self.length(cpu) + heads, Ordering::Relaxed);
     }
 
     /// So many `heads` were taken off the queue of `cpu`, which runs this.
@@ -247,6 +247,48 @@ impl Basket {
     }
 }
 
+/// What CPUs left behind that went offline: one chain, however many heads it has, so that nobody has to look at each.
+///
+/// It is kept as a ring, by its last head, whose `next` is the first.
+#[derive(Debug)]
+pub(super) struct Orphans {
+    last: AtomicPtr<Head>,
+}
+
+impl Orphans {
+    pub(super) const fn new() -> Self {
+        Self { last: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.last.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Leaves `chain` here.
+    pub(super) fn put(&self, chain: Chain, _section: &Section) {
+        let mut chain = chain;
+        while !chain.is_empty() {
+            // SAFETY: both are the caller's alone.
+            unsafe { chain.append(self.take()) };
+            // SAFETY: the chain is not empty, so its last head is there.
+            unsafe { &*chain.last }.next.store(chain.first, Ordering::Relaxed);
+            // Release: pairs with the Acquire in `take`.
+            if self.last.compare_exchange(ptr::null_mut(), chain.last, Ordering::Release, Ordering::Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Takes everything, as a chain that says of itself that it has no heads: nobody knows how many.
+    pub(super) fn take(&self) -> Chain {
+        // Acquire: pairs with the Release in `put`.
+        let last = self.last.swap(ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: null, or the last head of a ring that is this caller's from here on.
+        let Some(end) = (unsafe { last.as_ref() }) else { return Chain::EMPTY };
+        Chain { first: end.next.swap(ptr::null_mut(), Ordering::Relaxed), last, heads: 0 }
+    }
+}
+
 /// The chain that is being run: in a static, so that a task that dies in the middle of it loses one object.
 #[derive(Debug)]
 pub(super) struct Running(AtomicPtr<Head>);
@@ -287,16 +329,5 @@ impl Running {
         // SAFETY: the head is off the chain, its period is over, and the callback is its own.
         unsafe { callback(head) };
         true
-    }
-
-    /// Whatever is on the chain, each head once, for who adopts it.
-    pub(super) fn heads(first: *mut Head) -> impl Iterator<Item = *mut Head> {
-        let mut next = first;
-        core::iter::from_fn(move || {
-            let head = next;
-            // SAFETY: the chain is the caller's; the head is read before it is given out.
-            next = unsafe { head.as_ref() }?.next();
-            Some(head)
-        })
     }
 }
