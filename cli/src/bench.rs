@@ -27,9 +27,11 @@ use crate::run::check_target;
 use crate::screen::{Screen, Tone};
 use crate::words::Words;
 
+mod counted;
 mod crowd;
 mod life;
 mod scarcity;
+mod stack;
 mod storm;
 
 /// The memory of a machine for which a suite does not say otherwise, in MiB.
@@ -76,7 +78,12 @@ const SUITES: [Suite; 5] = [
         compares: false,
         run: Some(scarcity::run),
     },
-    Suite { name: "stacks", does: "what a stack costs to make, use and give back", compares: false, run: None },
+    Suite {
+        name: "stack",
+        does: "what a stack costs to make, use, clear and give back, part by part",
+        compares: false,
+        run: Some(stack::run),
+    },
     Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", compares: false, run: None },
 ];
 

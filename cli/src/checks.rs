@@ -7,6 +7,8 @@ use core::fmt;
 use serde::Serialize;
 use serde_json::Number;
 
+use crate::report::decimal;
+
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,8 +44,8 @@ impl Aim {
 impl fmt::Display for Aim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AtMost(most) => write!(f, "at most {}", grouped(*most)),
-            Self::AtLeast(least) => write!(f, "at least {}", grouped(*least)),
+            Self::AtMost(most) => write!(f, "at most {}", decimal(*most)),
+            Self::AtLeast(least) => write!(f, "at least {}", decimal(*least)),
         }
     }
 }
@@ -117,21 +119,6 @@ impl Check {
     }
 }
 
-/// A number with a comma after each three digits, and with two behind the point where it is no whole one.
-#[must_use]
-pub fn grouped(number: f64) -> String {
-    let (whole, part) = if number.fract() == 0.0 {
-        (format!("{number:.0}"), String::new())
-    } else {
-        let text = format!("{number:.2}");
-        let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
-        (whole.to_owned(), format!(".{part}"))
-    };
-    let comma = |index: usize| index > 0 && (whole.len() - index).is_multiple_of(3);
-    let digits = whole.chars().enumerate();
-    digits.flat_map(|(index, digit)| comma(index).then_some(',').into_iter().chain([digit])).collect::<String>() + &part
-}
-
 /// Whether nothing fell short.
 #[must_use]
 pub fn all_hold(checks: &[Check]) -> bool {
@@ -140,7 +127,7 @@ pub fn all_hold(checks: &[Check]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Aim, Check, Verdict, all_hold, grouped};
+    use super::{Aim, Check, Verdict, all_hold};
 
     #[test]
     fn the_json_has_exactly_the_agreed_fields() {
@@ -153,18 +140,14 @@ mod tests {
 
     #[test]
     fn a_figure_is_judged_up_to_its_aim_and_no_further() {
-        let judged = |figure: f64, aim| Check::new("a", Verdict::Pass, "seen").with_measured(figure, "").judged(figure, aim);
+        let judged =
+            |figure: f64, aim| Check::new("a", Verdict::Pass, "seen").with_measured(figure, "").judged(figure, aim);
         assert_eq!(judged(60.0, Aim::AtMost(60.0)).outcome, Verdict::Pass);
         assert_eq!(judged(60.5, Aim::AtMost(60.0)).outcome, Verdict::Fail);
         assert_eq!(judged(24.9, Aim::AtLeast(25.0)).detail, "seen; at least 25 was aimed at");
         assert_eq!(judged(0.2833, Aim::AtMost(0.3)).figure.map(|figure| figure.to_string()), Some("0.283".into()));
         let no_figure = Check::new("a", Verdict::Pass, "").with_measured(f64::NAN, "");
         assert_eq!((no_figure.outcome, no_figure.figure), (Verdict::Fail, None));
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_threes() {
-        assert_eq!([0.0, 999.0, 1000.0, 1_234_567.0, 0.3, 1234.5].map(grouped), ["0", "999", "1,000", "1,234,567", "0.30", "1,234.50"]);
     }
 
     #[test]

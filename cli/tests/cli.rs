@@ -111,7 +111,7 @@ fn bad_usage_is_one_line_and_status_2() {
         (&["crash", "UNDERFLOW", "--cpus", "9"], "9"),
         (&["hosted-boot", "DOUBLE_FAULT"], "DOUBLE_FAULT"),
         (&["bench", "storms"], "there is no suite `storms`"),
-        (&["bench", "stacks"], "not there yet"),
+        (&["bench", "vmalloc"], "not there yet"),
         (&["bench", "life", "--on", "aarch64"], "not there yet"),
         (&["bench", "life", "--on", "hosted"], "hosted"),
         (&["bench", "--list", "--json", "-"], "--json"),
@@ -469,7 +469,7 @@ fn suites_are_listed_without_a_boot() {
     let output = place.run("hang", &["bench", "--list"]);
     let shown = text(&output.stdout);
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{shown}");
-    assert!(shown.contains("life\n") && shown.contains("stacks  (not there yet)\n"), "{shown}");
+    assert!(shown.contains("life\n") && shown.contains("vmalloc  (not there yet)\n"), "{shown}");
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use super::Way;
 use super::anchors::{OPERATIONS, Operation, STATISTICS};
-use super::table::grouped;
 use crate::bench::counted::calibrated;
 use crate::checks::{Check, Verdict};
 use crate::console::Transcript;
 use crate::outcome::Outcome;
+use crate::report::grouped;
 
 const UNIT: &str = "instructions";
 
@@ -29,7 +29,8 @@ pub(super) struct Column {
 impl Column {
     /// What a boot that ended so printed.
     pub(super) fn of(way: &Way, outcome: Outcome, facts: &Transcript) -> Self {
-        let row = |operation: Operation| match ended_well(outcome).and_then(|()| calibrated(facts, "life.calibration")) {
+        let row = |operation: Operation| match ended_well(outcome).and_then(|()| calibrated(facts, "life.calibration"))
+        {
             Ok(()) => row(&operation, facts),
             Err(why) => Err(why),
         };
