@@ -236,6 +236,21 @@ pub(crate) fn make_edges() -> Result<(), InitError<StackError>> {
     unsafe { EDGES.init(&config) }.map(|_| ())
 }
 
+/// Makes `area`, number `number` of those on which nothing runs: what their stacks take is counted. The others are not asked about
+/// faults there.
+pub(crate) fn make_idle_area(
+    area: &'static StackArea<Kernel>,
+    number: usize,
+    slots: usize,
+    size: usize,
+) -> Result<(), InitError<StackError>> {
+    const EACH: usize = 32;
+    let start = BASE + (TASKS_GIB + 6 + number * EACH) * GIB;
+    let range = VirtRange::new(VirtAddr::new(start), EACH * GIB).unwrap_or(VirtRange::EMPTY);
+    // SAFETY: below the same top-level entry, behind everything else here; each number is used once.
+    unsafe { area.init(&AreaConfig::new(range, slots, size, 1)) }.map(|_| ())
+}
+
 /// A range that is nobody's, for experiments: below the same top-level entry, and aligned as widely as any slot.
 pub(crate) fn spare_range() -> VirtRange {
     VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 5) * GIB), GIB).unwrap_or(VirtRange::EMPTY)

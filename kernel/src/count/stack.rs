@@ -31,6 +31,7 @@ const TURNS: usize = 256;
 const DEEP_ONE_IN: usize = 100;
 
 /// Counts everything.
+#[inline(never)]
 pub(crate) fn count() {
     let section = Section::enter();
     let empty = median(|| ());

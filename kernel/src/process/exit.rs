@@ -21,6 +21,7 @@ use super::tree::{self, Tree, thread_of};
 use super::{End, Process, Thread, clone, robust, signal};
 use crate::arch::cpu;
 use crate::mm::memory::Memory;
+use crate::oops::marks::{Step, reached};
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
 use crate::task::kept::Kept;
@@ -43,7 +44,9 @@ pub(crate) fn exit_thread(end: End) -> ! {
     if let Some(thread) = task.thread() {
         say_goodbye(&task, thread);
         clone::give_memory_back(thread);
+        reached(Step::Forgetting);
         task.give_up_memory();
+        reached(Step::Forgotten);
         leave_process(&task, thread, end);
         if thread.stage() == Stage::Last {
             thread.process().files().leave();
