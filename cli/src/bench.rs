@@ -29,10 +29,15 @@ use crate::words::Words;
 
 mod counted;
 mod crowd;
+mod fault;
 mod life;
+mod memory;
+mod plots;
 mod scarcity;
 mod stack;
 mod storm;
+
+use plots::Plots;
 
 /// The memory of a machine for which a suite does not say otherwise, in MiB.
 const MEMORY: u32 = 256;
@@ -59,7 +64,7 @@ struct Suite {
 }
 
 /// All suites, in the order in which they run.
-const SUITES: [Suite; 5] = [
+const SUITES: [Suite; 7] = [
     Suite {
         name: "life",
         does: "the life of a task: clone, storms of threads, vfork, fork, execve; mapped and direct stacks, and Linux",
@@ -84,6 +89,18 @@ const SUITES: [Suite; 5] = [
         compares: false,
         run: Some(stack::run),
     },
+    Suite {
+        name: "fault",
+        does: "the end of a task that overflows: from the fault to the next task, part by part",
+        compares: false,
+        run: Some(fault::run),
+    },
+    Suite {
+        name: "memory",
+        does: "the bytes that a stack takes, by its size: pages, page tables, record",
+        compares: false,
+        run: Some(memory::run),
+    },
     Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", compares: false, run: None },
 ];
 
@@ -102,6 +119,7 @@ pub fn bench(bench: &args::Bench, interrupts: &Interrupts) -> Result<ExitCode, F
         list(&suites, &mut screen);
         return Ok(ExitCode::SUCCESS);
     }
+    let plots = bench.plots.as_deref().map(Plots::open).transpose()?;
     let setting = set_up(bench, Request { cpus: 1, memory: MEMORY, limit, interrupts })?;
     let mut checks = Vec::new();
     for run in suites.iter().filter_map(|suite| suite.run) {
@@ -109,6 +127,10 @@ pub fn bench(bench: &args::Bench, interrupts: &Interrupts) -> Result<ExitCode, F
     }
     report::sum(&mut screen, &checks);
     sink.write(&checks)?;
+    if let Some(plots) = plots {
+        let page = plots.write(&checks)?;
+        screen.line(&format!("plots: {}", page.display()));
+    }
     Ok(ExitCode::from(u8::from(!all_hold(&checks))))
 }
 
@@ -124,7 +146,7 @@ fn check_flags(bench: &args::Bench) -> Result<(), Failure> {
         () if bench.on == Some(Target::Hosted) => {
             refuse("no suite measures the hosted port yet; leave --on away for the kernel")
         }
-        () if bench.plots.is_some() => refuse("no suite draws plots yet; leave --plots away, --json has every figure"),
+        () if bench.list && bench.plots.is_some() => refuse("--list measures nothing to draw; leave --plots away"),
         () => Ok(()),
     }
 }

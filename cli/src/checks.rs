@@ -31,6 +31,14 @@ pub enum Aim {
 }
 
 impl Aim {
+    /// The figure that was aimed at.
+    #[must_use]
+    pub const fn figure(self) -> f64 {
+        match self {
+            Self::AtMost(figure) | Self::AtLeast(figure) => figure,
+        }
+    }
+
     /// Whether `figure` keeps to it.
     #[must_use]
     pub fn holds(self, figure: f64) -> bool {

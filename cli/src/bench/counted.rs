@@ -81,11 +81,6 @@ impl Facts {
         Self(ended.and_then(|()| right()).map(|()| transcript.clone()))
     }
 
-    /// The facts, where they are believed.
-    pub(super) fn believed(&self) -> Option<&Transcript> {
-        self.0.as_ref().ok()
-    }
-
     /// The finding `name`: the figure that `read` finds in the facts, which is to keep to `aim` if there is one.
     pub(super) fn check(
         &self,

@@ -30,6 +30,7 @@ mod anchors;
 mod column;
 mod table;
 
+pub(super) use anchors::{OPERATIONS, STATISTICS};
 use column::Column;
 
 /// The memory of the machine, in MiB: Linux allows as many threads as an eighth of it holds stacks.

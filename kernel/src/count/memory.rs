@@ -15,6 +15,8 @@ use crate::{fact, println};
 
 /// How many stacks an area has to give: 100,000, and as many as fill the last page of records.
 const STACKS: usize = 100_032;
+/// Records of a page.
+const RECORDS: usize = PAGE_SIZE / 64;
 /// Slots of an area: so many that free ones are never scarce.
 const SLOTS: usize = 1 << 17;
 /// Frames that are left to everybody else: 16 MiB.
@@ -41,8 +43,9 @@ fn fill(area: &'static StackArea<Kernel>, size: usize) -> Result<(), heap::OutOf
     let fixed = mapped(range).0;
     let mut stacks: Vec<Stack> = Vec::new();
     heap::reserve(&mut stacks, STACKS)?;
+    // Whole pages of records, also where there is no memory for all stacks.
     while stacks.len() < STACKS
-        && frames::free() > LEFT
+        && (!stacks.len().is_multiple_of(RECORDS) || frames::free() > LEFT)
         && let Ok(stack) = area.alloc(1)
     {
         stacks.push(stack);
