@@ -60,11 +60,12 @@ pub struct Walk {
 /// Every byte of `low..high` can be read without a fault for as long as the walk is used.
 #[must_use]
 pub const unsafe fn frames(start: VirtAddr, low: VirtAddr, high: VirtAddr) -> Walk {
-    Walk { next: start, low, high, end: None }
+    let walk = Walk { next: start, low, high, end: None };
+    Walk { end: walk.obstacle(start), ..walk }
 }
 
 impl Walk {
-    /// Why the walk ended. Before it has, that of a chain that is whole.
+    /// Why the walk ended. Before it has, or sees that it will, that of a chain that is whole.
     #[must_use]
     pub fn end(&self) -> TraceEnd {
         self.end.unwrap_or_default()
@@ -76,24 +77,35 @@ impl Walk {
     /// A function that has not set up its frame yet has none of its own; then these are the bytes of its caller's.
     #[must_use]
     pub fn innermost(&self, instruction: VirtAddr, stack_pointer: VirtAddr) -> (VirtAddr, Option<usize>) {
-        let linked = self.obstacle(self.next).is_none();
+        let linked = self.end.is_none();
         let locals = self.next.offset_from(stack_pointer).filter(|&locals| linked && locals <= MAX_STACK_SIZE);
         (instruction, locals.map(|locals| locals + 2 * WORD))
     }
 
     /// Why no link may be read at `addr`; nothing if one may.
-    fn obstacle(&self, addr: VirtAddr) -> Option<TraceEnd> {
-        let end = addr.checked_add(2 * WORD);
-        match addr {
-            _ if addr.get() == 0 => Some(TraceEnd::Chain),
-            _ if end.is_none_or(|end| end > self.high) => Some(TraceEnd::LeftStack),
-            _ if !addr.is_aligned(WORD) => Some(TraceEnd::Misaligned),
+    #[inline]
+    const fn obstacle(&self, addr: VirtAddr) -> Option<TraceEnd> {
+        let (at, low, high) = (addr.get(), self.low.get(), self.high.get());
+        // A frame has two words, and none lies at zero.
+        let inside = at != 0 && low <= at && at < high && high - at >= 2 * WORD;
+        if inside && addr.is_aligned(WORD) { None } else { Some(self.reason(addr)) }
+    }
+
+    /// What is wrong with `addr`.
+    #[cold]
+    const fn reason(&self, addr: VirtAddr) -> TraceEnd {
+        let end = addr.get().checked_add(2 * WORD);
+        match end {
+            _ if addr.get() == 0 => TraceEnd::Chain,
+            None => TraceEnd::LeftStack,
+            Some(end) if end > self.high.get() => TraceEnd::LeftStack,
+            _ if !addr.is_aligned(WORD) => TraceEnd::Misaligned,
             // What is below the last frame is not read, whether it is on the stack or not.
-            _ if addr < self.low => Some(TraceEnd::NotAscending),
-            _ => None,
+            _ => TraceEnd::NotAscending,
         }
     }
 
+    #[inline]
     fn word(&self, addr: VirtAddr) -> usize {
         // SAFETY: (1) `obstacle` has seen the word inside the range that the caller of `frames` vouched for, aligned;
         // (2) volatile: the stack may belong to code that is running.
@@ -104,25 +116,24 @@ impl Walk {
 impl Iterator for Walk {
     type Item = Frame;
 
+    #[inline]
     fn next(&mut self) -> Option<Frame> {
         if self.end.is_some() {
             return None;
         }
+        // Where `end` says nothing, the next link may be read.
         let pointer = self.next;
-        self.end = self.obstacle(pointer);
-        if self.end.is_some() {
-            return None;
-        }
         let caller = VirtAddr::new(self.word(pointer));
         let return_address = VirtAddr::new(self.word(pointer.wrapping_add(WORD)));
         if return_address.get() == 0 {
             self.end = Some(TraceEnd::Chain);
             return None;
         }
-        // Each frame is above the last, so the walk ends; anything else ends it at the next step.
+        // Each frame is above the last, so the walk ends; anything else ends it after this one.
         self.low = pointer.wrapping_add(WORD);
         self.next = caller;
-        let caller_bytes = if self.obstacle(caller).is_none() { caller.distance(pointer) } else { 0 };
+        self.end = self.obstacle(caller);
+        let caller_bytes = if self.end.is_none() { caller.distance(pointer) } else { 0 };
         Some(Frame { pointer, return_address, caller_bytes })
     }
 }

@@ -136,7 +136,7 @@ fn depths(found: &Findings<'_>) -> Plot {
     for (depth, pages) in stack::DEPTHS {
         let bars = stack::POLICIES.iter().enumerate().filter_map(|(index, (policy, _))| {
             let figure = found.figure(&format!("stack.scrub.{policy}.{depth}"))?;
-            Some(Row::Bar(Bar::of(*policy, figure, index)))
+            Some(Row::Bar(Bar::of(*policy, figure, COLOURS[index])))
         });
         let bars: Vec<Row> = bars.collect();
         if !bars.is_empty() {
@@ -147,15 +147,19 @@ fn depths(found: &Findings<'_>) -> Plot {
     Plot {
         name: "scrub".into(),
         title: "Clearing, by policy and depth".into(),
-        about: "Instructions to allocate and free a stack in the steady state, clearing included.".into(),
+        about: "Instructions to allocate and free a stack in the steady state, with what the policy clears of it."
+            .into(),
         keys: policies(),
         rows,
         ..Plot::default()
     }
 }
 
+/// The colours of the policies: that of what falls short is none of them.
+const COLOURS: [usize; 4] = [0, 1, 2, 4];
+
 fn policies() -> Vec<(usize, String)> {
-    let words = |(index, (policy, what)): (usize, &(&str, &str))| (index, format!("{policy}: clears {what}"));
+    let words = |(index, (policy, what)): (usize, &(&str, &str))| (COLOURS[index], format!("{policy}: {what}"));
     stack::POLICIES.iter().enumerate().map(words).collect()
 }
 
@@ -163,7 +167,7 @@ fn policies() -> Vec<(usize, String)> {
 fn paid(found: &Findings<'_>) -> Plot {
     let rows = stack::POLICIES.iter().enumerate().filter_map(|(index, (policy, _))| {
         let figure = found.figure(&format!("stack.scrub.{policy}.paid"))?;
-        Some(Row::Bar(Bar::of(*policy, figure, index)))
+        Some(Row::Bar(Bar::of(*policy, figure, COLOURS[index])))
     });
     let line = found.0.iter().find(|check| check.name == "stack.scrub_shallow").and_then(|check| check.aim);
     Plot {

@@ -14,7 +14,8 @@ use core::fmt::Display;
 
 use plotters::coord::Shift;
 use plotters::prelude::{
-    Color, DrawingArea, IntoDrawingArea, IntoFont, PathElement, RGBColor, Rectangle, SVGBackend, Text, TextStyle,
+    Color, DrawingArea, FontStyle, IntoDrawingArea, IntoFont, PathElement, RGBColor, Rectangle, SVGBackend, Text,
+    TextStyle,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -174,11 +175,11 @@ fn shown<T>(drawn: Result<T, impl Display>) -> Result<T, String> {
 
 fn draw(plot: &Plot, layout: &Layout, area: &Area<'_>) -> Result<(), String> {
     keys(plot, area)?;
-    axis(layout, area)?;
+    axis(plot, layout, area)?;
     for (index, row) in plot.rows.iter().enumerate() {
         let middle = layout.top + index as i32 * ROW + ROW / 2;
         match row {
-            Row::Heading(text) => write(area, text, (0, middle + 2), HPos::Left, 1.0)?,
+            Row::Heading(text) => heading(area, text, middle + 2)?,
             Row::Bar(drawn) => bar(drawn, plot.cap, middle, layout, area)?,
         }
     }
@@ -195,6 +196,12 @@ fn write(area: &Area<'_>, text: &str, at: (i32, i32), side: HPos, strength: f64)
     shown(area.draw(&Text::new(text, at, style.pos(Pos::new(side, VPos::Center)))))
 }
 
+/// Writes a heading.
+fn heading(area: &Area<'_>, text: &str, middle: i32) -> Result<(), String> {
+    let style = TextStyle::from(("sans-serif", TEXT, FontStyle::Bold).into_font()).color(&INK);
+    shown(area.draw(&Text::new(text, (0, middle), style.pos(Pos::new(HPos::Left, VPos::Center)))))
+}
+
 /// What the colours mean, above the bars.
 fn keys(plot: &Plot, area: &Area<'_>) -> Result<(), String> {
     let mut x = 0;
@@ -207,14 +214,17 @@ fn keys(plot: &Plot, area: &Area<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The axis below the bars, with a thin line up from each of its labels.
-fn axis(layout: &Layout, area: &Area<'_>) -> Result<(), String> {
+/// The axis below the bars, with a thin line up from each of its labels, past the headings.
+fn axis(plot: &Plot, layout: &Layout, area: &Area<'_>) -> Result<(), String> {
     let count = (layout.most / layout.step).floor() as i32;
     for index in 0..=count {
         let value = f64::from(index) * layout.step;
         let x = layout.x(value);
-        let thin = PathElement::new([(x, layout.top), (x, layout.bottom)], INK.mix(0.2));
-        shown(area.draw(&thin))?;
+        for (up, row) in (layout.top..).step_by(ROW as usize).zip(&plot.rows) {
+            if matches!(row, Row::Bar(_)) {
+                shown(area.draw(&PathElement::new([(x, up), (x, up + ROW)], INK.mix(0.2))))?;
+            }
+        }
         write(area, &decimal(rounded(value)), (x, layout.bottom + GAP + 4), HPos::Center, 0.75)?;
     }
     Ok(())
