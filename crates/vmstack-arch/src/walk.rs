@@ -82,6 +82,33 @@ impl Walk {
         (instruction, locals.map(|locals| locals + 2 * WORD))
     }
 
+    /// The calls as a [`Trace`](vmstack::Trace) takes them in runs: each with how many frames follow each other that are the same, as a
+    /// recursion's are.
+    pub fn runs(&mut self) -> impl Iterator<Item = (VirtAddr, Option<usize>, usize)> {
+        core::iter::from_fn(|| {
+            let frame = self.next()?;
+            let (address, bytes) = frame.call();
+            Some((address, bytes, 1 + self.pass(&frame)))
+        })
+    }
+
+    /// Passes over the frames that follow and are the same as `frame`: they return to the same place, and as far above lies the next
+    /// link. Says how many they were.
+    fn pass(&mut self, frame: &Frame) -> usize {
+        let mut passed = 0;
+        while self.end.is_none() && frame.caller_bytes != 0 {
+            let above = self.next.wrapping_add(frame.caller_bytes);
+            let same = self.word(self.next.wrapping_add(WORD)) == frame.return_address.get();
+            if !same || self.word(self.next) != above.get() || above.get() > self.high.get().wrapping_sub(2 * WORD) {
+                break;
+            }
+            // Higher than the last one, as aligned as that, and on the stack: what `obstacle` asks.
+            (self.low, self.next) = (self.next.wrapping_add(WORD), above);
+            passed += 1;
+        }
+        passed
+    }
+
     /// Why no link may be read at `addr`; nothing if one may.
     #[inline]
     const fn obstacle(&self, addr: VirtAddr) -> Option<TraceEnd> {
@@ -263,6 +290,39 @@ mod tests {
         let walk = unsafe { frames(low.wrapping_add(2 * WORD), low, high) };
         let calls: Vec<_> = walk.map(|frame| frame.call()).collect();
         assert_eq!(calls, [(VirtAddr::new(0x1002), Some(8 * WORD)), (VirtAddr::new(0x100a), None)]);
+    }
+
+    #[test]
+    fn frames_in_runs_are_the_frames_one_by_one() {
+        let mut chains = vec![chain(&[2, 10, 18, 26, 34, 36, 38, 40, 61]), chain(&[2, 6, 10, 14, 62]), chain(&[2, 10])];
+        for words in &mut chains {
+            (0..64).for_each(|at| {
+                if (0x1000..0x2000).contains(&words[at]) && at % 3 != 0 {
+                    words[at] = 0x1002
+                }
+            });
+        }
+        for seed in 0..20_000 {
+            let mut words = vec![0_usize; 64];
+            let base = words.as_ptr().addr();
+            let (from, step) = (seed % 7, 2 + seed % 5);
+            words.copy_from_slice(&garbage(seed, base));
+            (from..60 - step).step_by(step).take(seed % 13).for_each(|at| {
+                (words[at], words[at + 1]) = (base + (at + step) * WORD, 0x4000);
+            });
+            chains.push(words);
+        }
+        for (seed, words) in chains.iter().enumerate() {
+            let from = if seed < 3 { 2 } else { (seed - 3) % 7 };
+            let (low, high) = bounds(words);
+            let start = low.wrapping_add(from * WORD);
+            // SAFETY: the range is the slice.
+            let (mut one, mut run) = unsafe { (frames(start, low, high), frames(start, low, high)) };
+            let each: Vec<_> = one.by_ref().map(|frame| frame.call()).collect();
+            let runs = run.runs().flat_map(|(address, bytes, times)| core::iter::repeat_n((address, bytes), times));
+            assert_eq!(runs.collect::<Vec<_>>(), each, "{seed}");
+            assert_eq!(one.end(), run.end(), "{seed}");
+        }
     }
 
     #[test]

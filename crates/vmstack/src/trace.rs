@@ -223,13 +223,18 @@ impl Trace {
     /// [limit](TraceEnd::Limit). Any other end is for the walk to say ([`ended`](Self::ended)).
     #[must_use]
     pub fn take(frames: impl IntoIterator<Item = (VirtAddr, Option<usize>)>) -> Self {
+        Self::take_runs(frames.into_iter().map(|(address, bytes)| (address, bytes, 1)))
+    }
+
+    /// As [`take`](Self::take), from a walk that says how many frames follow each other that are the same: a recursion's are not looked
+    /// at one by one.
+    #[must_use]
+    pub fn take_runs(runs: impl IntoIterator<Item = (VirtAddr, Option<usize>, usize)>) -> Self {
         let mut trace = Self::empty();
-        let all = frames.into_iter().try_for_each(|(address, bytes)| {
-            if trace.frames == MOST_FRAMES {
-                return ControlFlow::Break(());
-            }
-            trace.push(Call::new(address, bytes));
-            ControlFlow::Continue(())
+        let all = runs.into_iter().try_for_each(|(address, bytes, times)| {
+            let left = MOST_FRAMES - trace.frames;
+            trace.push_run(Call::new(address, bytes), times.min(left));
+            if times > left { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         if all.is_break() {
             trace.end = TraceEnd::Limit;
@@ -286,6 +291,22 @@ impl Trace {
     /// The largest frames, the largest first, each with how often it was seen.
     pub fn biggest(&self) -> impl Iterator<Item = &BigFrame> {
         self.biggest.iter().filter(|big| big.count != 0)
+    }
+
+    /// Adds `call` so many times.
+    #[inline]
+    fn push_run(&mut self, call: Call, times: usize) {
+        for done in 0..times {
+            match &mut self.open {
+                // What is a cycle by itself goes on for as long as it comes.
+                Some(open) if open.cycle == 1 && self.calls.get(open.start) == Some(&call) => {
+                    open.more += times - done;
+                    self.frames += times - done;
+                    return;
+                }
+                _ => self.push(call),
+            }
+        }
     }
 
     #[inline]
@@ -433,7 +454,8 @@ impl Trace {
         // Whoever is pushed out is never among the largest again, so that the counts of those who stay are exact.
         let place = self.biggest.iter().position(|big| big.count == 0 || big.call.frame_bytes() < Some(bytes));
         if let Some(place) = place {
-            self.biggest[place..].rotate_right(1);
+            // By hand: to rotate a slice takes hundreds of instructions.
+            (place + 1..BIGGEST).rev().for_each(|at| self.biggest[at] = self.biggest[at - 1]);
             self.biggest[place] = BigFrame { call, count: 1 };
         }
     }
