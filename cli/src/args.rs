@@ -165,7 +165,7 @@ pub struct Bench {
     /// Samples of each figure [default: as many as give a steady 99th percentile]
     #[arg(long, value_name = "N")]
     pub samples: Option<NonZeroU32>,
-    /// Writes plots into this folder
+    /// Writes plots into this folder, and a page of all of them, index.html, that opens without a network
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
 }

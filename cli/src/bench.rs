@@ -29,13 +29,20 @@ use crate::run::check_target;
 use crate::screen::{Screen, Tone};
 use crate::words::Words;
 
+mod counted;
 mod crowd;
+mod fault;
 mod hosted;
 mod life;
+mod memory;
 mod native;
+mod plots;
 mod scarcity;
+mod stack;
 mod storm;
 mod switch;
+
+use plots::Plots;
 
 /// The memory of a machine for which a suite does not say otherwise, in MiB.
 const MEMORY: u32 = 256;
@@ -81,7 +88,7 @@ impl Suite {
 }
 
 /// All suites, in the order in which they run.
-const SUITES: [Suite; 7] = [
+const SUITES: [Suite; 9] = [
     Suite {
         name: "life",
         does: "the life of a task: clone, storms of threads, vfork, fork, execve; mapped and direct stacks, and Linux",
@@ -112,7 +119,24 @@ const SUITES: [Suite; 7] = [
         compares: false,
         run: Some(Runner::Native(hosted::run)),
     },
-    Suite { name: "stacks", does: "what a stack costs to make, use and give back", compares: false, run: None },
+    Suite {
+        name: "stack",
+        does: "what a stack costs to make, use, clear and give back, part by part",
+        compares: false,
+        run: Some(Runner::Guest(stack::run)),
+    },
+    Suite {
+        name: "fault",
+        does: "the end of a task that overflows: from the fault to the next task, part by part",
+        compares: false,
+        run: Some(Runner::Guest(fault::run)),
+    },
+    Suite {
+        name: "memory",
+        does: "the bytes that a stack takes, by its size: pages, page tables, record",
+        compares: false,
+        run: Some(Runner::Guest(memory::run)),
+    },
     Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", compares: false, run: None },
 ];
 
@@ -131,10 +155,15 @@ pub fn bench(bench: &args::Bench, interrupts: &Interrupts) -> Result<ExitCode, F
         list(&suites, &mut screen);
         return Ok(ExitCode::SUCCESS);
     }
+    let plots = bench.plots.as_deref().map(Plots::open).transpose()?;
     let request = Request { cpus: 1, memory: MEMORY, limit, interrupts };
     let checks = measure(bench, &suites, request, &mut screen)?;
     report::sum(&mut screen, &checks);
     sink.write(&checks)?;
+    if let Some(plots) = plots {
+        let page = plots.write(&checks)?;
+        screen.line(&format!("plots: {}", page.display()));
+    }
     Ok(ExitCode::from(u8::from(!all_hold(&checks))))
 }
 
@@ -168,7 +197,7 @@ fn check_flags(bench: &args::Bench) -> Result<(), Failure> {
             refuse("--list is for people and gives no findings; leave --json away")
         }
         () if bench.list && bench.against.is_some() => refuse("--list boots nothing; leave --against away"),
-        () if bench.plots.is_some() => refuse("no suite draws plots yet; leave --plots away, --json has every figure"),
+        () if bench.list && bench.plots.is_some() => refuse("--list measures nothing to draw; leave --plots away"),
         () => Ok(()),
     }
 }

@@ -2,8 +2,12 @@
 //!
 //! Names are an interface that scripts read; the JSON of `--json` is an array of these, in the order of the story.
 
+use core::fmt;
+
 use serde::Serialize;
 use serde_json::Number;
+
+use crate::report::decimal;
 
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -15,6 +19,43 @@ pub enum Verdict {
     Fail,
     /// It was not looked at, for a reason that its detail gives.
     Skip,
+}
+
+/// What a figure is to keep to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Aim {
+    /// The less the better, and no more than this.
+    AtMost(f64),
+    /// The more the better, and no less than this.
+    AtLeast(f64),
+}
+
+impl Aim {
+    /// The figure that was aimed at.
+    #[must_use]
+    pub const fn figure(self) -> f64 {
+        match self {
+            Self::AtMost(figure) | Self::AtLeast(figure) => figure,
+        }
+    }
+
+    /// Whether `figure` keeps to it.
+    #[must_use]
+    pub fn holds(self, figure: f64) -> bool {
+        match self {
+            Self::AtMost(most) => figure <= most,
+            Self::AtLeast(least) => figure >= least,
+        }
+    }
+}
+
+impl fmt::Display for Aim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(f, "at most {}", decimal(*most)),
+            Self::AtLeast(least) => write!(f, "at least {}", decimal(*least)),
+        }
+    }
 }
 
 /// One finding.
@@ -30,13 +71,16 @@ pub struct Check {
     pub unit: String,
     /// What was seen, in words.
     pub detail: String,
+    /// What the figure is to keep to, where something was aimed at: for the plots.
+    #[serde(skip)]
+    pub aim: Option<Aim>,
 }
 
 impl Check {
     /// A finding without a figure.
     #[must_use]
     pub fn new(name: &str, outcome: Verdict, detail: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), outcome, figure: None, unit: String::new(), detail: detail.into() }
+        Self { name: name.to_owned(), outcome, figure: None, unit: String::new(), detail: detail.into(), aim: None }
     }
 
     /// A check that fell short.
@@ -58,6 +102,29 @@ impl Check {
         unit.clone_into(&mut self.unit);
         self
     }
+
+    /// The same finding with a figure that may have a fraction: three digits of it are kept.
+    #[must_use]
+    pub fn with_measured(self, figure: f64, unit: &str) -> Self {
+        let rounded = (figure * 1000.0).round() / 1000.0;
+        let whole = rounded.fract() == 0.0 && rounded >= 0.0;
+        let number = if whole { Some((rounded as u64).into()) } else { Number::from_f64(rounded) };
+        match number {
+            Some(number) => self.with_figure(number, unit),
+            None => Self { outcome: Verdict::Fail, detail: format!("{}; {figure} is no figure", self.detail), ..self },
+        }
+    }
+
+    /// The same finding, which falls short unless `figure` keeps to `aim`; its detail says so.
+    #[must_use]
+    pub fn judged(mut self, figure: f64, aim: Aim) -> Self {
+        if !aim.holds(figure) {
+            self.outcome = Verdict::Fail;
+        }
+        self.detail = format!("{}; {aim} was aimed at", self.detail);
+        self.aim = Some(aim);
+        self
+    }
 }
 
 /// Whether nothing fell short.
@@ -68,7 +135,7 @@ pub fn all_hold(checks: &[Check]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Check, Verdict, all_hold};
+    use super::{Aim, Check, Verdict, all_hold};
 
     #[test]
     fn the_json_has_exactly_the_agreed_fields() {
@@ -77,6 +144,18 @@ mod tests {
         assert_eq!(json, r#"{"name":"a.b","outcome":"pass","figure":5,"unit":"bytes","detail":"seen"}"#);
         let json = serde_json::to_string(&Check::skip("c", "why")).expect("plain data");
         assert_eq!(json, r#"{"name":"c","outcome":"skip","figure":null,"unit":"","detail":"why"}"#);
+    }
+
+    #[test]
+    fn a_figure_is_judged_up_to_its_aim_and_no_further() {
+        let judged =
+            |figure: f64, aim| Check::new("a", Verdict::Pass, "seen").with_measured(figure, "").judged(figure, aim);
+        assert_eq!(judged(60.0, Aim::AtMost(60.0)).outcome, Verdict::Pass);
+        assert_eq!(judged(60.5, Aim::AtMost(60.0)).outcome, Verdict::Fail);
+        assert_eq!(judged(24.9, Aim::AtLeast(25.0)).detail, "seen; at least 25 was aimed at");
+        assert_eq!(judged(0.2833, Aim::AtMost(0.3)).figure.map(|figure| figure.to_string()), Some("0.283".into()));
+        let no_figure = Check::new("a", Verdict::Pass, "").with_measured(f64::NAN, "");
+        assert_eq!((no_figure.outcome, no_figure.figure), (Verdict::Fail, None));
     }
 
     #[test]

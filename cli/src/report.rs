@@ -1,5 +1,7 @@
 //! The table at the end: one line a finding, and why for those that did not pass.
 
+use serde_json::Number;
+
 use crate::checks::{Check, Verdict};
 use crate::screen::{COLUMNS, Screen, Tone, wrap};
 
@@ -23,6 +25,39 @@ pub(crate) fn show_rows(screen: &mut Screen, checks: &[Check]) {
             explain(screen, &check.detail);
         }
     }
+}
+
+/// Prints findings for whom the figures matter: aligned, and each with what it is.
+pub(crate) fn show_figures(screen: &mut Screen, checks: &[Check]) {
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+    for check in checks {
+        let figure = check.figure.as_ref().and_then(Number::as_f64).map_or_else(|| "-".into(), decimal);
+        let unit = if check.figure.is_some() { check.unit.as_str() } else { "not measured" };
+        let line = format!("{}  {:width$}  {figure:>9} {unit}", mark(screen, check.outcome), check.name);
+        screen.line(&line);
+        explain(screen, &check.detail);
+    }
+}
+
+/// A number with a comma after each three digits, and with two behind the point where it is no whole one.
+pub(crate) fn decimal(number: f64) -> String {
+    let text = format!("{number:.2}");
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    let whole = whole.parse().map_or_else(|_| whole.to_owned(), grouped);
+    if part.is_empty() || number.fract() == 0.0 { whole } else { format!("{whole}.{part}") }
+}
+
+/// A number with a comma after each three digits.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }
 
 /// Prints the sum of the findings.
@@ -62,9 +97,15 @@ pub(crate) fn explain(screen: &mut Screen, detail: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{decimal, grouped, table};
     use crate::checks::{Check, Verdict};
     use crate::screen::tests::Written;
+
+    #[test]
+    fn numbers_are_grouped_by_threes() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.0, 1000.0, 0.283, 1234.5, f64::NAN].map(decimal), ["0", "1,000", "0.28", "1,234.50", "NaN"]);
+    }
 
     #[test]
     fn rows_are_aligned_and_reasons_are_given_for_what_did_not_pass() {

@@ -111,14 +111,15 @@ fn bad_usage_is_one_line_and_status_2() {
         (&["crash", "UNDERFLOW", "--cpus", "9"], "9"),
         (&["hosted-boot", "DOUBLE_FAULT"], "DOUBLE_FAULT"),
         (&["bench", "storms"], "there is no suite `storms`"),
-        (&["bench", "stacks"], "not there yet"),
+        (&["bench", "vmalloc"], "not there yet"),
         (&["bench", "life", "--on", "aarch64"], "not there yet"),
         (&["bench", "life", "--on", "hosted"], "--on hosted"),
         (&["bench", "hosted", "storm", "--on", "hosted"], "the suite `storm` boots the kernel"),
         (&["bench", "--list", "--json", "-"], "--json"),
         (&["bench", "--list", "--against", "linux"], "--against"),
         (&["bench", "storm", "--against", "linux"], "--against"),
-        (&["bench", "life", "--plots", "/tmp"], "--plots"),
+        (&["bench", "--list", "--plots", "/tmp"], "--plots"),
+        (&["bench", "life", "--plots", "/dev/null/x"], "--plots"),
         (&["bench", "life", "--samples", "0"], "0"),
         (&["bench", "life", "--against", "plan9"], "plan9"),
         (&["decode", "log"], "not there yet"),
@@ -470,7 +471,7 @@ fn suites_are_listed_without_a_boot() {
     let output = place.run("hang", &["bench", "--list"]);
     let shown = text(&output.stdout);
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{shown}");
-    assert!(shown.contains("life\n") && shown.contains("stacks  (not there yet)\n"), "{shown}");
+    assert!(shown.contains("life\n") && shown.contains("vmalloc  (not there yet)\n"), "{shown}");
     let output = place.run("hang", &["bench", "--list", "--on", "hosted"]);
     let shown = text(&output.stdout);
     assert!(shown.contains("hosted\n") && shown.contains("switch\n") && !shown.contains("life"), "{shown}");

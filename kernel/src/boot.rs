@@ -200,8 +200,7 @@ extern "C" fn begin(idle: usize) -> ! {
     apic::init().unwrap_or_else(|error| fail(format_args!("{error}")));
     let Some(found) = FOUND.lock_or_reset(|_| None).take() else { fail(format_args!("the boot was entered twice")) };
     start_clock();
-    let counting = matches!(found.options.mode, crate::options::Mode::Count | crate::options::Mode::Stack);
-    if !counting {
+    if !found.options.mode.counts() {
         start_others(&found);
         start_timer();
         oops::start_reporter();

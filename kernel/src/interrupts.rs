@@ -326,6 +326,11 @@ pub(crate) fn ask_for_shootdown() {
     send(SHOOTDOWN);
 }
 
+/// Makes this CPU flush and acknowledge when it next takes interrupts, as the others do when they are asked: to be counted.
+pub(crate) fn ask_self_for_shootdown() {
+    send_to(Target::One(apic::id()), SHOOTDOWN);
+}
+
 /// Makes CPU number `cpu` forget what it knows of the user memory that it runs on. Does not wait for it.
 pub(crate) fn ask_to_forget(cpu: usize) {
     if let Some(block) = percpu::of(Cpu::new(cpu as u32)) {

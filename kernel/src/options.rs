@@ -13,11 +13,18 @@ pub(crate) enum Mode {
     Control,
     Count,
     Stack,
+    Fault,
+    Memory,
     Crash,
     Program,
 }
 
 impl Mode {
+    /// Whether instructions are counted: then nothing runs beside what is counted, not even a timer.
+    pub(crate) const fn counts(self) -> bool {
+        matches!(self, Self::Count | Self::Stack | Self::Fault)
+    }
+
     /// The word on the command line and in the end marker.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -26,15 +33,26 @@ impl Mode {
             Self::Control => "control",
             Self::Count => "count",
             Self::Stack => "stack",
+            Self::Fault => "fault",
+            Self::Memory => "memory",
             Self::Crash => "crash",
             Self::Program => "program",
         }
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Probe, Self::Story, Self::Control, Self::Count, Self::Stack, Self::Crash, Self::Program]
-            .into_iter()
-            .find(|mode| mode.name() == word)
+        let modes = [
+            Self::Probe,
+            Self::Story,
+            Self::Control,
+            Self::Count,
+            Self::Stack,
+            Self::Fault,
+            Self::Memory,
+            Self::Crash,
+            Self::Program,
+        ];
+        modes.into_iter().find(|mode| mode.name() == word)
     }
 }
 

@@ -54,6 +54,8 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Control => control::mapped(),
         Mode::Count => count::count(),
         Mode::Stack => count::stack::count(),
+        Mode::Fault => count::fault::count(),
+        Mode::Memory => count::memory::count(),
         Mode::Crash => crash::run(&options),
         Mode::Program => run_program(&options),
     }

@@ -250,6 +250,21 @@ pub(crate) fn make_edges() -> Result<(), InitError<StackError>> {
     unsafe { EDGES.init(&config) }.map(|_| ())
 }
 
+/// Makes `area`, number `number` of those on which nothing runs: what their stacks take is counted. The others are not asked about
+/// faults there.
+pub(crate) fn make_idle_area(
+    area: &'static StackArea<Kernel>,
+    number: usize,
+    slots: usize,
+    size: usize,
+) -> Result<(), InitError<StackError>> {
+    const EACH: usize = 32;
+    let start = BASE + (TASKS_GIB + 6 + number * EACH) * GIB;
+    let range = VirtRange::new(VirtAddr::new(start), EACH * GIB).unwrap_or(VirtRange::EMPTY);
+    // SAFETY: below the same top-level entry, behind everything else here; each number is used once.
+    unsafe { area.init(&AreaConfig::new(range, slots, size, 1)) }.map(|_| ())
+}
+
 /// A range that is nobody's, for experiments: below the same top-level entry, and aligned as widely as any slot.
 pub(crate) fn spare_range() -> VirtRange {
     VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 5) * GIB), GIB).unwrap_or(VirtRange::EMPTY)
@@ -294,6 +309,22 @@ fn this_cpu() -> u64 {
 /// How many CPUs take part in shootdowns.
 pub(crate) fn cpus_up() -> usize {
     CPUS_UP.load(Ordering::Acquire).count_ones() as usize
+}
+
+/// Runs `work` as if CPUs 0 to `cpus` took part in shootdowns, in a boot of one: those that are not there have flushed already.
+pub(crate) fn as_if_up<R>(cpus: usize, work: impl FnOnce() -> R) -> R {
+    let up = CPUS_UP.fetch_or((1 << cpus) - 1, Ordering::AcqRel);
+    let absent = ACKNOWLEDGED.iter().take(cpus).enumerate().filter(|(cpu, _)| up & 1 << cpu == 0);
+    absent.for_each(|(_, acknowledged)| acknowledged.store(u64::MAX, Ordering::Release));
+    let result = work();
+    CPUS_UP.store(up, Ordering::Release);
+    result
+}
+
+/// Flushes the pages of `batch` as a shootdown does, and looks once whether every CPU has. What it costs is counted.
+pub(crate) fn flush_everywhere(batch: impl Iterator<Item = Pages> + Clone) -> bool {
+    let ticket = Kernel.shootdown(batch);
+    Kernel.flushed(&ticket)
 }
 
 /// Has every stack cleared from end to end before it is handed out: the control for what dirty bits save.

@@ -4,7 +4,7 @@ use core::fmt;
 use core::iter::once;
 
 use vmstack::{Trace, VirtAddr, VirtRange};
-use vmstack_arch::{Frame, frames};
+use vmstack_arch::frames;
 
 use crate::arch::frame::TrapFrame;
 use crate::symbols::Code;
@@ -23,8 +23,8 @@ pub(crate) fn across(frame: &TrapFrame, bounds: VirtRange, then: Option<(VirtAdd
     let (pointer, interrupted) = then.unwrap_or((VirtAddr::default(), VirtRange::EMPTY));
     // SAFETY: as above.
     let mut below = unsafe { frames(pointer, interrupted.start(), interrupted.end()) };
-    let calls = once(innermost).chain(walk.by_ref().map(|frame| Frame::call(&frame)));
-    let trace = Trace::take(calls.chain(below.by_ref().map(|frame| Frame::call(&frame))));
+    let (address, bytes) = innermost;
+    let trace = Trace::take_runs(once((address, bytes, 1)).chain(walk.runs()).chain(below.runs()));
     trace.ended(if then.is_some() { below.end() } else { walk.end() })
 }
 

@@ -32,6 +32,7 @@ mod column;
 mod ratios;
 mod table;
 
+pub(super) use anchors::{OPERATIONS, STATISTICS};
 use column::Column;
 
 /// The memory of the machine, in MiB: Linux allows as many threads as an eighth of it holds stacks.

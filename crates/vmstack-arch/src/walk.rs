@@ -60,11 +60,12 @@ pub struct Walk {
 /// Every byte of `low..high` can be read without a fault for as long as the walk is used.
 #[must_use]
 pub const unsafe fn frames(start: VirtAddr, low: VirtAddr, high: VirtAddr) -> Walk {
-    Walk { next: start, low, high, end: None }
+    let walk = Walk { next: start, low, high, end: None };
+    Walk { end: walk.obstacle(start), ..walk }
 }
 
 impl Walk {
-    /// Why the walk ended. Before it has, that of a chain that is whole.
+    /// Why the walk ended. Before it has, or sees that it will, that of a chain that is whole.
     #[must_use]
     pub fn end(&self) -> TraceEnd {
         self.end.unwrap_or_default()
@@ -76,24 +77,62 @@ impl Walk {
     /// A function that has not set up its frame yet has none of its own; then these are the bytes of its caller's.
     #[must_use]
     pub fn innermost(&self, instruction: VirtAddr, stack_pointer: VirtAddr) -> (VirtAddr, Option<usize>) {
-        let linked = self.obstacle(self.next).is_none();
+        let linked = self.end.is_none();
         let locals = self.next.offset_from(stack_pointer).filter(|&locals| linked && locals <= MAX_STACK_SIZE);
         (instruction, locals.map(|locals| locals + 2 * WORD))
     }
 
+    /// The calls as a [`Trace`](vmstack::Trace) takes them in runs: each with how many frames follow each other that are the same, as a
+    /// recursion's are.
+    pub fn runs(&mut self) -> impl Iterator<Item = (VirtAddr, Option<usize>, usize)> {
+        core::iter::from_fn(|| {
+            let frame = self.next()?;
+            let (address, bytes) = frame.call();
+            Some((address, bytes, 1 + self.pass(&frame)))
+        })
+    }
+
+    /// Passes over the frames that follow and are the same as `frame`: they return to the same place, and as far above lies the next
+    /// link. Says how many they were.
+    fn pass(&mut self, frame: &Frame) -> usize {
+        let mut passed = 0;
+        while self.end.is_none() && frame.caller_bytes != 0 {
+            let above = self.next.wrapping_add(frame.caller_bytes);
+            let same = self.word(self.next.wrapping_add(WORD)) == frame.return_address.get();
+            if !same || self.word(self.next) != above.get() || above.get() > self.high.get().wrapping_sub(2 * WORD) {
+                break;
+            }
+            // Higher than the last one, as aligned as that, and on the stack: what `obstacle` asks.
+            (self.low, self.next) = (self.next.wrapping_add(WORD), above);
+            passed += 1;
+        }
+        passed
+    }
+
     /// Why no link may be read at `addr`; nothing if one may.
-    fn obstacle(&self, addr: VirtAddr) -> Option<TraceEnd> {
-        let end = addr.checked_add(2 * WORD);
-        match addr {
-            _ if addr.get() == 0 => Some(TraceEnd::Chain),
-            _ if end.is_none_or(|end| end > self.high) => Some(TraceEnd::LeftStack),
-            _ if !addr.is_aligned(WORD) => Some(TraceEnd::Misaligned),
+    #[inline]
+    const fn obstacle(&self, addr: VirtAddr) -> Option<TraceEnd> {
+        let (at, low, high) = (addr.get(), self.low.get(), self.high.get());
+        // A frame has two words, and none lies at zero.
+        let inside = at != 0 && low <= at && at < high && high - at >= 2 * WORD;
+        if inside && addr.is_aligned(WORD) { None } else { Some(self.reason(addr)) }
+    }
+
+    /// What is wrong with `addr`.
+    #[cold]
+    const fn reason(&self, addr: VirtAddr) -> TraceEnd {
+        let end = addr.get().checked_add(2 * WORD);
+        match end {
+            _ if addr.get() == 0 => TraceEnd::Chain,
+            None => TraceEnd::LeftStack,
+            Some(end) if end > self.high.get() => TraceEnd::LeftStack,
+            _ if !addr.is_aligned(WORD) => TraceEnd::Misaligned,
             // What is below the last frame is not read, whether it is on the stack or not.
-            _ if addr < self.low => Some(TraceEnd::NotAscending),
-            _ => None,
+            _ => TraceEnd::NotAscending,
         }
     }
 
+    #[inline]
     fn word(&self, addr: VirtAddr) -> usize {
         // SAFETY: (1) `obstacle` has seen the word inside the range that the caller of `frames` vouched for, aligned;
         // (2) volatile: the stack may belong to code that is running.
@@ -104,25 +143,24 @@ impl Walk {
 impl Iterator for Walk {
     type Item = Frame;
 
+    #[inline]
     fn next(&mut self) -> Option<Frame> {
         if self.end.is_some() {
             return None;
         }
+        // Where `end` says nothing, the next link may be read.
         let pointer = self.next;
-        self.end = self.obstacle(pointer);
-        if self.end.is_some() {
-            return None;
-        }
         let caller = VirtAddr::new(self.word(pointer));
         let return_address = VirtAddr::new(self.word(pointer.wrapping_add(WORD)));
         if return_address.get() == 0 {
             self.end = Some(TraceEnd::Chain);
             return None;
         }
-        // Each frame is above the last, so the walk ends; anything else ends it at the next step.
+        // Each frame is above the last, so the walk ends; anything else ends it after this one.
         self.low = pointer.wrapping_add(WORD);
         self.next = caller;
-        let caller_bytes = if self.obstacle(caller).is_none() { caller.distance(pointer) } else { 0 };
+        self.end = self.obstacle(caller);
+        let caller_bytes = if self.end.is_none() { caller.distance(pointer) } else { 0 };
         Some(Frame { pointer, return_address, caller_bytes })
     }
 }
@@ -252,6 +290,39 @@ mod tests {
         let walk = unsafe { frames(low.wrapping_add(2 * WORD), low, high) };
         let calls: Vec<_> = walk.map(|frame| frame.call()).collect();
         assert_eq!(calls, [(VirtAddr::new(0x1002), Some(8 * WORD)), (VirtAddr::new(0x100a), None)]);
+    }
+
+    #[test]
+    fn frames_in_runs_are_the_frames_one_by_one() {
+        let mut chains = vec![chain(&[2, 10, 18, 26, 34, 36, 38, 40, 61]), chain(&[2, 6, 10, 14, 62]), chain(&[2, 10])];
+        for words in &mut chains {
+            (0..64).for_each(|at| {
+                if (0x1000..0x2000).contains(&words[at]) && at % 3 != 0 {
+                    words[at] = 0x1002
+                }
+            });
+        }
+        for seed in 0..20_000 {
+            let mut words = vec![0_usize; 64];
+            let base = words.as_ptr().addr();
+            let (from, step) = (seed % 7, 2 + seed % 5);
+            words.copy_from_slice(&garbage(seed, base));
+            (from..60 - step).step_by(step).take(seed % 13).for_each(|at| {
+                (words[at], words[at + 1]) = (base + (at + step) * WORD, 0x4000);
+            });
+            chains.push(words);
+        }
+        for (seed, words) in chains.iter().enumerate() {
+            let from = if seed < 3 { 2 } else { (seed - 3) % 7 };
+            let (low, high) = bounds(words);
+            let start = low.wrapping_add(from * WORD);
+            // SAFETY: the range is the slice.
+            let (mut one, mut run) = unsafe { (frames(start, low, high), frames(start, low, high)) };
+            let each: Vec<_> = one.by_ref().map(|frame| frame.call()).collect();
+            let runs = run.runs().flat_map(|(address, bytes, times)| core::iter::repeat_n((address, bytes), times));
+            assert_eq!(runs.collect::<Vec<_>>(), each, "{seed}");
+            assert_eq!(one.end(), run.end(), "{seed}");
+        }
     }
 
     #[test]

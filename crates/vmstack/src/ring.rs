@@ -174,7 +174,7 @@ impl<T: Copy, const N: usize> Ring<T, N> {
         let writing = State { number, readers: 0, phase: WRITING }.pack();
         // Each failure is somebody else's success.
         for _ in 0..2 * N {
-            let Some((slot, seen)) = self.oldest() else { break };
+            let Some((slot, seen)) = self.next_in_turn(number).or_else(|| self.oldest()) else { break };
             // Acquire: pairs with the Release of whoever copied or wrote the record before.
             if slot.state.compare_exchange(seen.pack(), writing, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 self.count_lost(seen.phase == UNPRINTED);
@@ -242,6 +242,15 @@ impl<T: Copy, const N: usize> Ring<T, N> {
 
     fn states(&self) -> impl Iterator<Item = (&Slot<T>, State)> {
         self.slots.iter().map(|slot| (slot, State::unpack(slot.state.load(Ordering::Relaxed))))
+    }
+
+    /// The record whose turn it is, without looking at the others: an empty one, or a printed one of a whole round before. It is the
+    /// oldest as long as no record was kept longer than its turn.
+    fn next_in_turn(&self, number: u64) -> Option<(&Slot<T>, State)> {
+        let slot = &self.slots[(number - 1) as usize % N];
+        let state = State::unpack(slot.state.load(Ordering::Relaxed));
+        let old = state.phase == EMPTY || state.phase == PRINTED && state.number + N as u64 == number;
+        (old && state.can_be_taken()).then_some((slot, state))
     }
 
     /// The record to overwrite: one that waits for its printer only if there is no other, however old it is.

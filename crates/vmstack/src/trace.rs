@@ -29,6 +29,8 @@ mod text;
 
 pub use text::TraceText;
 
+use core::ops::ControlFlow;
+
 use crate::addr::VirtAddr;
 use crate::config::MAX_STACK_SIZE;
 
@@ -161,10 +163,14 @@ impl CallGroup<'_> {
     }
 }
 
-/// The cycle at the end of the calls, which may go on.
+/// The cycle at the end of the calls, which may go on. What goes on is counted here, and taken over when it ends.
 #[derive(Clone, Copy, Debug)]
 struct Open {
+    /// Where it starts.
+    start: usize,
     cycle: usize,
+    /// How many turns have come since it was found.
+    more: usize,
     /// How many frames of the next turn have come.
     matched: usize,
     /// Where the plain calls before it began.
@@ -217,13 +223,21 @@ impl Trace {
     /// [limit](TraceEnd::Limit). Any other end is for the walk to say ([`ended`](Self::ended)).
     #[must_use]
     pub fn take(frames: impl IntoIterator<Item = (VirtAddr, Option<usize>)>) -> Self {
+        Self::take_runs(frames.into_iter().map(|(address, bytes)| (address, bytes, 1)))
+    }
+
+    /// As [`take`](Self::take), from a walk that says how many frames follow each other that are the same: a recursion's are not looked
+    /// at one by one.
+    #[must_use]
+    pub fn take_runs(runs: impl IntoIterator<Item = (VirtAddr, Option<usize>, usize)>) -> Self {
         let mut trace = Self::empty();
-        for (address, bytes) in frames {
-            if trace.frames == MOST_FRAMES {
-                trace.end = TraceEnd::Limit;
-                break;
-            }
-            trace.push(Call::new(address, bytes));
+        let all = runs.into_iter().try_for_each(|(address, bytes, times)| {
+            let left = MOST_FRAMES - trace.frames;
+            trace.push_run(Call::new(address, bytes), times.min(left));
+            if times > left { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if all.is_break() {
+            trace.end = TraceEnd::Limit;
         }
         trace.close();
         trace.refold();
@@ -279,36 +293,59 @@ impl Trace {
         self.biggest.iter().filter(|big| big.count != 0)
     }
 
-    fn push(&mut self, call: Call) {
-        self.frames += 1;
-        self.bytes = self.bytes.saturating_add(call.frame_bytes().unwrap_or(0));
-        self.note_size(call);
-        if !self.goes_on(call) {
-            self.close();
-            self.append(call);
-            self.find_cycle();
+    /// Adds `call` so many times.
+    #[inline]
+    fn push_run(&mut self, call: Call, times: usize) {
+        for done in 0..times {
+            match &mut self.open {
+                // What is a cycle by itself goes on for as long as it comes.
+                Some(open) if open.cycle == 1 && self.calls.get(open.start) == Some(&call) => {
+                    open.more += times - done;
+                    self.frames += times - done;
+                    return;
+                }
+                _ => self.push(call),
+            }
         }
     }
 
-    /// Whether `call` continues the cycle at the end; then it is counted.
+    #[inline]
+    fn push(&mut self, call: Call) {
+        self.frames += 1;
+        if !self.goes_on(call) {
+            self.push_new(call);
+        }
+    }
+
+    /// Whether `call` continues the cycle at the end; then it is counted. Nearly all frames of a stack that overflows come no further.
+    #[inline]
     fn goes_on(&mut self, call: Call) -> bool {
         let Some(open) = &mut self.open else { return false };
-        let start = self.len - open.cycle;
-        if self.calls[start + open.matched] != call {
+        if self.calls.get(open.start + open.matched) != Some(&call) {
             return false;
         }
         open.matched += 1;
         if open.matched == open.cycle {
             open.matched = 0;
-            self.folds[start].turns += 1;
+            open.more += 1;
         }
         true
+    }
+
+    /// Adds a call that continues no cycle.
+    fn push_new(&mut self, call: Call) {
+        self.close();
+        self.note_size(call);
+        self.append(call);
+        self.find_cycle();
     }
 
     /// Ends the cycle at the end of the calls. What came of its next turn is written out.
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
-        let start = self.len - open.cycle;
+        let start = open.start;
+        self.note_turns(&open);
+        self.folds[start].turns += open.more as u16;
         let frames = self.folds[start].frames();
         // What repeats itself for longer than this repeats itself all the way: it is not part of a longer cycle.
         if frames < 2 * MAX_CYCLE && start + frames <= CALLS {
@@ -345,15 +382,19 @@ impl Trace {
             return;
         }
         let plain = &self.calls[self.plain_from..self.len];
+        let Some((newest, before)) = plain.split_last() else { return };
         let repeats = |cycle: &usize| {
-            let (rest, last) = plain.split_at(plain.len() - cycle);
-            rest.ends_with(last)
+            // Nearly always it is the newest call already that is another.
+            before.get(before.len().wrapping_sub(*cycle)) == Some(newest) && {
+                let (rest, last) = plain.split_at(plain.len() - cycle);
+                rest.ends_with(last)
+            }
         };
         let Some(longest) = (1..=MAX_CYCLE.min(plain.len() / 2)).rev().find(repeats) else { return };
         let cycle = smallest_period(&plain[plain.len() - longest..]);
         let turns = 2 * longest / cycle;
-        self.open = Some(Open { cycle, matched: 0, plain_from: self.plain_from });
         let start = self.len - 2 * longest;
+        self.open = Some(Open { start, cycle, more: 0, matched: 0, plain_from: self.plain_from });
         self.folds[start] = Fold { cycle: cycle as u16, turns: turns as u16 };
         self.len = start + cycle;
         self.plain_from = self.len;
@@ -387,12 +428,25 @@ impl Trace {
             let more = rest.chunks_exact(cycle).take_while(|&turn| turn == first).count();
             Fold { cycle: cycle as u16, turns: 1 + more as u16 }
         };
-        let folds = (1..=MAX_CYCLE.min(plain / 2)).map(fold).filter(|fold| fold.turns > 1);
+        let folds = (1..=MAX_CYCLE.min(plain / 2)).filter(|&cycle| calls[cycle] == calls[0]).map(fold);
+        let folds = folds.filter(|fold| fold.turns > 1);
         folds.rev().max_by_key(|fold| fold.frames()).unwrap_or(Fold::PLAIN)
+    }
+
+    /// Notes the sizes of the frames that continued a cycle. All its calls were noted before, and no other came in between.
+    fn note_turns(&mut self, open: &Open) {
+        for (at, call) in self.calls[open.start..open.start + open.cycle].iter().enumerate() {
+            let times = open.more + usize::from(at < open.matched);
+            self.bytes = self.bytes.saturating_add(call.frame_bytes().unwrap_or(0).saturating_mul(times));
+            if let Some(known) = self.biggest.iter_mut().find(|big| big.count != 0 && big.call == *call) {
+                known.count += times as u32;
+            }
+        }
     }
 
     fn note_size(&mut self, call: Call) {
         let Some(bytes) = call.frame_bytes() else { return };
+        self.bytes = self.bytes.saturating_add(bytes);
         if let Some(known) = self.biggest.iter_mut().find(|big| big.count != 0 && big.call == call) {
             known.count += 1;
             return;
@@ -400,7 +454,8 @@ impl Trace {
         // Whoever is pushed out is never among the largest again, so that the counts of those who stay are exact.
         let place = self.biggest.iter().position(|big| big.count == 0 || big.call.frame_bytes() < Some(bytes));
         if let Some(place) = place {
-            self.biggest[place..].rotate_right(1);
+            // By hand: to rotate a slice takes hundreds of instructions.
+            (place + 1..BIGGEST).rev().for_each(|at| self.biggest[at] = self.biggest[at - 1]);
             self.biggest[place] = BigFrame { call, count: 1 };
         }
     }

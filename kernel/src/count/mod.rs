@@ -18,6 +18,9 @@ use crate::stacks::{TASK_STACK, TASKS};
 use crate::task::{self, sched};
 use crate::thread_info;
 
+pub(crate) mod fault;
+pub(crate) mod memory;
+mod shootdown;
 pub(crate) mod stack;
 
 const ROUNDS: usize = 501;

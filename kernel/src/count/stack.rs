@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use vmstack::{Scrub, VirtAddr};
 
-use super::{calibrate, median, write_top};
+use super::{calibrate, median, shootdown, write_top};
 use crate::arch::cpu;
 use crate::arch::layout::PAGE_SIZE;
 use crate::fact;
@@ -31,6 +31,7 @@ const TURNS: usize = 256;
 const DEEP_ONE_IN: usize = 100;
 
 /// Counts everything.
+#[inline(never)]
 pub(crate) fn count() {
     let section = Section::enter();
     let empty = median(|| ());
@@ -39,7 +40,7 @@ pub(crate) fn count() {
     fact!("stack.clear.page", "{page}");
     hits(&section, empty);
     fact!("stack.depot", "{}", depot(&section));
-    cold(&section, page);
+    shootdown::count(empty, cold(&section, page));
     for (name, scrub) in
         [("dirty", Scrub::Dirty), ("whole", Scrub::Whole), ("exit", Scrub::OnExit), ("none", Scrub::None)]
     {
@@ -126,8 +127,8 @@ fn around_a_stack(section: &Section) -> u64 {
     (cpu::cycles() - start) / MANY as u64
 }
 
-/// From nothing and back to nothing: the batches drained to their end.
-fn cold(section: &Section, page: u64) {
+/// From nothing and back to nothing: the batches drained to their end. How many stacks a batch had.
+fn cold(section: &Section, page: u64) -> usize {
     let mut stacks = Vec::with_capacity(MANY);
     let mut costs = [0; 4];
     for _ in 0..3 {
@@ -149,6 +150,7 @@ fn cold(section: &Section, page: u64) {
     fact!("stack.cold", "{} {} {freed} {drained}", apart(all), apart(made));
     let counters = TASKS.counters();
     fact!("stack.cold.batches", "{} {}", counters.unmapped, counters.shootdowns);
+    counters.unmapped.checked_div(counters.shootdowns).unwrap_or(0) as usize
 }
 
 /// The steady state under a policy: many tasks on the same stacks, of which a few go deep.

@@ -42,7 +42,8 @@ pub(crate) use delivery::lock as device_lock;
 pub(crate) use handler::{in_interrupt, in_nmi, while_idle};
 pub(crate) use locks::shared_lock;
 pub(crate) use places::kept_stacks;
-pub(crate) use script::{note_work, run};
+pub(crate) use script::{PROGRAM, note_work, run};
+pub(crate) use stack::{COUNTED, overflow_counted};
 
 /// Something that goes wrong in the task that calls it. It comes back only if it did not go wrong.
 #[derive(Clone, Copy, Debug)]

@@ -27,7 +27,7 @@ use crate::task::{self, TaskRef, TaskStack, sched};
 use crate::{fact, oops, println};
 
 /// The program that provokes a crash by writing its name to the device, or works until it is told to stop.
-pub(super) const PROGRAM: &[u8] = b"/bin/crash";
+pub(crate) const PROGRAM: &[u8] = b"/bin/crash";
 /// How many victims are alive at once at most.
 const AT_ONCE: usize = 128;
 /// How many survivors of each sort work beside the victims.

@@ -8,13 +8,14 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use vmstack::VirtAddr;
 
 use super::Provocation;
-use crate::arch::{cpu, percpu};
+use crate::arch::{cpu, percpu, provoke};
+use crate::oops::marks;
 use crate::stacks::TASK_STACK;
 use crate::sync::Section;
 use crate::task::kept::{self, Keep};
 use crate::task::sched;
 
-pub(super) static PROVOCATIONS: [Provocation; 10] = [
+pub(super) static PROVOCATIONS: [Provocation; 11] = [
     Provocation { name: "EXHAUST_STACK", act: exhaust_stack },
     Provocation { name: "EXHAUST_STACK:trait-objects", act: exhaust_by_trait_objects },
     Provocation { name: "EXHAUST_STACK:closures", act: exhaust_by_closures },
@@ -25,6 +26,7 @@ pub(super) static PROVOCATIONS: [Provocation; 10] = [
     Provocation { name: "WILD_POINTER", act: || read(own_stack().0.wrapping_sub(TASK_STACK / 2)) },
     Provocation { name: "OVERFLOW_WITH_INTERRUPTS_OFF", act: overflow_with_interrupts_off },
     Provocation { name: "OVERFLOW_WITH_PREEMPTION_OFF", act: overflow_with_preemption_off },
+    Provocation { name: COUNTED, act: overflow_counted },
 ];
 
 /// The bottom and the top of the current task's stack.
@@ -141,6 +143,25 @@ fn second(remaining: usize) -> usize {
 fn third(remaining: usize) -> usize {
     let frame = black_box([remaining; 12]);
     first(remaining - 1) + frame[2]
+}
+
+/// The overflow that `mode=fault` counts.
+pub(crate) const COUNTED: &str = "EXHAUST_STACK:counted";
+
+/// Overflows with a trace of at least 64 frames, and notes when.
+pub(crate) fn overflow_counted() {
+    black_box(fall(black_box(64)));
+}
+
+/// Calls itself, and then stands at the bottom of the stack, and pushes.
+#[inline(never)]
+fn fall(remaining: usize) -> usize {
+    let frame = black_box([remaining; 8]);
+    if remaining == 0 {
+        // SAFETY: none: this is the crash. The bottom is the current stack's.
+        unsafe { provoke::push_below(own_stack().0, marks::place(marks::Step::Overflow)) }
+    }
+    fall(remaining - 1) + frame[remaining % 8]
 }
 
 fn overflow_with_interrupts_off() {

@@ -34,15 +34,17 @@ use crate::sync::rcu;
 use crate::task::sched;
 use crate::{hooks, interrupts, sync, trace};
 
+pub(crate) mod marks;
 mod place;
 mod record;
 mod reporter;
 mod text;
 
+use marks::{Step, reached};
 use place::Place;
 use record::{Aftermath, Fate};
 
-pub(crate) use record::{all, count, last, lost, renew_budget};
+pub(crate) use record::{all, count, last, last_frames, lost, renew_budget};
 pub(crate) use reporter::{print_left, start as start_reporter};
 
 /// A present page: the fault was against its rights.
@@ -61,8 +63,11 @@ pub(crate) fn kernel_page_fault(frame: &TrapFrame, address: VirtAddr) {
 
 /// A double fault: an overflow if an area says so, and otherwise the end.
 pub(crate) fn double_fault(frame: &TrapFrame, address: VirtAddr) -> ! {
+    reached(Step::Entered);
     let place = Place::of_this_cpu();
-    match judge(frame, address, place) {
+    let verdict = judge(frame, address, place);
+    reached(Step::Judged);
+    match verdict {
         Verdict::Kill(fault) => end(&fault, frame, place),
         Verdict::Stop(fault) => stop_for(&fault, frame, place),
         _ => stop("a double fault", frame, address),
@@ -140,6 +145,7 @@ fn kill(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
         _ => stop_for(fault, frame, place),
     };
     let number = record::take(fault, frame, place, fate);
+    reached(Step::Recorded);
     // SAFETY: (1) the top of the task's own stack: it is mapped, and whatever ran on it will not go on; (2) nothing of the
     // current stack is needed.
     unsafe { leave_for(top, run, number) }
@@ -186,10 +192,14 @@ fn report(number: usize, aftermath: &Aftermath) {
 
 /// The dying task, on the empty stack, with interrupts off.
 extern "C" fn die(number: usize) -> ! {
+    reached(Step::Dying);
     let cleaned = clean_up();
     // SAFETY: the kernel was left in the middle of a call that holds nothing any more.
     unsafe { cpu::enable_interrupts() };
-    report(number, &give_up(cleaned));
+    let aftermath = give_up(cleaned);
+    reached(Step::CleanedUp);
+    report(number, &aftermath);
+    reached(Step::Printed);
     cut::dies(sched::current().stack_bounds());
     reporter::replace_if_dead();
     rcu::replace_if_dead();

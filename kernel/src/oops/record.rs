@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 use core::fmt::Write;
+use core::slice;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use vmstack::{PrintState, Ring, RingRecord, StackFault, Trace, VirtAddr, VirtRange};
 
+use super::marks::{Step, reached};
 use super::place::Place;
 use super::text;
 use crate::arch::frame::TrapFrame;
@@ -68,10 +70,9 @@ impl CodeBytes {
         }
         code.len = end.distance(start);
         code.instruction = at.distance(start);
-        for (index, byte) in code.bytes[..code.len].iter_mut().enumerate() {
-            // SAFETY: the kernel's own code, which is mapped for reading for ever.
-            *byte = unsafe { start.wrapping_add(index).as_mut_ptr::<u8>().cast_const().read() };
-        }
+        // SAFETY: `len` bytes of the kernel's own code, which is mapped for reading for ever and not written to.
+        let text = unsafe { slice::from_raw_parts(start.as_mut_ptr::<u8>().cast_const(), code.len) };
+        code.bytes[..code.len].copy_from_slice(text);
         code
     }
 
@@ -141,8 +142,7 @@ pub(super) fn take(fault: &StackFault, frame: &TrapFrame, place: Place, fate: Fa
         fault: *fault,
         frame: *frame,
         code: CodeBytes::around(frame.instruction()),
-        // Of the stack of whoever was there, which is mapped: what the fault was about may not be.
-        trace: trace::across(frame, place.stack(), place.interrupted()),
+        trace: calls(frame, place),
         place,
         fate,
         task: sched::current_if_any().map_or(0, |task| task.id()),
@@ -154,6 +154,14 @@ pub(super) fn take(fault: &StackFault, frame: &TrapFrame, place: Place, fate: Fa
         number: record.number(),
     };
     record.publish(oops)
+}
+
+/// The calls on the stack of whoever was there, which is mapped: what the fault was about may not be.
+fn calls(frame: &TrapFrame, place: Place) -> Trace {
+    reached(Step::Walking);
+    let calls = trace::across(frame, place.stack(), place.interrupted());
+    reached(Step::Walked);
+    calls
 }
 
 /// Prints record `number` on `console`, and what was done about it, unless it was printed before.
@@ -246,4 +254,9 @@ pub(crate) fn lost() -> usize {
 /// The last record, for a script that is the only one to provoke something.
 pub(crate) fn last() -> Option<Oops> {
     RING.next_after(RING.begun().checked_sub(1)?).map(|record| record.value)
+}
+
+/// How many frames the trace of the last record has.
+pub(crate) fn last_frames() -> usize {
+    last().map_or(0, |oops| oops.trace.frames())
 }

@@ -20,6 +20,7 @@ use crate::crash;
 use crate::hotplug;
 use crate::interrupts;
 use crate::mm::memory;
+use crate::oops::marks::{Step, reached};
 use crate::stacks;
 use crate::sync::{Section, VitalGuard, rcu};
 
@@ -42,6 +43,7 @@ pub(crate) fn start_idle(stack: TaskStack) {
 
 /// Ends the current task: its stack goes to the next one.
 pub(crate) fn exit() -> ! {
+    reached(Step::Leaving);
     // Nothing may come between the hand-over and the last switch, and an overflow comes before: one section over both. It ends
     // with the run queue's lock held, where interrupts stay off.
     let _interrupts = InterruptsOff::new();

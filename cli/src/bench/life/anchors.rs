@@ -4,15 +4,15 @@
 //! shift=0,sleep=off -cpu max,-erms`, one CPU: median, mean and 99th percentile in instructions, of a program that does the same.
 
 /// The statistics of a row, by their names in findings.
-pub(super) const STATISTICS: [&str; 3] = ["p50", "mean", "p99"];
+pub(in crate::bench) const STATISTICS: [&str; 3] = ["p50", "mean", "p99"];
 
 /// One operation of `life`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Operation {
+pub(in crate::bench) struct Operation {
     /// Its name, in facts and findings.
-    pub(super) name: &'static str,
+    pub(in crate::bench) name: &'static str,
     /// What it is, for people.
-    pub(super) title: &'static str,
+    pub(in crate::bench) title: &'static str,
     /// Linux's instructions, where they were measured.
     pub(super) linux: Option<[u64; 3]>,
     /// The part of Linux's that is allowed: one in so many; none where nothing was aimed at.
@@ -31,7 +31,7 @@ const fn operation(name: &'static str, title: &'static str, linux: Option<[u64; 
 }
 
 /// All operations, in the order of the table.
-pub(super) const OPERATIONS: [Operation; 8] = [
+pub(in crate::bench) const OPERATIONS: [Operation; 8] = [
     operation("clone", "clone() of a thread, one at a time", Some([8_275, 11_832, 49_962]), Some(4)),
     operation("clone_join", "clone(), exit and join", Some([15_407, 19_745, 56_054]), Some(2)),
     operation("storm256_first", "clone() while up to 256 threads live, the first time", None, None),

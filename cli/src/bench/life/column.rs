@@ -2,14 +2,12 @@
 
 use super::Way;
 use super::anchors::{OPERATIONS, Operation, STATISTICS};
-use super::table::grouped;
+use crate::bench::counted::calibrated;
 use crate::checks::{Check, Verdict};
 use crate::console::Transcript;
 use crate::outcome::Outcome;
+use crate::report::grouped;
 
-/// The calibration may be off by a hundredth, and by the few instructions of reading the clock.
-const TOLERANCE_PARTS: u64 = 100;
-const TOLERANCE_READING: u64 = 16;
 const UNIT: &str = "instructions";
 
 /// Median, mean and 99th percentile of so many samples.
@@ -31,7 +29,8 @@ pub(super) struct Column {
 impl Column {
     /// What a boot that ended so printed.
     pub(super) fn of(way: &Way, outcome: Outcome, facts: &Transcript) -> Self {
-        let row = |operation: Operation| match ended_well(outcome).and_then(|()| calibrated(facts)) {
+        let row = |operation: Operation| match ended_well(outcome).and_then(|()| calibrated(facts, "life.calibration"))
+        {
             Ok(()) => row(&operation, facts),
             Err(why) => Err(why),
         };
@@ -71,15 +70,6 @@ impl Column {
 
 fn ended_well(outcome: Outcome) -> Result<(), String> {
     if outcome == Outcome::Orderly { Ok(()) } else { Err(outcome.to_string()) }
-}
-
-/// Fails when a tick of the guest's clock was not an instruction.
-fn calibrated(facts: &Transcript) -> Result<(), String> {
-    let [expected, measured] = facts.numbers("life.calibration").map_err(|bad| bad.to_string())?;
-    if expected.abs_diff(measured) <= expected / TOLERANCE_PARTS + TOLERANCE_READING {
-        return Ok(());
-    }
-    Err(format!("the calibration loop has {expected} instructions and counted {measured}: no figure is right"))
 }
 
 /// The row of an operation; what the program said of it when it has none.

@@ -2,7 +2,7 @@
 
 use super::anchors::{OPERATIONS, Operation};
 use super::column::{Column, Row};
-use crate::report::explain;
+use crate::report::{explain, grouped};
 use crate::screen::{Screen, Tone};
 
 /// The widths of a line's parts, in columns.
@@ -88,27 +88,9 @@ fn ratio(a: u64, b: u64) -> String {
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
-/// A number with a comma after each three digits.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{grouped, ratio};
-
-    #[test]
-    fn numbers_are_grouped_by_threes() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
+    use super::ratio;
 
     #[test]
     fn ratios_are_rounded_to_hundredths() {

@@ -19,7 +19,7 @@
 //! Task context; one user at a time. [`is_expected`], [`note_nmi`] and [`fault_if_asked`] are for the kernel's hooks.
 
 use core::arch::{asm, global_asm};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use vmstack::VirtAddr;
 
@@ -289,6 +289,29 @@ fn forget_entry() {
 pub(crate) unsafe fn pop_from(sp: VirtAddr) -> ! {
     // SAFETY: none: this is the crash. Interrupts are off, so that nothing is pushed to what has been popped.
     unsafe { asm!("cli", "mov rsp, {0}", "2:", "pop {0}", "jmp 2b", in(reg) sp.get(), options(noreturn)) }
+}
+
+/// Pushes a word below `bottom`, and notes the time just before.
+///
+/// # Safety
+///
+/// None can be given: it is the overflow of the stack that ends there.
+pub(crate) unsafe fn push_below(bottom: VirtAddr, time: &AtomicU64) -> ! {
+    // SAFETY: none: this is the crash. The time is an atomic's, and nothing else is written.
+    unsafe {
+        asm!(
+            "mov rsp, {bottom}",
+            "rdtsc",
+            "shl rdx, 32",
+            "or rax, rdx",
+            "mov [{time}], rax",
+            "push rax",
+            "ud2",
+            bottom = in(reg) bottom.get(),
+            time = in(reg) time.as_ptr(),
+            options(noreturn)
+        )
+    }
 }
 
 /// Calls `act` with a frame pointer that was never one.
