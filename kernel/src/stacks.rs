@@ -155,22 +155,26 @@ impl Frames {
     ///
     /// As for [`Platform::map`].
     #[cold]
-    unsafe fn map(self, mapping: Mapping) -> Result<(), NotMapped<Kernel>> {
+    #[inline(never)]
+    unsafe fn map(self, mapping: Mapping) -> Result<Hint, NotMapped<Kernel>> {
+        // There is a table already, most times.
+        if let (Self::Run(first), Some(entries)) = (&self, entries(mapping)) {
+            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+            if unsafe { entries.map_run(STACK_MEMORY, *first) } {
+                return Ok(Hint::new(entries.expose()));
+            }
+        }
         let mut frames = FrameArray::new_const();
         match self {
-            // There is a table already, most times.
-            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
-            Self::Run(first) if entries(mapping).is_some_and(|entries| unsafe { entries.map_run(STACK_MEMORY, first) }) => {
-                return Ok(());
-            }
             Self::Run(first) => {
                 frames.extend((0..frames::RUN_FRAMES).map(|i| first.wrapping_add((i * PAGE_SIZE) as u64)));
             }
             Self::Fresh(mut list) => frames.extend(core::iter::from_fn(|| list.pop())),
             Self::Parked { .. } => unreachable!("only fresh frames are mapped"),
         }
-        // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+        // SAFETY: as above.
         let mapped = unsafe { tables::kernel().map(mapping.pages(), STACK_MEMORY, frames.iter().copied()) };
+        let mapped = mapped.map(|()| Hint::new(find_entries(mapping).map_or(0, Entries::expose)));
         mapped.map_err(|error| {
             let mut list = FrameList::EMPTY;
             frames.iter().for_each(|&frame| list.push(frame));
@@ -371,11 +375,11 @@ unsafe impl Platform for Kernel {
         batch.for_each(|frames| frames.give(&mut giving));
     }
 
-    unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
+    unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<Hint, NotMapped<Self>> {
         if let (Frames::Run(first), Some(entries)) = (&frames, run_entries(mapping)) {
             // SAFETY: the caller's promise; the kernel alone gets access to the frames.
             if unsafe { entries.map_run(STACK_MEMORY, *first) } {
-                return Ok(());
+                return Ok(mapping.hint());
             }
         }
         // SAFETY: the caller's promise.
@@ -424,10 +428,6 @@ unsafe impl Platform for Kernel {
 
     fn prepare(&self, range: VirtRange) -> Result<(), StackError> {
         tables::kernel().ensure_top_level(range).map_err(StackError::NotMapped)
-    }
-
-    fn hint(&self, pages: Pages) -> Hint {
-        Hint::new(tables::kernel().group(pages).map_or(0, Entries::expose))
     }
 
     const HAS_DIRTY: bool = true;

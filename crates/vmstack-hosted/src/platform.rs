@@ -27,7 +27,7 @@ use core::hint::black_box;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use vmstack::{Cpu, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
+use vmstack::{Cpu, Hint, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
 
 use crate::arch::PAGE_SIZE;
 use crate::division::Division;
@@ -171,9 +171,9 @@ unsafe impl Platform for Hosted {
         self.memory.frames.give(frames);
     }
 
-    unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
+    unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<Hint, NotMapped<Self>> {
         let mapped = self.space.map(mapping.pages(), frames, &self.memory);
-        mapped.map_err(|(frames, errno)| NotMapped { frames, reason: why(errno) })
+        mapped.map(|()| Hint::default()).map_err(|(frames, errno)| NotMapped { frames, reason: why(errno) })
     }
 
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {

@@ -5,7 +5,7 @@
 
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, LinkedList};
-use vmstack::{AreaConfig, Cpu, FaultContext, Mapping, NotMapped, Pages, PhysAddr, Platform, StackArea, Unmapped};
+use vmstack::{AreaConfig, Cpu, FaultContext, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, StackArea, Unmapped};
 use vmstack::{Verdict, VirtAddr, VirtRange};
 
 const PAGE: usize = 4096;
@@ -42,13 +42,13 @@ unsafe impl Platform for Tiny {
     fn give_frames(&self, mut frames: Frames) {
         self.free.borrow_mut().append(&mut frames);
     }
-    unsafe fn map(&self, mapping: Mapping, mut frames: Frames) -> Result<(), NotMapped<Self>> {
+    unsafe fn map(&self, mapping: Mapping, mut frames: Frames) -> Result<Hint, NotMapped<Self>> {
         for page in mapping.pages().addresses(PAGE) {
             // SAFETY: the page lies in the area, in our buffer, and was not mapped. The frame reads as zero.
             unsafe { page.as_mut_ptr::<u8>().write_bytes(0, PAGE) };
             self.page_table.borrow_mut().insert(page, frames.split_off(frames.len() - 1));
         }
-        Ok(())
+        Ok(Hint::default())
     }
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
         let mut frames = LinkedList::new();

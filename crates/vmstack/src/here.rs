@@ -11,7 +11,7 @@ use crate::chain::Chain;
 use crate::geometry::SlotIndex;
 use crate::hit::Allocated;
 use crate::metadata::Metadata;
-use crate::platform::{Hint, Node, Platform};
+use crate::platform::{Node, Platform};
 use crate::slots::SlotRecord;
 use crate::stack::StackId;
 use crate::sync::Ordering;
@@ -210,12 +210,11 @@ impl<P: Platform> Here<'_, P> {
         let frames = platform.take_frames_on(node, mapping.pages().count()).map_err(AllocError::NoFrames)?;
         // SAFETY: (1) the pages lie in this area; (2) the slot was free, so none of it is mapped, and no CPU remembers that
         // it was (it went to the free list after its shootdown); (3) as many frames were taken.
-        unsafe { platform.map(mapping, frames) }.map_err(|failed| {
+        let hint = unsafe { platform.map(mapping, frames) }.map_err(|failed| {
             platform.give_frames(failed.frames);
             AllocError::NotMapped(failed.reason)
         })?;
-        let first = mapping.hint() == Hint::default();
-        record.set_mapped(node, if first { platform.hint(mapping.pages()) } else { mapping.hint() });
+        record.set_mapped(node, hint);
         Ok(())
     }
 

@@ -77,7 +77,8 @@ fn make_pages<P: Platform>(platform: &P, pages: Pages) -> Result<(), MetadataErr
     let frames = platform.take_frames(pages.count()).map_err(MetadataError::NoFrames)?;
     // SAFETY: (1) metadata pages lie in the area; (2) each is mapped once: the directory by the one `init`, the others by
     // the one who moved their directory byte from absent; (3) `frames` holds as many frames as there are pages.
-    unsafe { platform.map(Mapping::new(pages, Hint::default()), frames) }.map_err(|failed| {
+    let mapped = unsafe { platform.map(Mapping::new(pages, Hint::default()), frames) };
+    mapped.map(|_| ()).map_err(|failed| {
         platform.give_frames(failed.frames);
         MetadataError::NotMapped(failed.reason)
     })

@@ -74,7 +74,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The mapping of `pages`, of which [`Platform::hint`] said `hint`.
+    /// The mapping of `pages`, of which [`Platform::map`] said `hint`.
     #[must_use]
     pub const fn new(pages: Pages, hint: Hint) -> Self {
         Self { pages, hint }
@@ -86,7 +86,7 @@ impl Mapping {
         self.pages
     }
 
-    /// What [`Platform::hint`] said when they were mapped.
+    /// What [`Platform::map`] said when they were mapped.
     #[must_use]
     pub const fn hint(self) -> Hint {
         self.hint
@@ -169,7 +169,11 @@ pub unsafe trait Platform: Sync + Sized {
     /// Maps `frames` at the pages of `mapping`: readable, writable, not executable, in every address space. All or nothing.
     ///
     /// No CPU holds a translation of these pages when it is called, so where the architecture does not remember an absent
-    /// entry, there is nothing to flush. If the pages were mapped before, the hint is what [`hint`](Self::hint) said then.
+    /// entry, there is nothing to flush.
+    ///
+    /// Returns what is worth remembering of the pages, for as long as the area lives, mapped or not, since the platform keeps its tables:
+    /// [`Hint::default`] if that is nothing. What is called with a [`Mapping`] of these pages later gets it, this method included; the
+    /// first time it gets the default.
     ///
     /// # Context
     ///
@@ -182,7 +186,7 @@ pub unsafe trait Platform: Sync + Sized {
     /// # Safety
     ///
     /// The pages lie in the range of an area of this platform, none of them is mapped, and `frames` holds as many frames.
-    unsafe fn map(&self, mapping: Mapping, frames: Self::Frames) -> Result<(), NotMapped<Self>>;
+    unsafe fn map(&self, mapping: Mapping, frames: Self::Frames) -> Result<Hint, NotMapped<Self>>;
 
     /// Takes `mapping` away, and returns the frames that it had, in the token that holds them back.
     ///
@@ -265,17 +269,6 @@ pub unsafe trait Platform: Sync + Sized {
     fn node(&self, cpu: Cpu) -> Node {
         let _ = cpu;
         Node::new(0)
-    }
-
-    /// What is worth remembering of `pages`, which were mapped just now: for as long as the area lives, mapped or not, since the
-    /// platform keeps its tables. What is called with a [`Mapping`] gets it.
-    ///
-    /// # Context
-    ///
-    /// Under a guard.
-    fn hint(&self, pages: Pages) -> Hint {
-        let _ = pages;
-        Hint::default()
     }
 
     /// Whether the platform knows which pages were written: whether [`clear_written`](Self::clear_written) and

@@ -312,7 +312,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
         }
     }
 
-    unsafe fn map(&self, mapping: Mapping, frames: FakeFrames) -> Result<(), NotMapped<Self>> {
+    unsafe fn map(&self, mapping: Mapping, frames: FakeFrames) -> Result<Hint, NotMapped<Self>> {
         let mut inner = self.entered();
         assert_eq!(mapping.pages().count(), frames.0.len(), "as many frames as pages");
         if self.fails() {
@@ -326,7 +326,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             inner.frames[i].mapped = true;
             unsafe { self.host(page.get()).copy_from_nonoverlapping(inner.frames[i].bytes.as_ptr(), PAGE) };
         }
-        Ok(())
+        Ok(Hint::new(mapping.pages().start().get() / PAGE))
     }
 
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
@@ -373,10 +373,6 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
         self.maybe_interrupt(cpu);
         self.inner().depth[cpu] += 1;
         FakeGuard(self, cpu)
-    }
-
-    fn hint(&self, pages: Pages) -> Hint {
-        Hint::new(pages.start().get() / PAGE)
     }
 
     const HAS_DIRTY: bool = true;
