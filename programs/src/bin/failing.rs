@@ -22,6 +22,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
+use vmstack_programs::checks::until;
 use vmstack_programs::pipe::{self, close, has_ended};
 use vmstack_programs::{Pid, children, raw, spawn, wait};
 
@@ -288,8 +289,8 @@ fn attempt(name: &str, call: Attempt, nth: usize) -> io::Result<u8> {
     })
 }
 
-/// Runs `work` in a child, and says how it ended. As soon as it has, and before it was waited for, nobody has a file of it: who reads from a
-/// pipe must not wait for its parent.
+/// Runs `work` in a child, and says how it ended. Before it was waited for, and as soon as those have ended whom it left its files to, nobody
+/// has a file of it: who reads from a pipe must not wait for its parent.
 fn in_child(work: impl FnOnce() -> i32) -> io::Result<i32> {
     let [reader, writer] = pipe::pipe()?;
     let child = spawn(work)?;
@@ -297,10 +298,10 @@ fn in_child(work: impl FnOnce() -> i32) -> io::Result<i32> {
     let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: the information can be written to.
     done(unsafe { libc::waitid(libc::P_PID, child as u32, info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) })?;
-    let ended = has_ended(reader);
+    let ended = until("nobody has its files", || has_ended(reader));
     close(reader)?;
     let status = wait(child)?.status;
-    if ended { Ok(status) } else { Err(io::Error::other("its files are open after its end")) }
+    ended.map(|()| status).map_err(io::Error::other)
 }
 
 /// Every allocation of one call, until there are no more. Whether that came to an end.
