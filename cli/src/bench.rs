@@ -3,10 +3,12 @@
 //! A suite boots what it measures, prints a table for people, and gives findings: a figure each, which passes when it is at most what was
 //! aimed at, and a row that could not be measured falls short. Figures of a guest are instructions: one CPU, software
 //! emulation, a clock that is the number of instructions (`emulator::Accelerator::Counting`), so that they are the same on every machine
-//! with the same emulator and guest.
+//! with the same emulator and guest. *Native* suites boot nothing: they measure in this process, in nanoseconds (`native`), which are good as
+//! ratios within one run.
 //!
 //! What can be refused at once is refused before anything is fetched, installed, built or booted.
 
+use core::num::NonZeroU32;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
@@ -30,12 +32,15 @@ use crate::words::Words;
 mod counted;
 mod crowd;
 mod fault;
+mod hosted;
 mod life;
 mod memory;
+mod native;
 mod plots;
 mod scarcity;
 mod stack;
 mod storm;
+mod switch;
 
 use plots::Plots;
 
@@ -50,8 +55,21 @@ struct Setting<'a> {
     samples: Option<u32>,
 }
 
+/// What suites are given that boot nothing.
+#[derive(Clone, Copy, Debug)]
+struct NativeSetting<'a> {
+    samples: Option<u32>,
+    interrupts: &'a Interrupts,
+}
+
 /// Runs a suite and shows it; gives its findings.
-type Runner = fn(&Setting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>;
+#[derive(Clone, Copy)]
+enum Runner {
+    /// In boots of a guest.
+    Guest(fn(&Setting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>),
+    /// In this process.
+    Native(fn(&NativeSetting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>),
+}
 
 /// One suite.
 struct Suite {
@@ -63,43 +81,61 @@ struct Suite {
     run: Option<Runner>,
 }
 
+impl Suite {
+    const fn boots(&self) -> bool {
+        !matches!(self.run, Some(Runner::Native(_)))
+    }
+}
+
 /// All suites, in the order in which they run.
-const SUITES: [Suite; 7] = [
+const SUITES: [Suite; 9] = [
     Suite {
         name: "life",
         does: "the life of a task: clone, storms of threads, vfork, fork, execve; mapped and direct stacks, and Linux",
         compares: true,
-        run: Some(life::run),
+        run: Some(Runner::Guest(life::run)),
     },
     Suite {
         name: "storm",
         does: "100,000 threads alive at once in 4 GiB, and as many processes as fit",
         compares: false,
-        run: Some(storm::run),
+        run: Some(Runner::Guest(storm::run)),
     },
     Suite {
         name: "scarcity",
         does: "tasks in fragmented memory until fork fails, and fork bombs; mapped and direct stacks",
         compares: false,
-        run: Some(scarcity::run),
+        run: Some(Runner::Guest(scarcity::run)),
+    },
+    Suite {
+        name: "switch",
+        does: "a context switch and the TLB, in this process: 16 to 65,536 stacks in three kinds of memory",
+        compares: false,
+        run: Some(Runner::Native(switch::run)),
+    },
+    Suite {
+        name: "hosted",
+        does: "stacks in this process: our area, corosensei, a pool of those, wasmtime, mmap, malloc",
+        compares: false,
+        run: Some(Runner::Native(hosted::run)),
     },
     Suite {
         name: "stack",
         does: "what a stack costs to make, use, clear and give back, part by part",
         compares: false,
-        run: Some(stack::run),
+        run: Some(Runner::Guest(stack::run)),
     },
     Suite {
         name: "fault",
         does: "the end of a task that overflows: from the fault to the next task, part by part",
         compares: false,
-        run: Some(fault::run),
+        run: Some(Runner::Guest(fault::run)),
     },
     Suite {
         name: "memory",
         does: "the bytes that a stack takes, by its size: pages, page tables, record",
         compares: false,
-        run: Some(memory::run),
+        run: Some(Runner::Guest(memory::run)),
     },
     Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", compares: false, run: None },
 ];
@@ -120,11 +156,8 @@ pub fn bench(bench: &args::Bench, interrupts: &Interrupts) -> Result<ExitCode, F
         return Ok(ExitCode::SUCCESS);
     }
     let plots = bench.plots.as_deref().map(Plots::open).transpose()?;
-    let setting = set_up(bench, Request { cpus: 1, memory: MEMORY, limit, interrupts })?;
-    let mut checks = Vec::new();
-    for run in suites.iter().filter_map(|suite| suite.run) {
-        checks.extend(run(&setting, &mut screen)?);
-    }
+    let request = Request { cpus: 1, memory: MEMORY, limit, interrupts };
+    let checks = measure(bench, &suites, request, &mut screen)?;
     report::sum(&mut screen, &checks);
     sink.write(&checks)?;
     if let Some(plots) = plots {
@@ -132,6 +165,27 @@ pub fn bench(bench: &args::Bench, interrupts: &Interrupts) -> Result<ExitCode, F
         screen.line(&format!("plots: {}", page.display()));
     }
     Ok(ExitCode::from(u8::from(!all_hold(&checks))))
+}
+
+/// Runs the suites, one after the other. Where none of them boots anything, nothing is fetched or built for it.
+fn measure(
+    bench: &args::Bench,
+    suites: &[&Suite],
+    request: Request<'_>,
+    screen: &mut Screen,
+) -> Result<Vec<Check>, Failure> {
+    let native = NativeSetting { samples: bench.samples.map(NonZeroU32::get), interrupts: request.interrupts };
+    let boots = suites.iter().any(|suite| suite.boots());
+    let setting = if boots { Some(set_up(bench, request)?) } else { None };
+    let mut checks = Vec::new();
+    for run in suites.iter().filter_map(|suite| suite.run) {
+        checks.extend(match (run, &setting) {
+            (Runner::Guest(run), Some(setting)) => run(setting, screen)?,
+            (Runner::Native(run), _) => run(&native, screen)?,
+            (Runner::Guest(_), None) => Vec::new(),
+        });
+    }
+    Ok(checks)
 }
 
 /// Refuses what can be seen to be impossible from the flags alone.
@@ -143,9 +197,6 @@ fn check_flags(bench: &args::Bench) -> Result<(), Failure> {
             refuse("--list is for people and gives no findings; leave --json away")
         }
         () if bench.list && bench.against.is_some() => refuse("--list boots nothing; leave --against away"),
-        () if bench.on == Some(Target::Hosted) => {
-            refuse("no suite measures the hosted port yet; leave --on away for the kernel")
-        }
         () if bench.list && bench.plots.is_some() => refuse("--list measures nothing to draw; leave --plots away"),
         () => Ok(()),
     }
@@ -170,15 +221,28 @@ fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
             suites.push(suite);
         }
     }
+    let here = bench.on == Some(Target::Hosted);
     if suites.is_empty() {
         suites = SUITES.iter().filter(|suite| suite.run.is_some() || bench.list).collect();
+        suites.retain(|suite| !(here && suite.boots()));
+    }
+    check_suites(bench, &suites)?;
+    Ok(suites)
+}
+
+/// Refuses suites that do not go with the flags.
+fn check_suites(bench: &args::Bench, suites: &[&Suite]) -> Result<(), Failure> {
+    let here = bench.on == Some(Target::Hosted);
+    if let Some(suite) = suites.iter().find(|suite| here && suite.boots()) {
+        let line = format!("the suite `{}` boots the kernel; leave --on hosted away, or name `hosted`", suite.name);
+        return Err(Failure::cannot(line));
     }
     if bench.against.is_some() && !suites.iter().any(|suite| suite.compares) {
         return Err(Failure::cannot(
             "nothing of this is measured on another kernel; leave --against away, or add `life`",
         ));
     }
-    Ok(suites)
+    Ok(())
 }
 
 fn there() -> Vec<&'static str> {
@@ -208,6 +272,6 @@ fn set_up<'a>(bench: &args::Bench, request: Request<'a>) -> Result<Setting<'a>, 
     let ready = provision(&mut ThisMachine::new(request.interrupts), build)
         .map_err(|refusal| Failure::cannot(refusal.to_string()))?;
     let linux = bench.against.map(|args::Rival::Linux| Linux::find(&checkout, request.interrupts)).transpose()?;
-    let samples = bench.samples.map(core::num::NonZeroU32::get);
+    let samples = bench.samples.map(NonZeroU32::get);
     Ok(Setting { boots: Boots::set_up(ready, request)?, linux, samples })
 }

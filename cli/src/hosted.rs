@@ -4,6 +4,7 @@
 //! what happened, and this judges it under the names that the kernel's story uses. What only a kernel can show is skipped.
 
 use vmstack::Phase;
+use vmstack_hosted::current::{self, Cost, Costs};
 use vmstack_hosted::story::{self, STACK_SIZE, Story};
 
 use crate::checks::{Check, Verdict};
@@ -39,7 +40,9 @@ pub fn tell(screen: &mut Screen) -> Vec<Check> {
     match story::tell() {
         Ok(story) => {
             show(&story, screen);
-            judge(&story)
+            let mut checks = judge(&story);
+            checks.extend(costs(current::measure().map_err(|error| error.to_string())));
+            checks
         }
         Err(error) => vec![Check::fail("overflow.reported_once", format!("the hosted story broke off: {error}"))],
     }
@@ -130,6 +133,36 @@ fn slots(story: &Story) -> Check {
     let held = story.after.slots_held + story.after.slots_leaked;
     let detail = format!("{held} slots are held after all tasks were gone");
     Check::new("balance.slots", verdict(held == 0), detail).with_figure(held, "slots")
+}
+
+/// What each way to the running task's flags costs in time, beside the one that this kernel takes.
+fn costs(measured: Result<Costs, String>) -> Vec<Check> {
+    const NAMES: [&str; 3] = ["cost.current_percpu.ns", "cost.current_struct.ns", "cost.current_slot.ns"];
+    let costs = match measured {
+        Ok(costs) => costs,
+        Err(error) => {
+            return NAMES.map(|name| Check::skip(name, format!("it cannot be measured here: {error}"))).into();
+        }
+    };
+    let Costs { per_cpu, task_struct, slot, .. } = costs;
+    let words = ["in the per-CPU block", "in the task struct", "in a page of the stack's slot"];
+    let rows = NAMES.into_iter().zip(words).zip([per_cpu, task_struct, slot]);
+    rows.map(|((name, words), cost)| cost_of(name, words, cost, per_cpu)).collect()
+}
+
+fn cost_of(name: &str, words: &str, cost: Cost, least: Cost) -> Check {
+    let ns = |picoseconds: u64| picoseconds as f64 / 1000.0;
+    let times = |cost: u64, least: u64| cost as f64 / least.max(1) as f64;
+    let detail = format!(
+        "{:.2} ns with one task, {:.2} ns with a thousand in turns, to test the running task's flags {words}: {:.1} and {:.1} times the \
+         per-CPU way",
+        ns(cost.warm),
+        ns(cost.cold),
+        times(cost.warm, least.warm),
+        times(cost.cold, least.cold)
+    );
+    // A figure of one run on one machine: nothing is expected of it.
+    Check::new(name, Verdict::Pass, detail).with_figure(cost.cold, "ps")
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@
 //!                ├─► story ─► checks ─► report                facts become findings, findings a table and JSON
 //!                └─► program ─► elf                           one program instead of the story
 //!   args ─► crash ─► boots ─► judge                           crashes, each judged from its facts
-//!   args ─► bench ─► boots ─► life                            figures, here and on Linux
+//!   args ─► bench ─┬─► boots ─► life                          figures, here and on Linux
+//!                  └─► native ─► hosted, switch               figures of this process, in nanoseconds
 //! ```
 //!
 //! Everything between "start a child process" and "print" is pure and tested without either.

@@ -113,7 +113,8 @@ fn bad_usage_is_one_line_and_status_2() {
         (&["bench", "storms"], "there is no suite `storms`"),
         (&["bench", "vmalloc"], "not there yet"),
         (&["bench", "life", "--on", "aarch64"], "not there yet"),
-        (&["bench", "life", "--on", "hosted"], "hosted"),
+        (&["bench", "life", "--on", "hosted"], "--on hosted"),
+        (&["bench", "hosted", "storm", "--on", "hosted"], "the suite `storm` boots the kernel"),
         (&["bench", "--list", "--json", "-"], "--json"),
         (&["bench", "--list", "--against", "linux"], "--against"),
         (&["bench", "storm", "--against", "linux"], "--against"),
@@ -471,6 +472,9 @@ fn suites_are_listed_without_a_boot() {
     let shown = text(&output.stdout);
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{shown}");
     assert!(shown.contains("life\n") && shown.contains("vmalloc  (not there yet)\n"), "{shown}");
+    let output = place.run("hang", &["bench", "--list", "--on", "hosted"]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains("hosted\n") && shown.contains("switch\n") && !shown.contains("life"), "{shown}");
 }
 
 #[test]
@@ -507,6 +511,20 @@ fn the_kernels_own_counts_are_judged_and_drawn() {
     let page = std::fs::read_to_string(plots.join("index.html")).expect("drawn");
     assert!(page.matches("<svg").count() == 7 && plots.join("fault.svg").exists(), "{shown}");
     std::fs::remove_dir_all(plots).expect("removed");
+    place.assert_no_trace();
+}
+
+#[test]
+fn what_is_measured_in_this_process_needs_neither_guest_nor_emulator() {
+    let place = Place::new();
+    let mut command = place.vmstack("hang", &["bench", "--on", "hosted", "hosted", "--samples", "3", "--json", "-"]);
+    let output = command.env_remove("VMSTACK_QEMU").env("PATH", "/nowhere").output().expect("it runs");
+    let findings = checks(&output.stdout);
+    let figures = ["hosted.hot", "hosted.hot_zero", "hosted.scaling", "hosted.pool", "hosted.malloc"];
+    for name in figures {
+        assert!(findings.iter().any(|(found, _)| found == name), "{name}: {findings:?}{}", text(&output.stderr));
+    }
+    assert_eq!(check(&output.stdout, "hosted.hot")["unit"], "times");
     place.assert_no_trace();
 }
 

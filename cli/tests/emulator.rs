@@ -21,6 +21,8 @@ use vmstack_cli::guest::Guest;
 
 #[path = "emulator/alike.rs"]
 mod alike;
+#[path = "emulator/dying.rs"]
+mod dying;
 #[path = "emulator/hostile.rs"]
 mod hostile;
 
@@ -320,7 +322,12 @@ fn threads_and_processes_live_as_on_linux() -> Result<(), Failed> {
         let output = command.env("VMSTACK_TIME_LIMIT", "120").output()?;
         expect(output.status.code() == Some(0), &output)?;
     }
-    Ok(())
+    // One byte less than there is room for is kept of a name.
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("threads-by-a-long-name");
+    std::fs::copy(program("threads"), &path)?;
+    let output = run(&["run", "--program", &path.to_string_lossy(), "names", "exec-from-thread"])?;
+    expect(output.status.code() == Some(0), &output)
 }
 
 /// Threads and processes that are made and end, again and again, on eight CPUs; and all is given back, says the command's status.
@@ -411,11 +418,16 @@ fn program_trials() -> Vec<Trial> {
         a_storm_of_threads_leaves_nothing_behind,
         alike::signals_are_as_on_linux,
         alike::futexes_are_as_on_linux,
+        alike::descriptors_are_as_on_linux,
+        alike::the_console_has_news_more_than_once,
         alike::threads_see_their_memory_change,
         alike::no_signal_of_many_is_lost,
         hostile::bad_pointers_are_bad_addresses,
         hostile::no_call_with_whatever_words_harms_the_kernel,
         hostile::every_allocation_fails_once_and_nothing_is_lost,
+        hostile::calls_are_killed_at_every_point_and_nothing_is_lost,
+        dying::whoever_is_killed_anywhere_loses_nothing_and_wedges_nobody,
+        hostile::no_number_in_use_is_handed_out_again,
         hostile::what_is_no_program_is_refused_as_on_linux,
         hostile::calls_that_are_not_there_are_listed,
         no_frame_of_the_kernel_jumps_over_a_guard,

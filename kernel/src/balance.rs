@@ -64,7 +64,16 @@ impl Balance {
         fact!("balance.slots", "{}", self.slots_without_task);
         fact!("balance.reports", "{} {}", before.reports, self.reports);
         fact!("balance.reports_lost", "{}", oops::lost());
+        print_cache();
     }
+}
+
+/// Says how the tasks' stacks were had, since the boot: ready from the CPU's own, from the depot, built from frames; how many pages were
+/// cleared, how many stacks recovered and unmapped, and the bytes that are kept now.
+fn print_cache() {
+    let c = TASKS.counters();
+    fact!("cache.stacks", "{} {} {} {}", c.allocated, c.hits, c.from_depot, c.populated);
+    fact!("cache.work", "{} {} {} {} {}", c.pages_cleared, c.recovered, c.returned, c.unmapped, c.held);
 }
 
 /// All of each area: records, per-CPU blocks, slots.

@@ -7,7 +7,8 @@
 //! - on a mapped stack with guards that still has thread_info at its bottom: an overrun that ends in thread_info rewrites it,
 //!   and nothing notices, for no guard was touched.
 //!
-//! Nothing else in the kernel uses such stacks.
+//! Beside these, direct stacks are there to be measured: as Linux has them (`stacks=direct`), and kept as mapped ones are
+//! (`stacks=equal`, [`equal`]). Nothing else in the kernel uses such stacks.
 
 use core::hint::black_box;
 use core::mem::offset_of;
@@ -24,6 +25,8 @@ use crate::mm::frames;
 use crate::oops;
 use crate::stacks::{self, TASK_STACK};
 use crate::task::{self, TaskStack, sched};
+
+pub(crate) mod equal;
 
 /// Log2 of a task stack in frames.
 const STACK_ORDER: u32 = (TASK_STACK / 4096).trailing_zeros();
@@ -43,6 +46,11 @@ static DEAD: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 impl DirectStack {
     /// A stack of contiguous frames, or `None` if there are none: cleared, as a stack must be.
     pub(crate) fn new() -> Option<Self> {
+        if equal::is_on()
+            && let Some(stack) = equal::take()
+        {
+            return Some(stack);
+        }
         let block = frames::take(STACK_ORDER)?;
         let bottom = phys_to_virt(block);
         for page in 0..1 << STACK_ORDER {
@@ -52,7 +60,12 @@ impl DirectStack {
             // SAFETY: the stack is new.
             unsafe { ThreadInfo::place(bottom, 0) };
         }
-        Some(Self { bottom, block, order: STACK_ORDER })
+        Some(Self::of(block))
+    }
+
+    /// The stack that lies in `block`.
+    fn of(block: PhysAddr) -> Self {
+        Self { bottom: phys_to_virt(block), block, order: STACK_ORDER }
     }
 
     /// Two stacks side by side, the lower one first.
@@ -84,13 +97,16 @@ impl DirectStack {
 impl Drop for DirectStack {
     fn drop(&mut self) {
         debug_assert!(direct_map_to_phys(self.bottom) == self.block);
-        frames::give(self.block, self.order);
+        give(self.block.get() | u64::from(self.order));
     }
 }
 
 fn give(word: u64) {
-    if word != 0 {
-        frames::give(PhysAddr::new(word & !0xfff), (word & 0xfff) as u32);
+    let (block, order) = (PhysAddr::new(word & !0xfff), (word & 0xfff) as u32);
+    match word {
+        0 => {}
+        _ if equal::is_on() && order == STACK_ORDER => equal::give(block),
+        _ => frames::give(block, order),
     }
 }
 

@@ -8,7 +8,7 @@ use vmstack_paging::x86_64::decode_fault;
 
 use crate::arch::frame::{TrapFrame, vector};
 use crate::arch::serial::{self, Port};
-use crate::arch::{cpu, percpu, provoke};
+use crate::arch::{cpu, cut, percpu, provoke};
 use crate::interrupts;
 use crate::mm::memory::{FaultAccess, UserFault};
 use crate::oops;
@@ -123,11 +123,19 @@ pub(crate) fn may_be_preempted() -> bool {
 /// What a preemption takes of the stack before its section begins, in bytes.
 const PREEMPTION: usize = 512;
 
-/// The last stop before user mode, if a flag of this CPU is up. Each is looked at again until none is left that asks for something.
+/// The last stop before user mode, if a flag of this CPU is up.
 pub(crate) fn before_return(frame: &mut TrapFrame) {
     if flags::of_current(Flag::Trace) {
         syscall::trace::returned(frame);
     }
+    look(frame);
+    if flags::of_current(Flag::Provoked) && !provoke::moves_entry() {
+        flags::lower(Flag::Provoked);
+    }
+}
+
+/// Does what the flags of this CPU ask for, until none is left that asks for something. With interrupts off, and they may be on meanwhile.
+pub(crate) fn look(frame: &mut TrapFrame) {
     loop {
         if flags::of_current(Flag::Resched) {
             sched::yield_now();
@@ -139,9 +147,6 @@ pub(crate) fn before_return(frame: &mut TrapFrame) {
         } else {
             break;
         }
-    }
-    if flags::of_current(Flag::Provoked) && !provoke::moves_entry() {
-        flags::lower(Flag::Provoked);
     }
 }
 
@@ -182,7 +187,9 @@ pub(crate) fn machine_check(frame: &mut TrapFrame) {
 }
 
 pub(crate) fn debug(frame: &mut TrapFrame) {
-    oops::stop("a debug exception in the kernel", frame, VirtAddr::default());
+    if !cut::step(frame) {
+        oops::stop("a debug exception in the kernel", frame, VirtAddr::default());
+    }
 }
 
 /// A fault in the handler of a fault.

@@ -35,6 +35,7 @@ mod mm;
 mod oops;
 mod options;
 mod process;
+mod random;
 mod run;
 mod stacks;
 mod story;

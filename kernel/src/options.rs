@@ -63,6 +63,8 @@ pub(crate) struct Options {
     pub(crate) mode: Mode,
     /// Task stacks are contiguous, in the direct map.
     pub(crate) direct: bool,
+    /// Those are kept when they are freed, as mapped ones are.
+    pub(crate) equal: bool,
     /// They have thread_info at their bottom.
     pub(crate) thread_info_at_bottom: bool,
     /// Stacks of dead tasks wait for a grace period.
@@ -84,6 +86,7 @@ impl Options {
             line,
             mode: Mode::Probe,
             direct: false,
+            equal: false,
             thread_info_at_bottom: false,
             late: false,
             scrub_whole: false,
@@ -94,6 +97,7 @@ impl Options {
                 Some(("mode", mode)) => options.mode = Mode::parse(mode).ok_or(BadWord(word))?,
                 Some(("stacks", "virtual")) => (options.direct, options.late) = (false, false),
                 Some(("stacks", "direct")) => (options.direct, options.late) = (true, false),
+                Some(("stacks", "equal")) => (options.direct, options.equal, options.late) = (true, true, false),
                 Some(("stacks", "rcu")) => (options.direct, options.late) = (false, true),
                 Some(("scrub", "dirty")) => options.scrub_whole = false,
                 Some(("trace", "syscalls")) => options.traced = true,

@@ -32,6 +32,9 @@ extern "C" fn main(_: usize) -> ! {
     sched::begin();
     sched::become_init();
     let Some(options) = OPTIONS.lock_or_reset(|_| None).take() else { sched::exit() };
+    if options.equal {
+        control::equal::keep();
+    }
     if options.direct {
         task::use_direct_stacks();
     }

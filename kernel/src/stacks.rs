@@ -32,6 +32,7 @@ use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::interrupts;
 use crate::mm::frames::{self, FrameList, Giving};
+use crate::mm::inject;
 use crate::mm::tables;
 use crate::sync::Section;
 use crate::task::names;
@@ -103,6 +104,15 @@ fn entries(mapping: Mapping) -> Option<Entries> {
     }
 }
 
+/// The entries of `mapping`'s pages, if these are as many as a run has frames and the hint says where: of a length that the compiler knows.
+#[inline]
+fn run_entries(mapping: Mapping) -> Option<Entries> {
+    let word = mapping.hint().get();
+    let known = word != 0 && mapping.pages().count() == frames::RUN_FRAMES;
+    // SAFETY: as in `entries`.
+    known.then(|| unsafe { Entries::from_exposed(word, frames::RUN_FRAMES) })
+}
+
 #[cold]
 fn find_entries(mapping: Mapping) -> Option<Entries> {
     tables::kernel().group(mapping.pages())
@@ -139,17 +149,18 @@ impl Frames {
         giving.all(&frames);
     }
 
-    /// Maps them with what is known of the pages' entries. All or nothing.
+    /// Maps them with all that this may take: the first time there may be tables to make.
     ///
     /// # Safety
     ///
     /// As for [`Platform::map`].
-    unsafe fn map(self, mapping: Mapping) -> Result<(), (FrameArray, MapError)> {
+    #[cold]
+    unsafe fn map(self, mapping: Mapping) -> Result<(), NotMapped<Kernel>> {
         let mut frames = FrameArray::new_const();
-        let entries = entries(mapping);
         match self {
+            // There is a table already, most times.
             // SAFETY: the caller's promise; the kernel alone gets access to the frames.
-            Self::Run(first) if entries.is_some_and(|entries| unsafe { entries.map_run(STACK_MEMORY, first) }) => {
+            Self::Run(first) if entries(mapping).is_some_and(|entries| unsafe { entries.map_run(STACK_MEMORY, first) }) => {
                 return Ok(());
             }
             Self::Run(first) => {
@@ -158,10 +169,13 @@ impl Frames {
             Self::Fresh(mut list) => frames.extend(core::iter::from_fn(|| list.pop())),
             Self::Parked { .. } => unreachable!("only fresh frames are mapped"),
         }
-        // The first time there may be tables to make.
-        // SAFETY: as above.
+        // SAFETY: the caller's promise; the kernel alone gets access to the frames.
         let mapped = unsafe { tables::kernel().map(mapping.pages(), STACK_MEMORY, frames.iter().copied()) };
-        mapped.map_err(|error| (frames, error))
+        mapped.map_err(|error| {
+            let mut list = FrameList::EMPTY;
+            frames.iter().for_each(|&frame| list.push(frame));
+            NotMapped { frames: Self::Fresh(list), reason: StackError::NotMapped(error) }
+        })
     }
 }
 
@@ -337,6 +351,9 @@ unsafe impl Platform for Kernel {
     type Error = StackError;
 
     fn take_frames(&self, count: usize) -> Result<Frames, StackError> {
+        if inject::fails() {
+            return Err(StackError::OutOfFrames { wanted: count });
+        }
         if count == frames::RUN_FRAMES
             && let Some(first) = frames::take_run()
         {
@@ -355,21 +372,23 @@ unsafe impl Platform for Kernel {
     }
 
     unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<(), NotMapped<Self>> {
+        if let (Frames::Run(first), Some(entries)) = (&frames, run_entries(mapping)) {
+            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+            if unsafe { entries.map_run(STACK_MEMORY, *first) } {
+                return Ok(());
+            }
+        }
         // SAFETY: the caller's promise.
-        unsafe { frames.map(mapping) }.map_err(|(frames, error)| {
-            let mut list = FrameList::EMPTY;
-            frames.iter().for_each(|&frame| list.push(frame));
-            NotMapped { frames: Frames::Fresh(list), reason: StackError::NotMapped(error) }
-        })
+        unsafe { frames.map(mapping) }
     }
 
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
-        let Some(entries) = entries(mapping) else { unreachable!("a stack's entries lie in one table") };
+        let run = run_entries(mapping).filter(|entries| entries.frames().next().is_some_and(frames::begins_run));
         // SAFETY: the library vouches that nobody uses the pages and that they are its own.
-        let run = if mapping.pages().count() == frames::RUN_FRAMES { unsafe { entries.take_run() } } else { None };
-        if let Some(first) = run.filter(|first| first.get().is_multiple_of((frames::RUN_FRAMES * PAGE_SIZE) as u64)) {
+        if let Some(first) = run.and_then(|entries| unsafe { entries.take_run() }) {
             return Unmapped::new(Frames::Run(first));
         }
+        let Some(entries) = entries(mapping) else { unreachable!("a stack's entries lie in one table") };
         // SAFETY: as above.
         let parked = unsafe { entries.park() };
         debug_assert!(parked, "{entries:?}");

@@ -3,7 +3,9 @@
 //! Everything here is ordinary Linux: each program can be started on any Linux machine too.
 
 pub mod cases;
+pub mod checks;
 pub mod in_thread;
+pub mod pipe;
 pub mod raw;
 
 use std::fs;

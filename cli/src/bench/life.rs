@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   way ─► one boot: transcript, outcome ─► column: a row an operation ─┬─► table
-//!                                                                       └─► findings: life.[WAY.]OPERATION.{p50,mean,p99}
+//!                                                                       ├─► findings: life.[WAY.]OPERATION.{p50,mean,p99}
+//!                                                                       └─► ratios:   life.OPERATION.{ratio,ratio_equal}.{p50,mean,p99}
 //! ```
 //!
 //! Only mapped stacks that are scrubbed where they were used are judged: that is what the kernel does when it is told nothing. The other
@@ -28,6 +29,7 @@ use crate::words::Words;
 
 mod anchors;
 mod column;
+mod ratios;
 mod table;
 
 pub(super) use anchors::{OPERATIONS, STATISTICS};
@@ -49,9 +51,10 @@ struct Way {
 }
 
 /// Our kernel's ways; the first is what the others are compared with.
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 5] = [
     Way { name: "", label: "mapped", words: &[("stacks", "virtual")] },
     Way { name: "direct", label: "direct", words: &[("stacks", "direct")] },
+    Way { name: "equal", label: "direct, kept as mapped", words: &[("stacks", "equal")] },
     Way { name: "whole", label: "mapped, cleared whole", words: &[("stacks", "virtual"), ("scrub", "whole")] },
     Way { name: "rcu", label: "mapped, freed after RCU", words: &[("stacks", "rcu")] },
 ];
@@ -72,7 +75,9 @@ pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Chec
         columns.push(on_linux(setting, &rival, screen)?);
     }
     table::show(&columns, screen);
-    Ok(columns.iter().flat_map(Column::checks).collect())
+    let ratios = ratios::checks(&columns);
+    ratios::show(&ratios, screen);
+    Ok(columns.iter().flat_map(Column::checks).chain(ratios).collect())
 }
 
 /// What `life` is told.

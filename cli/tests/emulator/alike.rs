@@ -1,4 +1,8 @@
-//! Programs that say of themselves whether all is as on Linux, where they were tried first: signals, futexes, memory that threads change.
+//! Programs that say of themselves whether all is as on Linux, where they were tried first: signals, futexes, descriptors, memory that threads
+//! change.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 
 use libtest_mimic::Failed;
 
@@ -28,6 +32,31 @@ pub(super) fn signals_are_as_on_linux() -> Result<(), Failed> {
 
 pub(super) fn futexes_are_as_on_linux() -> Result<(), Failed> {
     on_few_and_many("futexes", |_| true)
+}
+
+pub(super) fn descriptors_are_as_on_linux() -> Result<(), Failed> {
+    on_few_and_many("files", |_| true)
+}
+
+/// Each line is sent when the program waits for one: it is told of each, though it was told of those before.
+pub(super) fn the_console_has_news_more_than_once() -> Result<(), Failed> {
+    let mut command = vmstack(&["run", "--program", &program("files"), "console"]);
+    command.env("VMSTACK_TIME_LIMIT", "60").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    let (mut input, output) = input.zip(output).ok_or("no pipes")?;
+    let mut read = Vec::new();
+    for line in BufReader::new(output).lines() {
+        match line?.strip_prefix("read ") {
+            Some(text) => read.push(text.to_owned()),
+            None if read.len() < 3 => writeln!(input, "line {}", read.len())?,
+            // The end of the input is news, too.
+            None => break,
+        }
+    }
+    drop(input);
+    let output = child.wait_with_output()?;
+    expect(output.status.code() == Some(0) && read == ["line 0", "line 1", "line 2"], &output)
 }
 
 pub(super) fn threads_see_their_memory_change() -> Result<(), Failed> {

@@ -14,13 +14,15 @@
 //! | `damage::fill_down(stack pointer)` | a leaf that writes downwards from there, without a frame |
 //! | `damage::pop_at(stack pointer)` | pops a word there |
 //! | `damage::RETURN` | the bytes of a function that returns at once |
+//! | `current::set_gs(base)` | where per-CPU words are |
+//! | `current::{switch_only, per_cpu, task_struct, slot}` | ways to the running task's flags |
 //!
 //! Nothing else in this crate asks for the architecture. Context: the fault path; only reads and writes the signal frame.
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{Interrupted, PAGE_SIZE, damage};
+pub(crate) use x86_64::{Interrupted, PAGE_SIZE, current, damage};
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("vmstack-hosted has no module for this architecture yet");

@@ -2,7 +2,7 @@
 //!
 //! The library checks the shape of the area, and says how much address space that takes. Context: arithmetic, any.
 
-use vmstack::{AreaConfig, StackKind, VirtRange};
+use vmstack::{AreaConfig, Scrub, StackKind, VirtRange};
 
 use crate::arch::PAGE_SIZE;
 
@@ -12,12 +12,15 @@ pub struct Config {
     pub(crate) slots: usize,
     pub(crate) stack_size: usize,
     pub(crate) cpus: usize,
+    pub(crate) nodes: usize,
     frames: Option<usize>,
     leading: usize,
     trailing: usize,
     stride: Option<usize>,
     kind: StackKind,
     pub(crate) measure: bool,
+    pub(crate) scrub: Scrub,
+    pub(crate) budget: usize,
 }
 
 impl Config {
@@ -28,12 +31,15 @@ impl Config {
             slots,
             stack_size,
             cpus: 1,
+            nodes: 1,
             frames: None,
             leading: PAGE_SIZE,
             trailing: PAGE_SIZE,
             stride: None,
             kind: StackKind::Task,
             measure: false,
+            scrub: Scrub::Dirty,
+            budget: usize::MAX,
         }
     }
 
@@ -43,7 +49,13 @@ impl Config {
         Self { cpus, ..self }
     }
 
-    /// How many frames its memory has. The area's own records take a few.
+    /// How many NUMA nodes are simulated: CPUs and frames are divided among them, in runs as equal as can be.
+    #[must_use]
+    pub const fn nodes(self, nodes: usize) -> Self {
+        Self { nodes, ..self }
+    }
+
+    /// How many frames its memory has, all nodes together. The area's own records take a few.
     #[must_use]
     pub const fn frames(self, frames: usize) -> Self {
         Self { frames: Some(frames), ..self }
@@ -79,9 +91,21 @@ impl Config {
         Self { measure: true, ..self }
     }
 
-    /// Enough pages for the area's records: up to 64 bytes a slot, a page a CPU, and the directory.
+    /// When and how much of a stack is cleared between two owners: all of it when it is handed out, unless said otherwise.
+    #[must_use]
+    pub const fn scrub(self, scrub: Scrub) -> Self {
+        Self { scrub, ..self }
+    }
+
+    /// How many ready stacks may be kept in the depots, all nodes together. No limit unless said otherwise.
+    #[must_use]
+    pub const fn budget(self, stacks: usize) -> Self {
+        Self { budget: stacks, ..self }
+    }
+
+    /// Enough pages for the area's records: up to 64 bytes a slot, a page a CPU and a node, and the directory.
     const fn record_pages(&self) -> usize {
-        let pages = self.slots / (PAGE_SIZE / 64) + self.cpus;
+        let pages = self.slots / (PAGE_SIZE / 64) + self.cpus + self.nodes;
         pages + pages / PAGE_SIZE + 4
     }
 
@@ -95,6 +119,7 @@ impl Config {
     /// The same as the library wants it, in `range`.
     pub(crate) fn area(&self, range: VirtRange) -> AreaConfig {
         let area = AreaConfig::new(range, self.slots, self.stack_size, self.cpus)
+            .nodes(self.nodes)
             .leading_guard(self.leading)
             .trailing_guard(self.trailing)
             .kind(self.kind);

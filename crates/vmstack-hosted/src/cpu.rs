@@ -85,7 +85,8 @@ impl core::error::Error for SpawnError {}
 /// A CPU of a machine: this thread.
 ///
 /// Having a `Cpu` means that this thread has a number of the machine which no other thread has, a cache of stacks under
-/// that number, and an alternate stack for its signals. Dropping it empties the cache and gives all of that back.
+/// that number, and an alternate stack for its signals. Dropping it gives all of that back: the stacks in its cache to the other
+/// CPUs of its node, and the frames of all that are ready to the memory if it is the last.
 pub struct Cpu<'m> {
     machine: &'m Machine,
     /// Where the signal handler finds it, so it is freed only after it left the thread's list.
@@ -209,7 +210,10 @@ impl Drop for Cpu<'_> {
     fn drop(&mut self) {
         // Tasks that never ran, with their stacks, while this thread still has its number.
         self.ready.get_mut().clear();
-        self.machine.area().drain();
+        self.machine.area().leave_cpu();
+        if self.machine.goes_last() {
+            self.machine.area().drain();
+        }
         self.state().leave();
         self.machine.give_number(self.number());
         // SAFETY: it was leaked in `new`, and the thread's list does not know it any more.

@@ -4,11 +4,15 @@
 //! word a frame. So [`Frames`] is two words however many it holds, and giving frames back needs no memory (INV-FREE).
 //!
 //! ```text
-//!   Frames { head: 5, count: 3 }      next:   5 -> 2 -> 9 -> none
-//!   free   { head: 0, count: n }              0 -> 6 -> ...
+//!   Frames { head: 5, count: 3 }      next:   5 -> 2 -> 7 -> none
+//!   free   { head: 0, count: n }              0 -> 6 -> ...             of node 0
+//!   free   { head: 9, count: m }              9 -> 12 -> ...            of node 1
 //! ```
 //!
-//! Frames come *scattered*, on purpose: the list starts in the order 0, s, 2s, ... modulo the size, and two neighbours are
+//! Each node has a list of its own (`division`). Frames that are taken together are of one node; frames that come back go to
+//! the list of their node, whoever gives them.
+//!
+//! Frames come *scattered*, on purpose: a list starts in the order 0, s, 2s, ... modulo its size, and two neighbours are
 //! never taken one after the other in the order in which they would be mapped side by side, while there is a choice. So a stack is built page by page, as in a kernel whose memory
 //! is fragmented, and nothing works by the luck of contiguity.
 //!
@@ -18,6 +22,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
+use vmstack::Node;
+
+use crate::division::Division;
 use crate::platform::HostedError;
 
 /// The end of a list.
@@ -65,19 +72,24 @@ pub(crate) struct FrameTable {
     /// The frame after this one on its list.
     next: Box<[AtomicU32]>,
     state: Box<[AtomicU8]>,
-    free: Mutex<Frames>,
+    division: Division,
+    /// The free frames of each node.
+    free: Box<[Mutex<Frames>]>,
 }
 
 impl FrameTable {
-    /// `frames` free frames that were never used. `id` is no other table's.
-    pub(crate) fn new(frames: u32, id: u64) -> Self {
+    /// `frames` free frames on `nodes` nodes, that were never used. `id` is no other table's.
+    pub(crate) fn new(frames: u32, nodes: usize, id: u64) -> Self {
         let next: Box<[AtomicU32]> = (0..frames).map(|_| AtomicU32::new(NONE)).collect();
         let state = (0..frames).map(|_| AtomicU8::new(0)).collect();
-        let none = Frames { head: NONE, count: 0, table: id };
-        let table = Self { id, next, state, free: Mutex::new(none) };
-        let mut all = table.none();
-        scattered(frames).for_each(|frame| table.push(&mut all, frame));
-        *table.free() = all;
+        let division = Division::new(frames, nodes);
+        let free = (0..division.nodes()).map(|_| Mutex::new(Frames { head: NONE, count: 0, table: id })).collect();
+        let table = Self { id, next, state, division, free };
+        for (node, free) in table.free.iter().enumerate() {
+            let members = table.division.members(node);
+            let order = scattered(members.len() as u32).map(|frame| members.start + frame);
+            order.for_each(|frame| table.push(&mut lock(free), frame));
+        }
         table
     }
 
@@ -86,9 +98,14 @@ impl FrameTable {
         Frames { head: NONE, count: 0, table: self.id }
     }
 
-    fn free(&self) -> MutexGuard<'_, Frames> {
-        // Nothing under this lock unwinds, so a poisoned list is a whole list.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The node of `frame`.
+    pub(crate) const fn node(&self, frame: u32) -> Node {
+        self.division.node(frame)
+    }
+
+    /// The free frames of `node`; of none if there is no such node.
+    fn free(&self, node: Node) -> Option<MutexGuard<'_, Frames>> {
+        self.free.get(node.index()).map(lock)
     }
 
     fn next(&self, frame: u32) -> Option<&AtomicU32> {
@@ -125,9 +142,9 @@ impl FrameTable {
         second.or(Some(first))
     }
 
-    /// Takes `count` frames, and calls `clear` for those that may not read as zero. All or none.
-    pub(crate) fn take(&self, count: usize, clear: impl Fn(u32)) -> Result<Frames, HostedError> {
-        let taken = self.take_listed(count)?;
+    /// Takes `count` frames of `node`, and calls `clear` for those that may not read as zero. All or none.
+    pub(crate) fn take(&self, node: Node, count: usize, clear: impl Fn(u32)) -> Result<Frames, HostedError> {
+        let taken = self.take_listed(node, count)?;
         let mut frame = taken.head;
         while let (Some(state), Some(link)) = (self.state.get(frame as usize), self.next(frame)) {
             if state.fetch_or(TAKEN | USED, Ordering::Relaxed) & USED != 0 {
@@ -138,8 +155,8 @@ impl FrameTable {
         Ok(taken)
     }
 
-    fn take_listed(&self, count: usize) -> Result<Frames, HostedError> {
-        let mut free = self.free();
+    fn take_listed(&self, node: Node, count: usize) -> Result<Frames, HostedError> {
+        let mut free = self.free(node).ok_or(HostedError::NoFrames { asked: count, free: 0 })?;
         if free.count() < count {
             return Err(HostedError::NoFrames { asked: count, free: free.count() });
         }
@@ -157,12 +174,14 @@ impl FrameTable {
 
     /// Takes every frame with an even number that is free, so that no two free frames lie side by side.
     pub(crate) fn take_every_other(&self) -> Frames {
-        let mut free = self.free();
-        let (mut even, mut odd) = (self.none(), self.none());
-        while let Some(frame) = self.pop(&mut free) {
-            self.push(if frame.is_multiple_of(2) { &mut even } else { &mut odd }, frame);
+        let mut even = self.none();
+        for list in &self.free {
+            let (mut free, mut odd) = (lock(list), self.none());
+            while let Some(frame) = self.pop(&mut free) {
+                self.push(if frame.is_multiple_of(2) { &mut even } else { &mut odd }, frame);
+            }
+            *free = odd;
         }
-        *free = odd;
         self.mark_taken(&even);
         even
     }
@@ -175,17 +194,16 @@ impl FrameTable {
         }
     }
 
-    /// Takes frames back, whatever they hold. Those of another machine are leaked.
+    /// Takes frames back, each to its node, whatever they hold. Those of another machine are leaked.
     pub(crate) fn give(&self, mut frames: Frames) {
         if frames.table != self.id {
             return;
         }
-        let mut free = self.free();
         while let Some(frame) = self.pop(&mut frames) {
-            if let Some(state) = self.state.get(frame as usize) {
+            if let (Some(state), Some(mut free)) = (self.state.get(frame as usize), self.free(self.node(frame))) {
                 state.store(USED, Ordering::Relaxed);
+                self.push(&mut free, frame);
             }
-            self.push(&mut free, frame);
         }
     }
 
@@ -204,6 +222,11 @@ impl FrameTable {
     }
 }
 
+fn lock(free: &Mutex<Frames>) -> MutexGuard<'_, Frames> {
+    // Nothing under this lock unwinds, so a poisoned list is a whole list.
+    free.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The numbers below `frames`, each once, far from each other: multiples of a step that shares no divisor with their number.
 fn scattered(frames: u32) -> impl Iterator<Item = u32> {
     let frames = u64::from(frames);
@@ -219,8 +242,10 @@ const fn divisor(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{FrameTable, Frames, HostedError, scattered};
+    use super::{FrameTable, Frames, HostedError, Node, scattered};
     use std::collections::BTreeSet;
+
+    const FIRST: Node = Node::new(0);
 
     fn numbers(table: &FrameTable, mut frames: Frames) -> Vec<u32> {
         core::iter::from_fn(|| table.pop(&mut frames)).collect()
@@ -237,14 +262,14 @@ mod tests {
 
     #[test]
     fn frames_that_would_be_mapped_side_by_side_are_not_neighbours_in_whatever_order_they_came_back() {
-        let table = FrameTable::new(64, 1);
-        let all = numbers(&table, table.take(64, |_| ()).expect("all are free"));
+        let table = FrameTable::new(64, 1, 1);
+        let all = numbers(&table, table.take(FIRST, 64, |_| ()).expect("all are free"));
         assert_eq!(all.len(), 64);
         for ascending in [true, false] {
             let mut back = table.none();
             (0..64).for_each(|i| table.push(&mut back, if ascending { i } else { 63 - i }));
             table.give(back);
-            let again = numbers(&table, table.take(64, |_| ()).expect("all are free again"));
+            let again = numbers(&table, table.take(FIRST, 64, |_| ()).expect("all are free again"));
             // The very last has no other to change places with.
             assert!(again.windows(2).skip(1).all(|pair| pair[1] != pair[0] + 1), "{again:?}");
         }
@@ -252,29 +277,45 @@ mod tests {
 
     #[test]
     fn a_frame_is_cleared_if_it_was_held_before_and_only_then() {
-        let table = FrameTable::new(8, 1);
-        let first = table.take(5, |frame| panic!("frame {frame} was never used")).expect("free");
+        let table = FrameTable::new(8, 1, 1);
+        let first = table.take(FIRST, 5, |frame| panic!("frame {frame} was never used")).expect("free");
         table.give(first);
         let cleared = core::cell::Cell::new(0);
-        let all = table.take(8, |_| cleared.set(cleared.get() + 1)).expect("free");
+        let all = table.take(FIRST, 8, |_| cleared.set(cleared.get() + 1)).expect("free");
         assert_eq!((cleared.get(), all.count()), (5, 8));
     }
 
     #[test]
     fn all_or_none_and_the_error_says_how_many_there_are() {
-        let table = FrameTable::new(8, 1);
-        let _held = table.take(6, |_| ()).expect("free");
-        let error = table.take(3, |_| ()).expect_err("two are left");
+        let table = FrameTable::new(8, 1, 1);
+        let _held = table.take(FIRST, 6, |_| ()).expect("free");
+        let error = table.take(FIRST, 3, |_| ()).expect_err("two are left");
         assert_eq!(error, HostedError::NoFrames { asked: 3, free: 2 });
         assert_eq!((table.recount().free, table.recount().taken), (2, 6));
     }
 
     #[test]
     fn with_every_other_frame_taken_no_two_free_ones_lie_side_by_side() {
-        let table = FrameTable::new(64, 1);
+        let table = FrameTable::new(64, 1, 1);
         let held = table.take_every_other();
         assert_eq!((held.count(), table.recount().free, table.recount().longest_free_run), (32, 32, 1));
         table.give(held);
         assert_eq!(table.recount().longest_free_run, 64);
+    }
+
+    #[test]
+    fn frames_are_of_the_node_that_was_asked_and_go_home_whoever_gives_them() {
+        let table = FrameTable::new(15, 3, 1);
+        let mut mixed = table.none();
+        for node in [2, 0, 1].map(Node::new) {
+            let taken = numbers(&table, table.take(node, 4, |_| ()).expect("five are free"));
+            assert!(taken.iter().all(|&frame| table.node(frame) == node), "{taken:?} on {node}");
+            taken.into_iter().for_each(|frame| table.push(&mut mixed, frame));
+            let error = table.take(node, 2, |_| ()).expect_err("one is left");
+            assert_eq!(error, HostedError::NoFrames { asked: 2, free: 1 });
+        }
+        table.give(mixed);
+        assert!([0, 1, 2].iter().all(|&node| table.take(Node::new(node), 5, |_| ()).is_ok()));
+        assert!(table.take(Node::new(3), 1, |_| ()).is_err(), "there is no such node");
     }
 }

@@ -8,6 +8,7 @@
 //! | the direct map | one shared mapping of all of it |
 //! | page tables of the stack area | a reserved range, and `mmap(MAP_FIXED)` of one frame at a time (`space`) |
 //! | CPUs | threads ([`Cpu`]) |
+//! | NUMA nodes | shares of CPUs and frames, as a matter of numbers ([`Config::nodes`]) |
 //! | interrupts off | nothing to turn off: tasks of one CPU are run by one thread and yield ([`yield_now`]) |
 //! | the fault handler on its emergency stack | a SIGSEGV handler on an alternate stack (`signal`) |
 //! | the context switch | the same one, `vmstack_arch::switch` |
@@ -39,11 +40,11 @@
 //!
 //! A task that is killed in the middle of `malloc` or of a print leaves the lock held that it took there: it is lost with
 //! the frames (INV-ALONE). The port's own sections, where that would end all tasks, begin with a check that there is
-//! headroom, so that an overflow comes before them. Linux shows no dirty bits cheaply, so a reused stack is cleared whole.
+//! headroom, so that an overflow comes before them. Linux shows no dirty bits cheaply, so a reused stack is cleared whole, unless [`Config::scrub`] says otherwise.
 //!
-//! In the order of the story: `sys` (system calls), `limit`, `frames`, `memory`, `space`, `names`, `platform`, `thread`, `config`,
+//! In the order of the story: `sys` (system calls), `limit`, `division`, `frames`, `memory`, `space`, `names`, `platform`, `thread`, `config`,
 //! `machine`, `task`, `cpu`; then the fault path: `arch`, `trace`, `registry`, `chain`,
-//! `alternate`, `signal`; then [`story`] and [`crash`].
+//! `alternate`, `signal`; then [`story`], [`crash`] and [`current`].
 
 mod alternate;
 mod arch;
@@ -51,6 +52,8 @@ mod chain;
 mod config;
 mod cpu;
 pub mod crash;
+pub mod current;
+mod division;
 mod frames;
 mod limit;
 mod machine;

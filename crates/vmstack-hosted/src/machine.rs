@@ -6,15 +6,16 @@
 //! Contexts: task; counting walks tables, so its time grows with the machine.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use std::sync::Arc;
 
-use vmstack::{Cpu as CpuNumber, InitError, Phase, Platform, StackArea, StackFault, VirtAddr, VirtRange};
+use vmstack::{Cpu as CpuNumber, InitError, Node, Phase, Platform, StackArea, StackFault, VirtAddr, VirtRange};
 
 use crate::arch::PAGE_SIZE;
 use crate::config::Config;
 use crate::cpu::{Cpu, CpuError};
+use crate::division::Division;
 use crate::frames::{FrameCount, Frames};
 use crate::limit;
 use crate::memory::Memory;
@@ -92,6 +93,8 @@ pub struct Machine {
     config: Config,
     /// Which CPU numbers are taken.
     online: Box<[AtomicBool]>,
+    /// How many are, or still have stacks to leave.
+    present: AtomicUsize,
     tasks: AtomicU64,
 }
 
@@ -111,12 +114,15 @@ impl Machine {
         let shape = config.area(range);
         // SAFETY: the range was reserved for this area, and goes back when the area is dropped.
         unsafe { area.init(&shape) }.map_err(MachineError::Area)?;
+        area.set_scrub(config.scrub);
+        area.set_budget(config.budget);
         let area = Arc::new(area);
         let too_many = MachineError::TooManyMachines { max: MACHINES };
         let registration = Registration::new(range, Arc::clone(&area)).ok_or(too_many)?;
         signal::install().map_err(system("signal handler"))?;
         let online = (0..config.cpus).map(|_| AtomicBool::new(false)).collect();
-        Ok(Self { _registration: registration, area, config: *config, online, tasks: AtomicU64::new(0) })
+        let (present, tasks) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Ok(Self { _registration: registration, area, config: *config, online, present, tasks })
     }
 
     /// Makes this thread a CPU.
@@ -163,7 +169,14 @@ impl Machine {
     pub(crate) fn take_number(&self) -> Option<CpuNumber> {
         // Acquire: the last thread of that number has left its per-CPU block as the next one finds it.
         let number = self.online.iter().position(|taken| !taken.swap(true, Ordering::Acquire))?;
+        self.present.fetch_add(1, Ordering::Relaxed);
         Some(CpuNumber::new(number as u32))
+    }
+
+    /// Whether a CPU that has left its stacks to the others, and will give its number back now, is the last.
+    pub(crate) fn goes_last(&self) -> bool {
+        // Release and Acquire: what the others left is seen by the last.
+        self.present.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     pub(crate) fn give_number(&self, number: CpuNumber) {
@@ -189,6 +202,13 @@ impl Machine {
     #[must_use]
     pub fn fragment(&self) -> Fragmentation<'_> {
         Fragmentation { machine: self, frames: Some(self.platform().memory.frames.take_every_other()) }
+    }
+
+    /// The simulated NUMA node that the memory at `addr` is on, if something is mapped there.
+    #[must_use]
+    pub fn node_of(&self, addr: VirtAddr) -> Option<Node> {
+        let platform = self.platform();
+        platform.space.frame(addr).map(|frame| platform.memory.frames.node(frame))
     }
 
     /// The pages between the stacks that this process could access, as the kernel's list of mappings tells. It should be
@@ -246,9 +266,10 @@ fn build_platform(config: &Config) -> Result<Hosted, MachineError> {
         StackArea::<Hosted>::bytes_needed(&shape).map_err(|error| MachineError::Area(InitError::Geometry(error)))?;
     let frames = config.frame_count().ok_or(MachineError::Frames)?;
     let id = MACHINES_MADE.fetch_add(1, Ordering::Relaxed);
-    let memory = Memory::new(frames, id).map_err(system("memory"))?;
+    let memory = Memory::new(frames, config.nodes, id).map_err(system("memory"))?;
     let space = Space::new(bytes).map_err(system("address space"))?;
-    Ok(Hosted::new(id, memory, space, Names::new(config.slots)))
+    let cpus = Division::new(config.cpus as u32, config.nodes);
+    Ok(Hosted::new(id, cpus, memory, space, Names::new(config.slots)))
 }
 
 fn system(what: &'static str) -> impl FnOnce(Errno) -> MachineError {

@@ -13,6 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use core::ptr;
 
+use vmstack::Node;
+
 use crate::arch::PAGE_SIZE;
 use crate::frames::{FrameCount, FrameTable, Frames};
 use crate::platform::HostedError;
@@ -26,11 +28,11 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn new(frames: u32, id: u64) -> Result<Self, Errno> {
+    pub(crate) fn new(frames: u32, nodes: usize, id: u64) -> Result<Self, Errno> {
         let bytes = frames as usize * PAGE_SIZE;
         let file = memory_file(bytes as u64)?;
         let direct_map = Region::share(file.as_fd(), bytes)?;
-        Ok(Self { file, direct_map, frames: FrameTable::new(frames, id) })
+        Ok(Self { file, direct_map, frames: FrameTable::new(frames, nodes, id) })
     }
 
     /// The memory as a file, to map frames from.
@@ -43,10 +45,10 @@ impl Memory {
         frame as u64 * PAGE_SIZE as u64
     }
 
-    /// Takes `count` frames that read as zero. All of them or none.
-    pub(crate) fn take(&self, count: usize) -> Result<Frames, HostedError> {
+    /// Takes `count` frames of `node` that read as zero. All of them or none.
+    pub(crate) fn take(&self, node: Node, count: usize) -> Result<Frames, HostedError> {
         // SAFETY: `take` names frames that were free until now and are nobody else's yet.
-        self.frames.take(count, |frame| unsafe { self.clear(frame) })
+        self.frames.take(node, count, |frame| unsafe { self.clear(frame) })
     }
 
     pub(crate) fn recount(&self) -> FrameCount {
@@ -58,6 +60,7 @@ impl Memory {
     /// # Safety
     ///
     /// `frame` is one of this memory's, and nobody uses it.
+    #[inline]
     pub(crate) unsafe fn clear(&self, frame: u32) {
         let at = self.direct_map.start().wrapping_add(frame as usize * PAGE_SIZE).as_mut_ptr::<u8>();
         // SAFETY: (1) the direct map holds the frame, readable and writable, for as long as `self` lives; (2) the caller

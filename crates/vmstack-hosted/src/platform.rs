@@ -2,15 +2,19 @@
 //!
 //! | the library asks | the port does |
 //! | --- | --- |
-//! | `take_frames`, `give_frames` | a list of frames of the memfd (`frames`, `memory`) |
+//! | `take_frames`, `take_frames_on`, `give_frames` | lists of frames of the memfd, one a node (`frames`, `memory`) |
+//! | `node` | simulated: runs of CPUs, as equal as can be (`division`) |
 //! | `map` | one `mmap(MAP_FIXED, MAP_SHARED)` a page, at the frame's offset |
 //! | `unmap` | one `mmap(MAP_FIXED, PROT_NONE)` over all the pages |
 //! | `shootdown`, `flushed` | nothing: Linux has flushed every TLB when `mmap` returns, so the ticket is `()` |
 //! | `translate` | a table beside the page tables (`space`) |
 //! | `cpu`, `enter` | which thread this is, and that it is inside (`thread`) |
 //!
-//! Which pages were written is not known: Linux tells which pages were written only by system calls that cost more than
-//! clearing does (soft-dirty bits in /proc/self/pagemap, which `clear_refs` must reset for the whole process).
+//! Which pages were written is not known: Linux tells it only by system calls that cost more than clearing does (soft-dirty bits in
+//! /proc/self/pagemap, which `clear_refs` must reset for the whole process). So `clear` is the default too, through the mapping:
+//! there are no dirty bits to spare, and one run of 16 KiB is cleared faster than four frames in the direct map. Nothing else looks for
+//! the frames of a stack that is mapped, so there is no `hint`. `handed_over` is the default, a full fence: a switch of tasks here is
+//! a few plain stores, and readers of other threads pin stacks.
 //!
 //! # Headroom
 //!
@@ -23,9 +27,10 @@ use core::hint::black_box;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use vmstack::{Cpu, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
+use vmstack::{Cpu, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
 
 use crate::arch::PAGE_SIZE;
+use crate::division::Division;
 use crate::frames::Frames;
 use crate::limit;
 use crate::memory::Memory;
@@ -41,11 +46,11 @@ pub(crate) const HEADROOM: usize = 8 << 10;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum HostedError {
-    /// The machine's memory has too few free frames.
+    /// A node of the machine's memory has too few free frames.
     NoFrames {
         /// How many were asked for.
         asked: usize,
-        /// How many there were.
+        /// How many there were, on that node.
         free: usize,
     },
     /// The process has as many mappings as Linux allows it.
@@ -88,14 +93,15 @@ fn why(errno: Errno) -> HostedError {
 pub struct Hosted {
     /// Tells machines apart for ever, unlike an address.
     id: u64,
+    cpus: Division,
     pub(crate) memory: Memory,
     pub(crate) space: Space,
     pub(crate) names: Names,
 }
 
 impl Hosted {
-    pub(crate) const fn new(id: u64, memory: Memory, space: Space, names: Names) -> Self {
-        Self { id, memory, space, names }
+    pub(crate) const fn new(id: u64, cpus: Division, memory: Memory, space: Space, names: Names) -> Self {
+        Self { id, cpus, memory, space, names }
     }
 
     pub(crate) const fn id(&self) -> u64 {
@@ -111,6 +117,7 @@ pub struct Guard {
 }
 
 impl Guard {
+    #[inline]
     fn new() -> Self {
         thread::note_entered();
         Self { thread: PhantomData }
@@ -118,6 +125,7 @@ impl Guard {
 }
 
 impl Drop for Guard {
+    #[inline]
     fn drop(&mut self) {
         thread::note_left();
     }
@@ -134,8 +142,8 @@ fn check_headroom() {
 // has one address space; (2) frames are mapped in the direct map only, and cleared if they were used before; (3) when
 // mmap returns, Linux has flushed what it replaced from every CPU of the process, so `true` holds at once; (4) a number
 // is held by one thread at a time; a thread without one says so with a number that the library refuses; (5) tasks of a
-// thread switch only where they yield, which nothing does under a guard, and the signal handler never enters; (6) `clear`
-// clears through the direct map; (7) no method panics; (8) nor calls an area; (9) the signal handler says `indispensable`
+// thread switch only where they yield, which nothing does under a guard, and the signal handler never enters; (6) no
+// page is taken for clean; (7) no method panics; (8) nor calls an area; (9) the signal handler says `indispensable`
 // while the thread is inside.
 unsafe impl Platform for Hosted {
     const PAGE_SIZE: usize = PAGE_SIZE;
@@ -145,7 +153,18 @@ unsafe impl Platform for Hosted {
     type Error = HostedError;
 
     fn take_frames(&self, count: usize) -> Result<Frames, HostedError> {
-        self.memory.take(count)
+        let near = self.node(self.cpu());
+        let others = (0..self.cpus.nodes() as u8).map(Node::new).filter(|&other| other != near);
+        let taken = self.take_frames_on(near, count);
+        others.into_iter().fold(taken, |taken, other| taken.or_else(|_| self.take_frames_on(other, count)))
+    }
+
+    fn take_frames_on(&self, node: Node, count: usize) -> Result<Frames, HostedError> {
+        self.memory.take(node, count)
+    }
+
+    fn node(&self, cpu: Cpu) -> Node {
+        self.cpus.node(cpu.index() as u32)
     }
 
     fn give_frames(&self, frames: Frames) {
@@ -171,24 +190,17 @@ unsafe impl Platform for Hosted {
         self.space.translate(addr)
     }
 
+    #[inline]
     fn cpu(&self) -> Cpu {
         thread::number_in(self.id)
     }
 
+    #[inline]
     fn enter(&self) -> Guard {
-        if thread::runs_tasks() && !thread::is_inside() {
+        if thread::may_be_killed() {
             check_headroom();
         }
         Guard::new()
-    }
-
-    unsafe fn clear(&self, mapping: Mapping) {
-        for page in mapping.pages().addresses(PAGE_SIZE) {
-            if let Some(frame) = self.space.frame(page) {
-                // SAFETY: the caller names pages of the area that nobody uses, so nobody uses their frames.
-                unsafe { self.memory.clear(frame) };
-            }
-        }
     }
 
     fn write_owner(&self, owner: usize, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -4,8 +4,8 @@
 //! be a CPU of several machines, and a task of one may run the tasks of another, so there are two lists:
 //!
 //! ```text
-//!   CPUS ─────> CpuState(machine 3) ──next──> CpuState(machine 1)        all that this thread is
-//!   RUNNING ──> CpuState(machine 1) ──outer─> null                       those in `run`, innermost first
+//!   cpus ─────> CpuState(machine 3) ──next──> CpuState(machine 1)        all that this thread is
+//!   running ──> CpuState(machine 1) ──outer─> null                       those in `run`, innermost first
 //! ```
 //!
 //! The signal handler reads and writes them on the same thread, between two instructions of the rest. So everything is a
@@ -19,10 +19,31 @@ use vmstack_arch::Context;
 
 use crate::task::Death;
 
+/// All of it in one place, so that it takes one address to reach it.
+struct Thread {
+    cpus: Cell<*const CpuState>,
+    running: Cell<*const CpuState>,
+    /// How often the thread has entered the library and not left.
+    inside: Cell<u32>,
+}
+
 thread_local! {
-    static CPUS: Cell<*const CpuState> = const { Cell::new(ptr::null()) };
-    static RUNNING: Cell<*const CpuState> = const { Cell::new(ptr::null()) };
-    static INSIDE: Cell<u32> = const { Cell::new(0) };
+    static THREAD: Thread =
+        const { Thread { cpus: Cell::new(ptr::null()), running: Cell::new(ptr::null()), inside: Cell::new(0) } };
+}
+
+#[inline]
+fn cpus() -> *const CpuState {
+    THREAD.with(|me| me.cpus.get())
+}
+
+#[inline]
+fn innermost() -> *const CpuState {
+    THREAD.with(|me| me.running.get())
+}
+
+fn set_innermost(state: *const CpuState) {
+    THREAD.with(|me| me.running.set(state));
 }
 
 /// The task that a CPU is running.
@@ -72,28 +93,28 @@ impl CpuState {
     ///
     /// It stays where it is until [`leave`](Self::leave), on this thread.
     pub(crate) unsafe fn join(&self) {
-        self.next.set(CPUS.get());
-        CPUS.set(self);
+        self.next.set(cpus());
+        THREAD.with(|me| me.cpus.set(self));
     }
 
     /// Takes this off what the thread is.
     pub(crate) fn leave(&self) {
         let me: *const Self = self;
-        match list(CPUS.get(), |state| &state.next).find(|state| state.next.get() == me) {
+        match list(cpus(), |state| &state.next).find(|state| state.next.get() == me) {
             Some(before) => before.next.set(self.next.get()),
-            None if CPUS.get() == me => CPUS.set(self.next.get()),
+            None if cpus() == me => THREAD.with(|me| me.cpus.set(self.next.get())),
             None => {}
         }
     }
 
     /// Makes this the innermost CPU that runs tasks.
     pub(crate) fn enter_run(&self) {
-        self.outer.set(RUNNING.get());
-        RUNNING.set(self);
+        self.outer.set(innermost());
+        set_innermost(self);
     }
 
     pub(crate) fn leave_run(&self) {
-        RUNNING.set(self.outer.get());
+        set_innermost(self.outer.get());
     }
 
     pub(crate) fn task(&self) -> Option<RunningTask> {
@@ -123,7 +144,7 @@ impl CpuState {
     /// For the signal handler on this thread, which interrupted the task.
     pub(crate) fn kill(&self, death: Death) -> (VirtAddr, VirtAddr) {
         // Tasks of other machines that the task was running are lost with its frames.
-        RUNNING.set(self);
+        set_innermost(self);
         // SAFETY: the interrupted code is a task's, and the record is only read by the executor, on this thread.
         unsafe { *self.death.get() = Some(death) };
         // SAFETY: the executor is suspended, so nobody else uses the context.
@@ -149,36 +170,40 @@ fn list(
 }
 
 /// The number of this thread as a CPU of `machine`, or one that no machine has.
+#[inline]
 pub(crate) fn number_in(machine: u64) -> Cpu {
-    let state = list(CPUS.get(), |state| &state.next).find(|state| state.machine == machine);
+    let state = list(cpus(), |state| &state.next).find(|state| state.machine == machine);
     state.map_or(Cpu::new(u32::MAX), CpuState::number)
 }
 
 /// The innermost CPU of this thread that is running a task.
 pub(crate) fn running() -> Option<&'static CpuState> {
-    list(RUNNING.get(), |state| &state.outer).find(|state| state.task().is_some())
+    list(innermost(), |state| &state.outer).find(|state| state.task().is_some())
 }
 
 /// The CPU of this thread whose running task has `stack_pointer`.
 pub(crate) fn running_at(stack_pointer: VirtAddr) -> Option<&'static CpuState> {
-    list(RUNNING.get(), |state| &state.outer)
+    list(innermost(), |state| &state.outer)
         .find(|state| state.task().is_some_and(|task| task.reach.contains(stack_pointer)))
-}
-
-/// Whether this thread is in `run` of any CPU.
-pub(crate) fn runs_tasks() -> bool {
-    !RUNNING.get().is_null()
 }
 
 /// Whether this thread is inside the library, where nobody can be killed.
 pub(crate) fn is_inside() -> bool {
-    INSIDE.get() != 0
+    THREAD.with(|me| me.inside.get() != 0)
 }
 
+/// Whether a task may be running that can be killed: it comes from outside the library.
+#[inline]
+pub(crate) fn may_be_killed() -> bool {
+    THREAD.with(|me| !me.running.get().is_null() && me.inside.get() == 0)
+}
+
+#[inline]
 pub(crate) fn note_entered() {
-    INSIDE.set(INSIDE.get() + 1);
+    THREAD.with(|me| me.inside.set(me.inside.get() + 1));
 }
 
+#[inline]
 pub(crate) fn note_left() {
-    INSIDE.set(INSIDE.get().wrapping_sub(1));
+    THREAD.with(|me| me.inside.set(me.inside.get().wrapping_sub(1)));
 }

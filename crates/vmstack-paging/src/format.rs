@@ -145,6 +145,10 @@ pub unsafe trait Format: 'static {
         }
     }
 
+    /// By how much the 64 bits of two leaves in tables of the lowest level differ whose frames are neighbours, and the bits in which they
+    /// may differ besides, because the hardware sets them. None if that is not so simple.
+    const NEIGHBOURS: Option<(u64, u64)> = None;
+
     /// The bits of an entry in a table of the lowest level that say for sure that it is a leaf which nobody has written through, and
     /// what they are then: for a first look. None if no such bits are known.
     const SURELY_CLEAN: Option<(u64, u64)> = None;

@@ -162,12 +162,15 @@ impl<F: Format> Group<'_, F> {
     #[inline]
     #[must_use]
     pub unsafe fn take_run(self) -> Option<PhysAddr> {
-        let first = F::frame_at(self.slots.first()?.raw())?;
-        let follows = |(page, slot): (usize, &Slot)| {
-            F::frame_at(slot.raw()) == Some(first.wrapping_add((page * F::page_bytes()) as u64))
-        };
-        if !self.slots.iter().enumerate().all(follows) {
-            return None;
+        let raw = self.slots.first()?.raw();
+        let first = F::frame_at(raw)?;
+        let (step, recorded) = F::NEIGHBOURS?;
+        let mut expected = raw;
+        for slot in self.slots {
+            if (slot.raw() ^ expected) & !recorded != 0 {
+                return None;
+            }
+            expected = expected.wrapping_add(step);
         }
         self.slots.iter().for_each(|slot| _ = slot.swap_out());
         Some(first)

@@ -16,6 +16,7 @@ use crate::geometry::{Geometry, Place, SlotIndex};
 use crate::here::Here;
 use crate::metadata::{self, Metadata, MetadataError};
 use crate::platform::{Node, Platform};
+use crate::pressure::Pressure;
 use crate::registry::Registry;
 use crate::scrub::Scrub;
 use crate::slots::{Phase, PinError};
@@ -65,6 +66,13 @@ pub enum AllocError<E> {
         /// How many CPUs the area was initialised for.
         cpus: usize,
     },
+    /// The area was not initialised for the node that was asked for.
+    UnknownNode {
+        /// The node.
+        node: Node,
+        /// How many nodes the area was initialised for.
+        nodes: usize,
+    },
 }
 
 impl<E: fmt::Debug> fmt::Display for InitError<E> {
@@ -87,6 +95,7 @@ impl<E: fmt::Debug> fmt::Display for AllocError<E> {
             Self::NoFrames(reason) => write!(f, "no frames for a stack: {reason:?}"),
             Self::NotMapped(reason) => write!(f, "a stack cannot be mapped: {reason:?}"),
             Self::UnknownCpu { cpu, cpus } => write!(f, "CPU {cpu} is not one of the stack area's {cpus}"),
+            Self::UnknownNode { node, nodes } => write!(f, "node {node} is not one of the stack area's {nodes}"),
         }
     }
 }
@@ -118,9 +127,8 @@ pub struct StackArea<P: Platform> {
     /// A [`Scrub`].
     pub(crate) scrub: AtomicU8,
     /// How many ready stacks may be kept, all depots together.
-    budget: AtomicU32,
-    /// How often memory pressure was announced.
-    pub(crate) pressure: AtomicU32,
+    pub(crate) budget: AtomicU32,
+    pub(crate) pressure: Pressure,
     leaked: AtomicU64,
     pub(crate) faults: AtomicU64,
     pub(crate) registry: Registry,
@@ -147,7 +155,7 @@ impl<P: Platform> StackArea<P> {
             plain_cpus: AtomicUsize::new(0),
             scrub: AtomicU8::new(Scrub::Dirty as u8),
             budget: AtomicU32::new(u32::MAX),
-            pressure: AtomicU32::new(0),
+            pressure: Pressure::new(),
             leaked: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             registry: Registry::new(),
@@ -261,9 +269,15 @@ impl<P: Platform> StackArea<P> {
     }
 
     fn note_plain_cpus(&self) {
-        let plain = if self.scrubs_on_exit() { 0 } else { self.cpus() };
-        // Release: as in `init`.
-        self.plain_cpus.store(plain, Ordering::Release);
+        loop {
+            let on_exit = self.scrubs_on_exit();
+            let plain = if on_exit { 0 } else { self.cpus() };
+            // Release: as in `init`. Acquire: whoever overwrites what another has noted sees the policy that it was noted for.
+            self.plain_cpus.swap(plain, Ordering::AcqRel);
+            if self.scrubs_on_exit() == on_exit {
+                return;
+            }
+        }
     }
 
     /// The metadata, for whoever has seen that there are CPUs.
@@ -351,104 +365,12 @@ impl<P: Platform> StackArea<P> {
         })
     }
 
-    /// Does `step` again and again until it says that it is done. Each enters and leaves, so that other CPUs' shootdowns are answered
-    /// while this one waits.
-    fn step_by_step(&self, mut step: impl FnMut(&mut Here<'_, P>) -> bool) {
-        loop {
-            let guard = self.platform.enter();
-            if self.here(&guard).map_or(true, |mut here| step(&mut here)) {
-                return;
-            }
-            drop(guard);
-            core::hint::spin_loop();
-        }
-    }
-
-    /// Gives back everything that this CPU and the depots keep, and waits until the frames and slots are free.
-    ///
-    /// Magazines of other CPUs are out of reach: see [`pressure`](Self::pressure).
-    ///
-    /// # Context
-    ///
-    /// Task that may wait; not under a guard or a lock that other CPUs may wait for.
-    pub fn drain(&self) {
-        self.step_by_step(|here| here.drain_step());
-    }
-
-    /// Leaves what this CPU keeps to the others, and waits until nothing of it waits for them: for a CPU that goes offline.
-    ///
-    /// # Context
-    ///
-    /// As [`drain`](Self::drain).
-    pub fn leave_cpu(&self) {
-        self.step_by_step(|here| here.leave_step());
-    }
-
-    /// Announces memory pressure: every CPU gives back what it keeps, and what it can of the depots, the next time that it exchanges a
-    /// magazine or calls [`answer_pressure`](Self::answer_pressure). This one does so now.
-    ///
-    /// # Context
-    ///
-    /// Task or interrupt. Does not wait.
-    pub fn pressure(&self) {
-        // Release: pairs with the Acquire of whoever answers.
-        self.pressure.fetch_add(1, Ordering::Release);
-        self.answer_pressure();
-    }
-
-    /// Answers an announcement of memory pressure, if there was one since the last answer. A handful of instructions if there was
-    /// none: a kernel calls it at each tick.
-    ///
-    /// # Context
-    ///
-    /// Task or interrupt. Does not wait.
-    pub fn answer_pressure(&self) {
-        let guard = self.platform.enter();
-        if let Ok(mut here) = self.here(&guard) {
-            here.answer_pressure();
-        }
-    }
-
-    /// Unmaps what the depots have had ready, and nobody has taken, since this was last called.
-    ///
-    /// # Context
-    ///
-    /// Task, on one CPU at a time, every few seconds. Does not wait for other CPUs: what their flushes hold up is left for the next
-    /// time.
-    pub fn trim(&self) {
-        let Some(meta) = self.metadata() else { return };
-        for node in (0..meta.geometry.nodes() as u8).map(Node::new) {
-            let mut idle = meta.depot(node).take_idle() as usize;
-            self.step_by_step(|here| {
-                let unmapped = here.unmap_from(node, idle);
-                idle -= unmapped.min(idle);
-                unmapped == 0 || idle == 0
-            });
-        }
-    }
-
-    /// How many ready stacks may be kept in the depots, all together. No limit unless said otherwise.
-    ///
-    /// What is above it is unmapped, a batch at a time, by CPUs that leave a magazine there. What the CPUs keep themselves is not
-    /// counted: two magazines each, of 64 stacks at most, and of no more than all CPUs' share of half the budget.
-    ///
-    /// # Context
-    ///
-    /// Any. Takes effect at the next exchange.
-    pub fn set_budget(&self, stacks: usize) {
-        self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
-    }
-
-    pub(crate) fn budget(&self) -> u32 {
-        self.budget.load(Ordering::Relaxed)
-    }
-
     /// When and how much of a stack is cleared between two owners. [`Scrub::Dirty`] unless said otherwise.
     ///
     /// # Context
     ///
-    /// Any, best before the first allocation: from [`Scrub::None`] or [`Scrub::OnExit`] to another policy, what is ready now may be
-    /// handed out as it is.
+    /// Any. To [`Scrub::OnExit`] before the first allocation: what is ready by then is handed out as it is, for it was to be cleared
+    /// later.
     pub fn set_scrub(&self, scrub: Scrub) {
         self.scrub.store(scrub as u8, Ordering::Relaxed);
         self.note_plain_cpus();

@@ -1,8 +1,9 @@
 //! What a CPU keeps of an area: ready stacks that it freed lately, handed out again without a lock.
 //!
 //! A CPU has two magazines (Bonwick & Adams, USENIX 2001), *loaded* and *previous*. It takes from the loaded one and gives to it. When
-//! that is empty or full the two change places; only when both are, one is exchanged with the depot of the node. So between two
-//! exchanges there are always as many operations as a magazine has rounds, whatever the pattern.
+//! that is empty or full the two change places; only when both are, one is exchanged with the depot of the node. So after an
+//! exchange there are at least as many operations as a magazine has rounds, whatever the pattern, before the next one that finds
+//! something. Small magazines, of which a depot may have some, are put together.
 //!
 //! ```text
 //!   alloc <── loaded ──┐                           ┌──> full ones ──> over budget: unmapped
@@ -64,9 +65,8 @@ pub(crate) struct Far<T> {
     /// Such stacks with their dirty bits taken back, and what says when they may be handed out.
     pub(crate) recovering: Chain,
     pub(crate) recovery_ticket: Option<T>,
-    /// Stacks of another node, on their way home.
+    /// Stacks of other nodes, on their way home.
     pub(crate) away: Chain,
-    pub(crate) away_to: Node,
 }
 
 /// What one CPU keeps of an area. Made when the area is, and never unmapped.
@@ -101,7 +101,6 @@ impl<P: Platform> Line<P> {
             recovering: Chain::new(),
             recovery_ticket: None,
             away: Chain::new(),
-            away_to: node,
         };
         Self { near: UnsafeCell::new(near), counters: CpuCounters::new(), far: UnsafeCell::new(far) }
     }

@@ -10,7 +10,8 @@
 //!                                     └─────────┘
 //! ```
 //!
-//! It knows how many stacks it has, and the fewest that it had since it was last asked: what was never needed may go.
+//! It knows how many stacks it has, the fewest that it had since it was last asked (what was never needed may go), and how many were
+//! there when memory was short (they must go).
 //!
 //! Contexts: task and interrupt. Never NMI, never the fault path.
 
@@ -24,37 +25,67 @@ pub(crate) struct Depot {
     magazines: MagazineList,
     held: AtomicU32,
     fewest: AtomicU32,
+    owed: AtomicU32,
 }
 
 impl Depot {
     pub(crate) fn new() -> Self {
-        Self { magazines: MagazineList::new(), held: AtomicU32::new(0), fewest: AtomicU32::new(0) }
+        let (held, fewest, owed) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+        Self { magazines: MagazineList::new(), held, fewest, owed }
     }
 
     /// How many stacks it has. A moment's answer.
+    #[inline]
     pub(crate) fn held(&self) -> u32 {
-        // Relaxed, here and below: the count orders nothing; the list does.
+        // Relaxed, here and where nothing is said: the counts order nothing; the list does.
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Leaves a magazine. Returns how many stacks there are now.
-    pub(crate) fn push(&self, magazine: Chain, records: &impl Records) -> u32 {
+    /// Leaves a magazine. An empty one is nothing.
+    pub(crate) fn push(&self, magazine: Chain, records: &impl Records) {
         // Counted before it can be taken, so that the count is never below zero.
-        let held = self.held.fetch_add(magazine.len(), Ordering::Relaxed) + magazine.len();
+        self.held.fetch_add(magazine.len(), Ordering::Relaxed);
         self.magazines.push(magazine, records);
-        held
     }
 
-    /// Takes a magazine.
+    /// Takes a magazine, for whoever may put some of it back, and then says what was needed ([`note_need`](Self::note_need)).
     pub(crate) fn pop(&self, records: &impl Records) -> Option<Chain> {
         let magazine = self.magazines.pop(records)?;
-        let before = self.held.fetch_sub(magazine.len(), Ordering::Relaxed);
-        self.fewest.fetch_min(before - magazine.len(), Ordering::Relaxed);
+        self.held.fetch_sub(magazine.len(), Ordering::Relaxed);
         Some(magazine)
+    }
+
+    /// What was taken is in use: no more than what is here now was idle.
+    pub(crate) fn note_need(&self) {
+        // Release: pairs with the Acquire of the swap below, which then does not miss what was taken.
+        self.fewest.fetch_min(self.held(), Ordering::Release);
     }
 
     /// The fewest stacks that it had since this was last asked: nobody would have missed them.
     pub(crate) fn take_idle(&self) -> u32 {
-        self.fewest.swap(self.held(), Ordering::Relaxed).min(self.held())
+        let fewest = self.fewest.swap(self.held(), Ordering::Acquire);
+        // What was taken since it was asked how many there are.
+        self.note_need();
+        fewest.min(self.held())
+    }
+
+    /// Everything that is here must go.
+    pub(crate) fn owe_all(&self) {
+        self.owed.store(self.held(), Ordering::Relaxed);
+    }
+
+    /// So many have gone.
+    pub(crate) fn pay(&self, gone: u32) {
+        let _ = self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |owed| Some(owed.saturating_sub(gone)));
+    }
+
+    /// How many stacks must go, where `budget` may stay.
+    pub(crate) fn excess(&self, budget: u32) -> u32 {
+        let held = self.held();
+        held.saturating_sub(budget).max(self.owed.load(Ordering::Relaxed).min(held))
     }
 }
+
+/// Models of what CPUs do to a depot at the same time, checked by loom in every order (`--cfg loom`).
+#[cfg(all(loom, test))]
+mod models;

@@ -7,6 +7,7 @@
 
 use crate::area::{AllocError, StackArea};
 use crate::cache::{FEWEST_ROUNDS, Far, Line, MOST_ROUNDS, Near, OFTEN, SELDOM};
+use crate::chain::Chain;
 use crate::geometry::SlotIndex;
 use crate::hit::Allocated;
 use crate::metadata::Metadata;
@@ -35,20 +36,26 @@ impl<P: Platform> StackArea<P> {
 impl<P: Platform> Here<'_, P> {
     /// A stack on this CPU's node if there is one, else on any.
     fn refill(&mut self, owner: usize) -> Allocated<P> {
+        let allocated = self.refill_here(owner).or_else(|error| self.steal(owner).ok_or(error));
+        self.count_refused(allocated)
+    }
+
+    /// A stack on this CPU's node: the loaded magazine is empty.
+    fn refill_here(&mut self, owner: usize) -> Allocated<P> {
         core::mem::swap(&mut self.near.loaded, &mut self.near.previous);
         if let Some(slot) = self.near.loaded.pop(&self.meta) {
             return Ok(self.hit(slot, owner));
         }
-        self.settle();
-        if let Some(slot) = self.from_depot() {
+        self.settle_flights();
+        if self.meta.depot(self.near.home.node()).held() != 0
+            && let Some(slot) = self.settle_and_load()
+        {
             return Ok(self.reuse(slot, owner));
         }
-        if let Some(slot) = self.from_recovery() {
+        if let Some(slot) = self.take_deep() {
             return Ok(self.reuse(slot, owner));
         }
-        let node = self.near.home.node();
-        let populated = self.populate(node, owner).or_else(|error| self.steal(node, owner).ok_or(error));
-        self.count_refused(populated)
+        self.populate(self.near.home.node(), owner)
     }
 
     fn count_refused(&self, allocated: Allocated<P>) -> Allocated<P> {
@@ -72,12 +79,39 @@ impl<P: Platform> Here<'_, P> {
         StackId::new(slot, record.hand_out(owner))
     }
 
+    /// Does what is due about the depot of this node, and takes a stack from it.
+    fn settle_and_load(&mut self) -> Option<SlotIndex> {
+        self.settle_depot(self.near.home.node());
+        self.load_from_depot()
+    }
+
     /// Loads a magazine from this node's depot, and takes its first stack.
-    pub(crate) fn from_depot(&mut self) -> Option<SlotIndex> {
-        self.near.loaded = self.meta.depot(self.near.home.node()).pop(&self.meta)?;
+    pub(crate) fn load_from_depot(&mut self) -> Option<SlotIndex> {
+        let depot = self.meta.depot(self.near.home.node());
+        if depot.held() == 0 {
+            return None;
+        }
+        self.near.loaded = depot.pop(&self.meta)?;
+        // Small ones are put together, so that the next visit is no sooner than after a full one.
+        while self.near.loaded.len() < self.near.rounds
+            && let Some(more) = depot.pop(&self.meta)
+        {
+            depot.push(self.load(more), &self.meta);
+        }
+        depot.note_need();
         self.visit_depot();
         self.line.counters.from_depot.bump();
         self.near.loaded.pop(&self.meta)
+    }
+
+    /// Fills the loaded magazine up from `more`, and returns the rest.
+    fn load(&mut self, mut more: Chain) -> Chain {
+        while self.near.loaded.len() < self.near.rounds
+            && let Some(slot) = more.pop(&self.meta)
+        {
+            self.near.loaded.push(slot, self.meta.known_record(slot));
+        }
+        more
     }
 
     /// Adapts the size of the magazines to how many operations the last visit to the depot was ago.
@@ -86,11 +120,13 @@ impl<P: Platform> Here<'_, P> {
         let operations = (counters.hits.get() + counters.released.get()) as u32;
         let magazines = operations.wrapping_sub(self.near.visited) / self.near.rounds;
         self.near.visited = operations;
-        if magazines < OFTEN {
-            self.near.rounds = (2 * self.near.rounds).min(self.most_rounds());
-        } else if magazines > SELDOM {
-            self.near.rounds = (self.near.rounds / 2).max(FEWEST_ROUNDS.min(self.most_rounds()));
-        }
+        let rounds = match magazines {
+            0..OFTEN => 2 * self.near.rounds,
+            OFTEN..=SELDOM => self.near.rounds,
+            _ => (self.near.rounds / 2).max(FEWEST_ROUNDS),
+        };
+        // In any case, for the budget may be another than it was.
+        self.near.rounds = rounds.min(self.most_rounds());
     }
 
     /// The most rounds that a magazine may have: all CPUs together keep no more than half of what the area may hold.
@@ -99,10 +135,15 @@ impl<P: Platform> Here<'_, P> {
         MOST_ROUNDS.min(share.checked_ilog2().map_or(1, |bits| 1 << bits))
     }
 
-    /// A ready stack of another node than `node`, where there is no memory left for a new one.
-    fn steal(&self, node: Node, owner: usize) -> Option<StackId> {
-        let others = (0..self.meta.geometry.nodes() as u8).map(Node::new).filter(|&other| other != node);
-        others.into_iter().find_map(|other| self.ready_on(other)).map(|slot| self.reuse(slot, owner))
+    /// A stack of any node, where this CPU's has no memory left for a new one: a ready one, or else a new one.
+    fn steal(&mut self, owner: usize) -> Option<StackId> {
+        self.send_home();
+        let slot = self.meta.nodes().find_map(|node| self.ready_on(node));
+        slot.map(|slot| self.reuse(slot, owner)).or_else(|| {
+            let home = self.near.home.node();
+            let mut others = self.meta.nodes().filter(|&node| node != home);
+            others.find_map(|node| self.populate(node, owner).ok())
+        })
     }
 
     /// One stack from the depot of `node`. The rest of its magazine goes back.
@@ -111,22 +152,41 @@ impl<P: Platform> Here<'_, P> {
         let mut magazine = depot.pop(&self.meta)?;
         let slot = magazine.pop(&self.meta)?;
         depot.push(magazine, &self.meta);
+        depot.note_need();
         self.line.counters.from_depot.bump();
         Some(slot)
     }
 
     /// A stack whose frames are on `node` and on no other.
     pub(crate) fn alloc_on(&mut self, node: Node, owner: usize) -> Allocated<P> {
-        if node == self.near.home.node()
-            && let Some(slot) = self.near.loaded.pop(&self.meta)
-        {
-            return Ok(self.hit(slot, owner));
-        }
-        let allocated = match self.ready_on(node) {
-            Some(slot) => Ok(self.reuse(slot, owner)),
-            None => self.populate(node, owner),
-        };
+        let allocated = self.find_on(node, owner);
         self.count_refused(allocated)
+    }
+
+    fn find_on(&mut self, node: Node, owner: usize) -> Allocated<P> {
+        if node.index() >= self.meta.geometry.nodes() {
+            return Err(AllocError::UnknownNode { node, nodes: self.meta.geometry.nodes() });
+        }
+        if node != self.near.home.node() {
+            return self.find_elsewhere(node, owner);
+        }
+        match self.near.loaded.pop(&self.meta) {
+            Some(slot) => Ok(self.hit(slot, owner)),
+            None => self.refill_here(owner),
+        }
+    }
+
+    /// A stack of `node`, another one than this CPU's.
+    fn find_elsewhere(&mut self, node: Node, owner: usize) -> Allocated<P> {
+        self.settle();
+        if let Some(slot) = self.ready_on(node) {
+            return Ok(self.reuse(slot, owner));
+        }
+        self.populate(node, owner).or_else(|error| {
+            // Some may be on their way there.
+            self.send_home();
+            self.ready_on(node).map(|slot| self.reuse(slot, owner)).ok_or(error)
+        })
     }
 
     /// Cold: a free slot, frames in bulk, one batch of page-table entries. The frames read as zero.

@@ -19,7 +19,9 @@
 //! | --- | --- | --- | --- | --- |
 //! | [`StackArea::init`] | yes | | | |
 //! | [`StackArea::alloc`], dropping a [`KernelStack`] or [`Pin`], [`StackArea::pin`] | yes | yes | | |
-//! | [`StackArea::alloc_waiting`], [`StackArea::drain`] | yes, may wait | | | |
+//! | [`StackArea::alloc_waiting`], [`StackArea::drain`], [`StackArea::leave_cpu`] | yes, may wait | | | |
+//! | [`StackArea::trim`] | yes | | | |
+//! | [`StackArea::pressure`], [`StackArea::answer_pressure`] | yes | yes | | |
 //! | [`StackArea::on_fault`], [`StackArea::classify`], [`StackArea::geometry`] | yes | yes | yes | yes |
 //! | [`Trace::take`], [`Ring`] | yes | yes | yes | yes |
 #![cfg_attr(not(test), no_std)]
@@ -37,7 +39,6 @@ mod chain;
 #[cfg(not(all(loom, test)))]
 mod classify;
 mod config;
-#[cfg(not(all(loom, test)))]
 mod depot;
 #[cfg(not(all(loom, test)))]
 mod fault;
@@ -49,6 +50,7 @@ mod hit;
 #[cfg(not(all(loom, test)))]
 mod metadata;
 mod platform;
+mod pressure;
 #[cfg(not(all(loom, test)))]
 mod reclaim;
 #[cfg(not(all(loom, test)))]

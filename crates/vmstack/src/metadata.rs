@@ -185,9 +185,15 @@ impl<'a, P: Platform> Metadata<'a, P> {
         unsafe { &*depot_at::<P>(self.geometry, node).as_mut_ptr::<Depot>() }
     }
 
+    /// All nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = Node> + use<P> {
+        // There may be 256 of them: their number does not fit in a byte, but the last one does.
+        (0..self.geometry.nodes()).map(|node| Node::new(node as u8))
+    }
+
     /// The depots of all nodes.
     pub(crate) fn depots(&self) -> impl Iterator<Item = &'a Depot> + '_ {
-        (0..self.geometry.nodes()).map(|node| self.depot(Node::new(node as u8)))
+        self.nodes().map(|node| self.depot(node))
     }
 
     /// The records of all slots that were ever used, for a recount.

@@ -2,8 +2,8 @@
 //!
 //! The order is INV-FRAME. A CPU unmaps a *batch* of stacks and starts one shootdown for all of them; the tokens hold the
 //! frames until the platform says that every CPU has flushed. Nobody waits for that: whoever next exchanges a magazine on
-//! this CPU looks whether the ticket is due, and retires the batch: frames first, then slots. While a batch is in
-//! flight, what should follow it stays in the depot, ready, where any CPU may take it.
+//! this CPU, or is asked about memory pressure there, looks whether the ticket is due, and retires the batch: frames first, then
+//! slots. While a batch is in flight, what should follow it stays in the depot, ready, where any CPU may take it.
 //!
 //! What goes: what a depot has above the budget; what nobody would have missed for a while ([`StackArea::trim`]); and everything, when
 //! memory is short ([`StackArea::pressure`]) or a caller would rather wait than fail ([`StackArea::alloc_waiting`]).
@@ -12,7 +12,9 @@
 //! [`StackArea::pressure`]: crate::StackArea::pressure
 //! [`StackArea::trim`]: crate::StackArea::trim
 
+use crate::area::StackArea;
 use crate::chain::Chain;
+use crate::depot::Depot;
 use crate::geometry::SlotIndex;
 use crate::here::Here;
 use crate::platform::{Node, Platform};
@@ -22,54 +24,96 @@ use crate::sync::Ordering;
 /// How many stacks share one shootdown.
 pub(crate) const BATCH: usize = 32;
 
+/// How many batches follow each other at once, where shootdowns are done at once: what is due beyond that waits for the next time,
+/// because the caller may have interrupts off.
+const AT_ONCE: usize = 4;
+
 impl<P: Platform> Here<'_, P> {
     /// Does what is due: for a CPU that has left its fast path anyway.
-    #[inline]
     pub(crate) fn settle(&mut self) {
-        if !self.far().recovering.is_empty() {
-            self.recovered();
-        }
-        if !self.answer_pressure() && self.area.budget() != u32::MAX {
-            self.shrink();
-        }
-    }
-
-    /// Unmaps what the depot of this node has above its share of the budget, as long as no CPU is long in flushing.
-    #[inline]
-    fn shrink(&mut self) {
-        let nodes = self.meta.geometry.nodes() as u32;
-        let share = if nodes == 1 { self.area.budget() } else { self.area.budget() / nodes };
+        self.settle_flights();
         let node = self.near.home.node();
-        while self.meta.depot(node).held() > share && self.unmap_from(node, BATCH) != 0 {}
+        if self.meta.depot(node).held() != 0 {
+            self.settle_depot(node);
+        }
     }
 
-    /// Gives back what this CPU keeps, and what it can of the depots, if memory pressure was announced since it last did so.
+    /// Does what is due on this CPU, if there is anything.
     #[inline]
-    pub(crate) fn answer_pressure(&mut self) -> bool {
-        // Acquire: pairs with the Release of the announcement.
-        let announced = self.area.pressure.load(Ordering::Acquire);
-        if announced == self.near.answered {
-            return false;
+    pub(crate) fn settle_flights(&mut self) {
+        let far = self.far();
+        let nothing_in_flight = far.batch.is_empty() && far.recovering.is_empty();
+        if !nothing_in_flight || self.area.pressure.since(self.near.answered).is_some() {
+            self.settle_here();
         }
-        self.near.answered = announced;
-        self.drain_step();
-        true
+    }
+
+    /// Does what is due, for the depots of all nodes.
+    pub(crate) fn settle_all(&mut self) {
+        self.settle_here();
+        self.settle_depots();
+    }
+
+    /// Looks after the depots of all nodes. When one had something to do, the next is for another time.
+    pub(crate) fn settle_depots(&mut self) {
+        self.meta.nodes().any(|node| self.settle_depot(node));
+    }
+
+    /// Passes on what other CPUs have flushed, and answers an announcement of memory pressure.
+    fn settle_here(&mut self) {
+        self.recovered();
+        self.retire_due();
+        self.answer_pressure();
+    }
+
+    /// Unmaps what the depot of `node` has above its share of the budget, or was told to give back. True if there was something.
+    pub(crate) fn settle_depot(&mut self, node: Node) -> bool {
+        let depot = self.meta.depot(node);
+        let left = |here: &Self| depot.excess(here.budget()) as usize;
+        let batches = (0..AT_ONCE).take_while(|_| self.unmap_from(node, left(self)) != 0);
+        batches.count() != 0
+    }
+
+    /// How many stacks each depot may have.
+    pub(crate) fn budget(&self) -> u32 {
+        match self.meta.geometry.nodes() as u32 {
+            1 => self.area.budget(),
+            nodes => self.area.budget() / nodes,
+        }
+    }
+
+    /// Gives this CPU's magazines to the depots, and tells those to give back what they have, if memory pressure was announced since it
+    /// last did so.
+    fn answer_pressure(&mut self) {
+        let Some(announced) = self.area.pressure.since(self.near.answered) else { return };
+        // What is being recovered comes to the depot later. Then this is done once more.
+        if self.recovered() {
+            self.near.answered = announced;
+        }
+        self.empty_magazines();
+        self.meta.depots().for_each(Depot::owe_all);
     }
 
     /// Unmaps up to `most` stacks of a magazine of `node`'s depot, and no more than a batch, and starts their shootdown. Says how
     /// many: none if the depot has none, or a batch is in flight on this CPU.
     pub(crate) fn unmap_from(&mut self, node: Node, most: usize) -> usize {
-        if !self.retire_due() {
+        if most == 0 || !self.retire_due() {
             return 0;
         }
         let depot = self.meta.depot(node);
         let Some(mut magazine) = depot.pop(&self.meta) else { return 0 };
         let count = self.unmap_batch(&mut magazine, most.min(BATCH));
-        if !magazine.is_empty() {
-            depot.push(magazine, &self.meta);
-        }
+        depot.push(magazine, &self.meta);
+        depot.pay(count as u32);
         self.retire_due();
         count
+    }
+
+    /// Unmaps a batch of `left` stacks of `node`'s depot, and counts it off. True if none is left.
+    pub(crate) fn unmap_some(&mut self, node: Node, left: &mut usize) -> bool {
+        let unmapped = self.unmap_from(node, *left);
+        *left -= unmapped;
+        *left == 0 || unmapped == 0
     }
 
     /// Unmaps up to `most` stacks of `magazine` and starts their shootdown.
@@ -138,9 +182,9 @@ impl<P: Platform> Here<'_, P> {
             self.leave(node, magazine);
         }
         let far = self.far();
-        let (deep, away, away_to) = (far.deep.take(), far.away.take(), far.away_to);
+        let deep = far.deep.take();
         self.leave(node, deep);
-        self.leave(away_to, away);
+        self.send_home();
     }
 
     /// Leaves everything that this CPU keeps to others. True once nothing of it waits for other CPUs.
@@ -148,14 +192,107 @@ impl<P: Platform> Here<'_, P> {
         self.empty_magazines();
         self.recovered() & self.retire_due()
     }
+}
 
-    /// Leaves what this CPU keeps in the depots, and unmaps a batch of what they have. True once nothing is left, nor in flight here.
-    pub(crate) fn drain_step(&mut self) -> bool {
-        if !self.leave_step() {
-            return false;
+impl<P: Platform> StackArea<P> {
+    /// Does `step` again and again until it says that it is done. Each enters and leaves, so that other CPUs' shootdowns are answered
+    /// while this one waits.
+    fn step_by_step(&self, mut step: impl FnMut(&mut Here<'_, P>) -> bool) {
+        loop {
+            let guard = self.platform().enter();
+            if self.here(&guard).map_or(true, |mut here| step(&mut here)) {
+                return;
+            }
+            drop(guard);
+            core::hint::spin_loop();
         }
-        let mut nodes = (0..self.meta.geometry.nodes() as u8).map(Node::new);
-        let unmapped = nodes.any(|node| self.unmap_from(node, BATCH) != 0);
-        !unmapped && self.meta.depots().all(|depot| depot.held() == 0)
+    }
+
+    /// Gives back everything that this CPU and the depots keep, and waits until the frames and slots are free.
+    ///
+    /// Magazines of other CPUs are out of reach: see [`pressure`](Self::pressure). What they leave in the depots meanwhile stays there.
+    ///
+    /// # Context
+    ///
+    /// Task that may wait and stays on its CPU; not under a guard or a lock that other CPUs may wait for.
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
+    pub fn drain(&self) {
+        self.step_by_step(|here| here.leave_step());
+        let Some(meta) = self.metadata() else { return };
+        for node in meta.nodes() {
+            let mut left = meta.depot(node).held() as usize;
+            self.step_by_step(|here| here.retire_due() && here.unmap_some(node, &mut left));
+        }
+        self.step_by_step(|here| here.retire_due());
+    }
+
+    /// Leaves what this CPU keeps to the others, the stack of a dead task included, and waits until nothing of it waits for them: for a
+    /// CPU that goes offline.
+    ///
+    /// # Context
+    ///
+    /// As [`drain`](Self::drain), on a stack that was not handed over.
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
+    pub fn leave_cpu(&self) {
+        self.reap_forgotten();
+        self.step_by_step(|here| here.leave_step());
+    }
+
+    /// Announces memory pressure: every CPU gives back what it keeps, and helps to give back what the depots have, the next time that it
+    /// exchanges a magazine or calls [`answer_pressure`](Self::answer_pressure). This one does so now.
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt. Does not wait.
+    pub fn pressure(&self) {
+        self.pressure.announce();
+        self.answer_pressure();
+    }
+
+    /// Does what this CPU has to do for memory pressure and for the budget: gives back what it keeps if pressure was announced since the
+    /// last answer; unmaps some of what the depots must not keep; and passes on the frames of what every CPU has flushed since.
+    ///
+    /// A few tens of instructions if there is nothing to do: a kernel calls it at each tick.
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt. Does not wait. What is not done in one call is left for the next.
+    pub fn answer_pressure(&self) {
+        let guard = self.platform().enter();
+        if let Ok(mut here) = self.here(&guard) {
+            here.settle_all();
+        }
+    }
+
+    /// Unmaps what the depots have had ready, and nobody has taken, since this was last called. Does what is due besides, as
+    /// [`answer_pressure`](Self::answer_pressure).
+    ///
+    /// # Context
+    ///
+    /// Task, on one CPU at a time, every few seconds. Does not wait for other CPUs: what their flushes hold up is left for the next
+    /// time.
+    pub fn trim(&self) {
+        let Some(meta) = self.metadata() else { return };
+        self.answer_pressure();
+        for node in meta.nodes() {
+            let mut idle = meta.depot(node).take_idle() as usize;
+            self.step_by_step(|here| !here.retire_due() || here.unmap_some(node, &mut idle));
+        }
+    }
+
+    /// How many ready stacks may be kept in the depots, all together. No limit unless said otherwise.
+    ///
+    /// What is above it is unmapped, a batch at a time, by CPUs that leave a magazine there. What the CPUs keep themselves is not
+    /// counted: two magazines each, of 64 stacks at most, and of no more than all CPUs' share of half the budget.
+    ///
+    /// # Context
+    ///
+    /// Any. Takes effect at the next exchange.
+    pub fn set_budget(&self, stacks: usize) {
+        self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn budget(&self) -> u32 {
+        self.budget.load(Ordering::Relaxed)
     }
 }

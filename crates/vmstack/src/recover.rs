@@ -27,13 +27,21 @@ impl<P: Platform> Here<'_, P> {
     pub(crate) fn set_aside(&mut self, slot: SlotIndex, record: &SlotRecord) {
         let deep = &mut self.far().deep;
         deep.push(slot, record);
-        if deep.len() >= TOGETHER && self.recovered() {
-            self.recover();
+        if deep.len() < TOGETHER {
+            return;
         }
+        if self.recovered() {
+            self.recover();
+        } else {
+            // The last ones are not flushed yet. However long that takes, these are not kept: they can be used as they are.
+            let deep = self.far().deep.take();
+            self.leave(self.near.home.node(), deep);
+        }
+        self.settle_depot(self.near.home.node());
     }
 
     /// A stack that went deep, for whoever finds nothing else: recovered, if there are a few of them and no CPU is long in flushing.
-    pub(crate) fn from_recovery(&mut self) -> Option<SlotIndex> {
+    pub(crate) fn take_deep(&mut self) -> Option<SlotIndex> {
         if self.far().deep.is_empty() {
             return None;
         }
@@ -41,7 +49,7 @@ impl<P: Platform> Here<'_, P> {
             self.recover();
         }
         let (meta, counters) = (self.meta, &self.line.counters);
-        let slot = match self.from_depot() {
+        let slot = match self.load_from_depot() {
             Some(slot) => slot,
             None => self.far().deep.pop(&meta).inspect(|_| counters.hits.bump())?,
         };

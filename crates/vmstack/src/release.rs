@@ -60,7 +60,7 @@ impl<P: Platform> Here<'_, P> {
         self.line.counters.released.bump();
         record.make_ready();
         if hold.node != self.near.home.node() {
-            self.send_away(hold.node, slot, record);
+            self.send_away(slot, record);
         } else if hold.deep {
             self.set_aside(slot, record);
         } else {
@@ -96,14 +96,31 @@ impl<P: Platform> Here<'_, P> {
         }
     }
 
-    /// Puts a ready stack of `node`, another one than this CPU's, on its way there.
-    fn send_away(&mut self, node: Node, slot: SlotIndex, record: &SlotRecord) {
-        let far = self.far();
-        let elsewhere = if far.away_to == node { Chain::new() } else { far.away.take() };
-        let before = core::mem::replace(&mut far.away_to, node);
-        far.away.push(slot, record);
-        let full = if far.away.len() < AWAY { Chain::new() } else { far.away.take() };
-        self.leave(before, elsewhere);
-        self.leave(node, full);
+    /// Puts a ready stack of another node on its way there.
+    fn send_away(&mut self, slot: SlotIndex, record: &SlotRecord) {
+        let away = &mut self.far().away;
+        away.push(slot, record);
+        if away.len() >= AWAY {
+            self.send_home();
+            self.settle_depots();
+        }
+    }
+
+    /// Leaves the stacks of other nodes in the depots of their nodes, one magazine for each node. Starts nothing that a CPU that leaves
+    /// would have to wait for.
+    pub(crate) fn send_home(&mut self) {
+        let (meta, mut away) = (self.meta, self.far().away.take());
+        while let Some(first) = away.pop(&meta) {
+            let node = meta.known_record(first).hold().node;
+            let (mut magazine, mut rest) = (Chain::new(), Chain::new());
+            magazine.push(first, meta.known_record(first));
+            while let Some(slot) = away.pop(&meta) {
+                let record = meta.known_record(slot);
+                let chain = if record.hold().node == node { &mut magazine } else { &mut rest };
+                chain.push(slot, record);
+            }
+            self.leave(node, magazine);
+            away = rest;
+        }
     }
 }

@@ -256,9 +256,9 @@ impl SlotRecord {
     /// Moves the slot to `phase`. For the one who holds it.
     #[inline]
     pub(crate) fn set_phase(&self, phase: Phase) {
-        let state = State::unpack(self.life.load(Ordering::Relaxed));
+        let generation = self.life.load(Ordering::Relaxed) & !PHASE_MASK;
         // A plain store is enough: others change the word only where it says Pinned.
-        self.life.store(State { phase, ..state }.pack(), Ordering::Release);
+        self.life.store(generation | phase as u32, Ordering::Release);
     }
 
     /// Free to ready: the stack is mapped, on `node`, and the platform remembers `hint`.
@@ -309,7 +309,7 @@ impl SlotRecord {
         live >> PHASE_BITS
     }
 
-    /// Live to dead: nobody gets a pin any more. After a full fence, [`held`](Self::held) tells who has one.
+    /// Live to dead: nobody gets a pin any more. After a full fence, [`hold`](Self::hold) tells whether anybody has one.
     #[inline]
     pub(crate) fn end_life(&self) {
         let live = self.life.load(Ordering::Relaxed);

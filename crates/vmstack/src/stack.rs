@@ -276,10 +276,22 @@ impl<P: Platform> StackArea<P> {
         };
         here.meta.known_record(slot).end_life();
         let earlier = here.near.dead.replace(slot);
-        // A task that died before, whose successor forgot to reap it: nobody stands on its stack, since we run.
-        if let Some(earlier) = earlier {
+        self.take_back_forgotten(guard, earlier);
+    }
+
+    /// Gives back the stack that an earlier task handed over on this CPU, if its successor forgot to reap it.
+    pub(crate) fn reap_forgotten(&self) {
+        let guard = self.platform().enter();
+        let dead = self.here(&guard).ok().and_then(|here| here.near.dead.take());
+        self.take_back_forgotten(&guard, dead);
+    }
+
+    /// Nobody stands on the stack of a task that died before on this CPU, since we run.
+    fn take_back_forgotten(&self, guard: &P::Guard, dead: Option<SlotIndex>) {
+        if let Some(slot) = dead {
+            // There was no switch since, perhaps.
             fence(Ordering::SeqCst);
-            self.take_back_in(guard, earlier, here.meta.known_record(earlier));
+            self.take_back_in(guard, slot, self.ready_metadata().known_record(slot));
         }
     }
 

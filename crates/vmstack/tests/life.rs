@@ -1,36 +1,15 @@
-//! The life of stacks against a model: any sequence of operations on any CPU, with failures, late acknowledgements and
-//! pins, leaves what the invariants say.
+//! The life of a stack: asked for, handed out, used, pinned, handed over, given back, and refused when it must be.
 
 #![expect(clippy::undocumented_unsafe_blocks, reason = "a test says what it does by failing")]
 
 mod fake;
 
 use core::sync::atomic::Ordering;
-use fake::{Fake, FakeError, Flush};
-use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
-use proptest::test_runner::Config;
-use vmstack::{
-    AllocError, InitError, KernelStack, Phase, Pin, PinError, Platform, RawStack, StackArea, StackId, VirtAddr,
-};
+use fake::{Fake, FakeError, Flush, SIZE, area_of, assert_guarded};
+use vmstack::{AllocError, InitError, KernelStack, PinError, Platform, RawStack, StackArea};
 
 const MIB: usize = 1 << 20;
-const SIZE: usize = 16 << 10;
 const CPUS: usize = 3;
-
-type Area<'f> = StackArea<&'f Fake>;
-
-fn area_of(fake: &Fake, slots: usize) -> Area<'_> {
-    let area = StackArea::new(fake);
-    // The fake's memory is this area's alone.
-    unsafe { area.init(&fake.config(slots, SIZE)) }.expect("the area is initialised");
-    area
-}
-
-fn assert_guarded(fake: &Fake, stack: &KernelStack<'_, &Fake>) {
-    assert!(!fake.is_mapped(stack.bottom().wrapping_sub(1)), "INV-GUARD below");
-    assert!(!fake.is_mapped(stack.top()), "INV-GUARD above");
-    assert!(fake.is_mapped(stack.bottom()) && fake.is_mapped(stack.top().wrapping_sub(1)));
-}
 
 #[test]
 fn a_stack_reads_as_zero_however_it_was_used_before() {
@@ -224,149 +203,4 @@ fn a_cpu_that_was_not_announced_is_refused() {
     unsafe { area.init(&config) }.unwrap();
     fake.run_on(1);
     assert!(matches!(area.alloc(1), Err(AllocError::UnknownCpu { cpus: 1, .. })));
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Alloc,
-    Free(usize),
-    HandOver(usize),
-    Reap,
-    Pin(usize),
-    Unpin(usize),
-    Write(usize, usize),
-    WriteAround(usize, usize),
-    RunOn(usize),
-    FailIn(isize),
-    Drain,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let n = any::<usize>;
-    prop_oneof![
-        6 => Just(Op::Alloc),
-        5 => n().prop_map(Op::Free),
-        2 => n().prop_map(Op::HandOver),
-        2 => Just(Op::Reap),
-        2 => n().prop_map(Op::Pin),
-        2 => n().prop_map(Op::Unpin),
-        4 => (n(), 0..SIZE).prop_map(|(i, at)| Op::Write(i, at)),
-        1 => (n(), 0..SIZE).prop_map(|(i, at)| Op::WriteAround(i, at)),
-        3 => (0..CPUS).prop_map(Op::RunOn),
-        1 => (0..4_isize).prop_map(Op::FailIn),
-        1 => Just(Op::Drain),
-    ]
-}
-
-/// What should be true, kept the simple way.
-#[derive(Default)]
-struct Model<'f> {
-    live: Vec<KernelStack<'f, &'f Fake>>,
-    pins: Vec<(StackId, Pin<'f, &'f Fake>)>,
-    dead: Vec<Option<StackId>>,
-}
-
-fn pick<T>(items: &[T], n: usize) -> Option<usize> {
-    (!items.is_empty()).then(|| n % items.len())
-}
-
-fn step<'f>(op: &Op, fake: &'f Fake, area: &'f Area<'f>, cpu: &mut usize, model: &mut Model<'f>) {
-    match *op {
-        Op::Alloc => {
-            if let Ok(stack) = area.alloc(model.live.len()) {
-                assert!(fake.reads_zero(stack.bottom(), SIZE), "INV-ZERO");
-                assert_guarded(fake, &stack);
-                let pinned = model.pins.iter().any(|(_, pin)| pin.bottom() == stack.bottom());
-                assert!(!pinned && model.live.iter().all(|other| other.bottom() != stack.bottom()), "INV-LIVE");
-                model.live.push(stack);
-            }
-            fake.fail_in.store(-1, Ordering::Relaxed);
-        }
-        Op::Free(n) => drop(pick(&model.live, n).map(|i| model.live.swap_remove(i))),
-        Op::HandOver(n) => {
-            if let Some(i) = pick(&model.live, n) {
-                let stack = model.live.swap_remove(i);
-                model.dead[*cpu] = Some(stack.id());
-                stack.hand_over(&(&fake).enter());
-            }
-        }
-        Op::Reap => {
-            area.reap();
-            model.dead[*cpu] = None;
-        }
-        Op::Pin(n) => {
-            if let Some(i) = pick(&model.live, n) {
-                let id = model.live[i].id();
-                model.pins.push((id, area.pin(id).expect("a live stack can be pinned")));
-            }
-        }
-        Op::Unpin(n) => drop(pick(&model.pins, n).map(|i| model.pins.swap_remove(i))),
-        Op::Write(n, at) => {
-            if let Some(i) = pick(&model.live, n) {
-                fake.write(model.live[i].bottom().wrapping_add(at), 0xee);
-            }
-        }
-        Op::WriteAround(n, at) => {
-            if let Some(i) = pick(&model.live, n) {
-                let addr: VirtAddr = model.live[i].bottom().wrapping_add(at);
-                area.mark_written(addr);
-                fake.write_around(addr, 0xbb);
-            }
-        }
-        Op::RunOn(n) => {
-            *cpu = n;
-            fake.run_on(n);
-        }
-        Op::FailIn(n) => fake.fail_in.store(n, Ordering::Relaxed),
-        Op::Drain => area.drain(),
-    }
-}
-
-/// Stacks that somebody holds: live ones, dead ones not reaped, and given-back ones with a pin.
-fn held(model: &Model<'_>) -> usize {
-    let mut slots: Vec<_> = model.live.iter().map(|stack| stack.id().slot()).collect();
-    slots.extend(model.dead.iter().flatten().map(|id| id.slot()));
-    slots.extend(model.pins.iter().map(|(id, _)| id.slot()));
-    slots.sort_unstable();
-    slots.dedup();
-    slots.len()
-}
-
-proptest! {
-    #![proptest_config(Config { cases: 192, ..Config::default() })]
-
-    #[test]
-    fn any_sequence_keeps_the_invariants(
-        ops in proptest::collection::vec(op(), 1..160),
-        late in any::<bool>(),
-        slots in 1_usize..40,
-        frames in 8_usize..160,
-    ) {
-        let fake = Fake::new(CPUS, frames, 8 * MIB, if late { Flush::WhenAsked } else { Flush::Now });
-        let area = area_of(&fake, slots);
-        let mut cpu = 0;
-        let mut model = Model { dead: vec![None; CPUS], ..Model::default() };
-        for op in &ops {
-            step(op, &fake, &area, &mut cpu, &mut model);
-            let recount = area.recount();
-            let sum = recount.free + recount.mapped() + recount.retiring;
-            assert_eq!((sum, recount.miscounted, recount.leaked), (slots, 0, 0), "INV-COUNT after {op:?}");
-            assert_eq!(recount.live + recount.dead + recount.pinned, held(&model), "after {op:?}");
-            assert_eq!(fake.mapped_pages(), recount.mapped() * 4 + recount.metadata_pages, "after {op:?}");
-        }
-        fake.fail_in.store(-1, Ordering::Relaxed);
-        drop(model);
-        for cpu in 0..CPUS {
-            fake.run_on(cpu);
-            area.reap();
-            area.drain();
-        }
-        let recount = area.recount();
-        assert_eq!((recount.free, recount.retiring), (slots, 0), "when all tasks are gone, all slots are free");
-        assert_eq!(fake.frames_free(), frames - recount.metadata_pages, "and all frames");
-        let counters = area.counters();
-        assert_eq!(counters.allocated, counters.released);
-        assert_eq!((counters.populated, counters.unmapped), (counters.retired, counters.retired));
-        area.for_each_slot(|_, phase, _, _| assert_eq!(phase, Phase::Free));
-    }
 }

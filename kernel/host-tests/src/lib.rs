@@ -16,6 +16,7 @@ mod mm;
 #[cfg(loom)]
 mod models;
 mod programs;
+mod random;
 mod start_info;
 mod sync;
 mod task;

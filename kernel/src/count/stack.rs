@@ -145,6 +145,7 @@ fn cold(section: &Section, page: u64) -> usize {
         costs = [drained - start, made - start, freed - made, drained - freed].map(|cost| cost / MANY as u64);
     }
     let [all, made, freed, drained] = costs;
+    let all = all.saturating_sub(around_a_stack(section));
     let apart = |cost: u64| cost.saturating_sub(page * PAGES as u64);
     fact!("stack.cold", "{} {} {freed} {drained}", apart(all), apart(made));
     let counters = TASKS.counters();

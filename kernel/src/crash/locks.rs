@@ -18,8 +18,9 @@ use crate::mm::{frames, heap};
 use crate::process;
 use crate::stacks::TASKS;
 use crate::sync::declared::{self, Declared, SPECIMEN_MUTEX, SPECIMEN_RWLOCK, SPECIMEN_SPIN};
-use crate::sync::{self, AnyLock, Kind, SpinLock};
-use crate::task::{kept, reference, sched};
+use crate::sync::{self, AnyLock, Kind, Section, SpinLock};
+use crate::task::kept::{self, Keep};
+use crate::task::{reference, sched};
 use crate::{boot, fact, oops, println};
 
 pub(super) static SCRIPTS: [Script; 5] = [
@@ -438,8 +439,8 @@ static GIVEN_BACK_UNDISTURBING: AtomicBool = AtomicBool::new(false);
 /// A counted pointer that sees how it is given back: what is long to give back may not keep others waiting.
 struct Witness(#[expect(dead_code, reason = "it is there to be given back")] Arc<usize>);
 
-impl Drop for Witness {
-    fn drop(&mut self) {
+impl Keep for Witness {
+    fn settle(&self) {
         GIVEN_BACK_UNDISTURBING.store(cpu::interrupts_on(), Ordering::Relaxed);
     }
 }
@@ -448,9 +449,13 @@ fn own_all_sorts() {
     let Some(process) = process::current() else { return };
     let boxed = black_box(Box::new([0x5a_u8; OWNED]));
     let Some((pointer, id)) = SHARED.lock_or_reset(|_| None).clone() else { return };
-    let pointer = kept::keep(&"counted pointer", Witness(pointer));
+    let section = Section::enter();
+    let pointer = kept::keep(&"counted pointer", Witness(pointer), &section);
+    drop(section);
     let file = process.files().get(1);
-    let pin = TASKS.pin(id).map(|pin| kept::keep(&"pin", pin));
+    let section = Section::enter();
+    let pin = TASKS.pin(id).map(|pin| kept::keep(&"pin", pin, &section));
+    drop(section);
     let guard = SPECIMEN_MUTEX.lock();
     if file.is_ok() && pin.is_ok() {
         exhaust_stack();

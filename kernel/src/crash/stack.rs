@@ -3,6 +3,7 @@
 //! Every overflow here moves the stack pointer, by calls. The accesses are those that LKDTM makes: the stack pointer is healthy.
 
 use core::hint::black_box;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use vmstack::VirtAddr;
 
@@ -10,6 +11,8 @@ use super::Provocation;
 use crate::arch::{cpu, percpu, provoke};
 use crate::oops::marks;
 use crate::stacks::TASK_STACK;
+use crate::sync::Section;
+use crate::task::kept::{self, Keep};
 use crate::task::sched;
 
 pub(super) static PROVOCATIONS: [Provocation; 10] = [
@@ -17,6 +20,7 @@ pub(super) static PROVOCATIONS: [Provocation; 10] = [
     Provocation { name: "EXHAUST_STACK:trait-objects", act: exhaust_by_trait_objects },
     Provocation { name: "EXHAUST_STACK:closures", act: exhaust_by_closures },
     Provocation { name: "EXHAUST_STACK:mutual", act: exhaust_by_mutual_recursion },
+    Provocation { name: "EXHAUST_STACK:twice", act: exhaust_twice },
     Provocation { name: "STACK_GUARD_PAGE_LEADING", act: || read(own_stack().0.wrapping_sub(1)) },
     Provocation { name: "STACK_GUARD_PAGE_TRAILING", act: || read(own_stack().1) },
     Provocation { name: "WILD_POINTER", act: || read(own_stack().0.wrapping_sub(TASK_STACK / 2)) },
@@ -98,6 +102,25 @@ fn exhaust_by_closures() {
         step(&|left| black_box(again(step, left)) + 1, remaining)
     }
     black_box(again(&|next, remaining| black_box(next)(remaining - 1) + black_box(remaining), usize::MAX));
+}
+
+/// What exhausts the stack when it is given back, the first time: also the empty one of a task that was killed.
+struct Again(AtomicBool);
+
+impl Keep for Again {
+    fn settle(&self) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            exhaust_stack();
+        }
+    }
+}
+
+/// The task dies, and dies again when what it kept is given back.
+fn exhaust_twice() {
+    let section = Section::enter();
+    let _again = kept::keep(&"crash", Again(AtomicBool::new(false)), &section);
+    drop(section);
+    exhaust_stack();
 }
 
 fn exhaust_by_mutual_recursion() {

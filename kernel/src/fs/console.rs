@@ -2,6 +2,8 @@
 //!
 //! Nothing interrupts when a byte comes: who waits for one looks at every tick.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use super::device::Device;
 use super::ready::{self, Ready};
 use super::span::Span;
@@ -31,6 +33,9 @@ struct Input {
 
 static INPUT: Mutex<Input> = Mutex::new("console-input", Input { ended: false, escaped: false });
 
+/// How often something was read.
+static READS: AtomicUsize = AtomicUsize::new(0);
+
 /// The lock of the console's input.
 pub(crate) fn lock() -> &'static dyn AnyLock {
     &INPUT
@@ -39,6 +44,11 @@ pub(crate) fn lock() -> &'static dyn AnyLock {
 /// The next byte of the port, if it comes soon.
 fn soon() -> Option<u8> {
     (0..LOOKS).find_map(|_| serial::read_byte(Port::Com1))
+}
+
+/// Whether a read would not wait.
+fn is_readable() -> bool {
+    serial::has_byte(Port::Com1) || INPUT.lock_anyway().ended
 }
 
 impl Input {
@@ -87,7 +97,10 @@ impl Device for Console {
             let is_done = count != 0 || input.ended || wanted == 0;
             drop(input);
             match (is_done, wait) {
-                (true, _) => return to.put(&bytes[..count]),
+                (true, _) => {
+                    READS.fetch_add(1, Ordering::Relaxed);
+                    return to.put(&bytes[..count]);
+                }
                 (false, false) => return Err(Errno::AGAIN),
                 (false, true) => ready::nap()?,
             }
@@ -105,8 +118,12 @@ impl Device for Console {
     }
 
     fn ready(&self) -> Ready {
-        let readable = serial::has_byte(Port::Com1) || INPUT.lock_anyway().ended;
-        Ready::WRITE.and(Ready::READ.when(readable))
+        Ready::WRITE.and(Ready::READ.when(is_readable()))
+    }
+
+    /// Something to read where there was nothing, or after a read: whether it came before or after that one nobody knows.
+    fn news(&self) -> usize {
+        READS.load(Ordering::Relaxed) << 1 | usize::from(is_readable())
     }
 
     fn number(&self) -> Option<(u32, u32)> {

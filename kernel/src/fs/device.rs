@@ -4,9 +4,10 @@ use core::fmt;
 
 use super::ready::Ready;
 use super::span::Span;
-use crate::arch::cpu;
 use crate::crash;
+use crate::random::Stream;
 use crate::syscall::Errno;
+use crate::task::sched;
 
 /// Something that is read and written as it comes, without a position.
 ///
@@ -23,6 +24,11 @@ pub(crate) trait Device: Sync + fmt::Debug {
     /// What can be done without waiting.
     fn ready(&self) -> Ready {
         Ready::READ.and(Ready::WRITE)
+    }
+
+    /// A number that another one follows when it has become ready anew.
+    fn news(&self) -> usize {
+        0
     }
 
     /// Its major and minor number; `None` for what is no device to programs.
@@ -81,7 +87,21 @@ impl Device for Zero {
     }
 }
 
-/// Gives bytes that look random. The kernel has no source of secrets, and says so in its limits.
+/// Fills `to` with random bytes: all of it, or, if a signal comes, a part.
+pub(crate) fn fill_with_random(to: Span) -> Result<usize, Errno> {
+    let mut stream = Stream::new();
+    let mut begun = false;
+    to.in_pieces(PIECE, |piece| {
+        if core::mem::replace(&mut begun, true) && sched::current().is_interrupted() {
+            return Ok(0);
+        }
+        let mut bytes = [0; PIECE];
+        stream.fill(&mut bytes);
+        piece.put(&bytes)
+    })
+}
+
+/// Gives random bytes: see [`random`](crate::random) for what they are worth.
 #[derive(Debug)]
 pub(crate) struct Random {
     /// `/dev/random` or `/dev/urandom`.
@@ -90,17 +110,7 @@ pub(crate) struct Random {
 
 impl Device for Random {
     fn read(&self, to: Span, _wait: bool) -> Result<usize, Errno> {
-        let mut word = cpu::cycles() | 1;
-        to.in_pieces(PIECE, |piece| {
-            let mut bytes = [0; PIECE];
-            for byte in &mut bytes {
-                word ^= word << 13;
-                word ^= word >> 7;
-                word ^= word << 17;
-                *byte = word as u8;
-            }
-            piece.put(&bytes)
-        })
+        fill_with_random(to)
     }
 
     fn write(&self, from: Span) -> Result<usize, Errno> {

@@ -34,6 +34,13 @@ struct Entry {
     told: Option<usize>,
 }
 
+impl Entry {
+    /// Whether anything is wanted of the file: not of one that was told once, and that was enough.
+    const fn is_armed(&self) -> bool {
+        self.interest.events & !ONE_SHOT & !EDGE != 0
+    }
+}
+
 /// The list.
 #[derive(Debug)]
 pub(crate) struct Epoll {
@@ -99,7 +106,7 @@ impl Epoll {
             let news = file.news();
             let ready = file.ready().asked((entry.interest.events & ASKED) as u16);
             let is_told = entry.interest.events & EDGE != 0 && entry.told == Some(news);
-            if told == count || is_told || entry.interest.events & !ONE_SHOT & !EDGE == 0 || !ready.is_something() {
+            if told == count || is_told || !entry.is_armed() || !ready.is_something() {
                 continue;
             }
             entry.told = Some(news);
@@ -115,7 +122,7 @@ impl Epoll {
     /// Whether something of the list is ready, as `open` finds it.
     pub(crate) fn ready(&self, open: impl Fn(usize) -> Result<Held, Errno>) -> Ready {
         let entries = self.lock();
-        let mut ready = entries.iter().filter_map(|entry| {
+        let mut ready = entries.iter().filter(|entry| entry.is_armed()).filter_map(|entry| {
             let file = open(entry.descriptor).ok().filter(|file| file.number() == entry.file)?;
             Some(file.ready().asked((entry.interest.events & ASKED) as u16))
         });

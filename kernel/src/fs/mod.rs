@@ -45,6 +45,7 @@ pub(crate) mod table;
 pub(crate) mod text;
 mod tree;
 
+pub(crate) use device::fill_with_random;
 pub(crate) use listing::{Member, member, node as member_node};
 pub(crate) use node::Node;
 pub(crate) use open::{Held, OpenFile};

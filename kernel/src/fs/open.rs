@@ -5,7 +5,6 @@
 //! moving it, so that two readers never get the same bytes.
 
 use alloc::sync::Arc;
-use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -22,7 +21,7 @@ use crate::mm::heap;
 use crate::process;
 use crate::sync::Section;
 use crate::syscall::Errno;
-use crate::task::kept::{self, Kept};
+use crate::task::kept::{self, Keep, Kept};
 
 /// Flags of `open` that the kernel looks at.
 pub(crate) mod flags {
@@ -290,7 +289,11 @@ impl OpenFile {
 
     /// A number that another one follows when it may have become ready.
     pub(crate) fn news(&self) -> usize {
-        if let Object::Pipe(end) = &self.object { end.news() } else { 0 }
+        match &self.object {
+            Object::Pipe(end) => end.news(),
+            Object::Device(_, device) => device.news(),
+            _ => 0,
+        }
     }
 
     /// Whether nobody announces that it is ready, so that whoever waits has to look from time to time.
@@ -351,12 +354,14 @@ fn write_control(node: Node, from: Span) -> Result<usize, Errno> {
 /// Having one means: the file stays open until it is dropped or the task is killed, whoever closes its descriptor meanwhile.
 /// Nobody is killed while the last one lets go of a file: the other end of a pipe always learns of it.
 #[derive(Debug)]
-pub(crate) struct Held(ManuallyDrop<Kept<Arc<OpenFile>>>);
+pub(crate) struct Held(Kept<Arc<OpenFile>>);
+
+impl Keep for Arc<OpenFile> {}
 
 impl Held {
     /// Holds `file`. In the section nobody is killed between the count and the list that has it.
-    pub(crate) fn new(file: Arc<OpenFile>, _section: &Section) -> Self {
-        Self(ManuallyDrop::new(kept::keep(&"file", file)))
+    pub(crate) fn new(file: Arc<OpenFile>, section: &Section) -> Self {
+        Self(kept::keep(&"file", file, section))
     }
 }
 
@@ -365,13 +370,5 @@ impl Deref for Held {
 
     fn deref(&self) -> &OpenFile {
         &self.0
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let _section = Section::enter();
-        // SAFETY: dropped here and nowhere else.
-        unsafe { ManuallyDrop::drop(&mut self.0) };
     }
 }

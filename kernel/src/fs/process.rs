@@ -2,14 +2,18 @@
 //!
 //! A process is meant by its number, and looked up for each question; it may be gone by the next one, and then its files are.
 
+use alloc::sync::Arc;
 use core::fmt::Write;
 
+use super::FileTable;
 use super::entry::Subject;
 use super::node::Node;
 use super::open::{Held, Object};
 use crate::mm::memory::Memory;
 use crate::process::{Process, Thread, tree};
+use crate::sync::Section;
 use crate::syscall::{Errno, user};
+use crate::task::kept::{self, Kept};
 use crate::task::{State, Task, sched};
 use crate::text::Text;
 
@@ -35,14 +39,22 @@ pub(super) fn next_thread(subject: Subject, from: usize) -> Option<usize> {
     tree.threads(process).filter_map(Task::thread).map(Thread::id).filter(|&id| id >= from).min()
 }
 
+/// The table of open files of the subject's process: counted, and kept, for it may have another one soon.
+fn files(subject: Subject) -> Result<Kept<Arc<FileTable>>, Errno> {
+    let section = Section::enter();
+    let tree = tree::lock();
+    let process = tree.process(subject.process).ok_or(Errno::NOENT)?;
+    Ok(kept::keep(&"file table", process.files().count(&tree), &section))
+}
+
 /// The lowest descriptor from `from` on that is open in the subject's process.
 pub(super) fn next_open(subject: Subject, from: usize) -> Option<usize> {
-    with(subject.process, |process| Ok(process.files().next_open(from))).ok().flatten()
+    files(subject).ok()?.next_open(from)
 }
 
 /// What is open at the descriptor that is the subject's number.
 pub(super) fn open_file(subject: Subject) -> Result<Held, Errno> {
-    with(subject.process, |process| process.files().get(subject.number)).map_err(|_| Errno::NOENT)
+    files(subject)?.get(subject.number).map_err(|_| Errno::NOENT)
 }
 
 /// Where the link of an open file leads.

@@ -7,10 +7,12 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::arch::clock;
+use crate::sync::Section;
 use crate::syscall::Errno;
+use crate::task::kept::{self, Keep};
 use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::wait::Event;
-use crate::task::{Wait, Woken, kept};
+use crate::task::{Wait, Woken};
 
 /// What a file is ready for, in `poll`'s bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,6 +73,8 @@ impl Waiter {
     }
 }
 
+impl Keep for Waiter {}
+
 impl Drop for Waiter {
     fn drop(&mut self) {
         WAITERS.fetch_sub(1, Ordering::SeqCst);
@@ -96,7 +100,10 @@ pub(crate) fn wait_for<T>(
 ///
 /// A signal came.
 pub(crate) fn wait_for_any<T>(until: Option<u64>, mut look: impl FnMut() -> Option<T>) -> Result<Option<T>, Errno> {
-    let _waiter = kept::keep(&"waiter", Waiter::new());
+    // Nobody is killed between the count and the list that has it.
+    let section = Section::enter();
+    let _waiter = kept::keep(&"waiter", Waiter::new(), &section);
+    drop(section);
     let wait = Wait { until, interruptible: true, ..Wait::FOR_EVER };
     match NEWS.wait_in(&wait, &mut look) {
         Ok(found) => Ok(Some(found)),

@@ -19,9 +19,10 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use super::open::{Held, OpenFile};
 use crate::mm::heap::{self, OutOfHeap};
 use crate::process;
+use crate::process::tree::{self, Tree};
 use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
 use crate::syscall::Errno;
-use crate::task::kept::{self, Kept};
+use crate::task::kept::{self, Keep, Kept};
 
 /// How many files a process can have open.
 pub(crate) const MAX_FILES: usize = CHUNKS * CHUNK;
@@ -46,6 +47,9 @@ pub(crate) struct FileTable {
     lock: SpinLock<()>,
     chunks: [AtomicPtr<Chunk>; CHUNKS],
 }
+
+/// Files that are closed together.
+type Few = [Option<Arc<OpenFile>>; GROUP];
 
 /// The right to change a table. In the section nobody is killed.
 struct Locked<'a> {
@@ -200,12 +204,14 @@ impl FileTable {
         let locked = self.lock();
         let slot = self.slot(descriptor).ok_or(Errno::NOMEM)?;
         let before = taken(slot.swap(word(file, close_on_exec), Relaxed));
-        locked.drop_file(before);
+        locked.drop_files(before);
         Ok(())
     }
 
     /// Copies the descriptor `from` to `to`, and closes what was there; or to the lowest one from `at_least` on.
     pub(crate) fn copy(&self, from: usize, to: Target, close_on_exec: bool) -> Result<usize, Errno> {
+        // Until it has its place, the count is nobody's.
+        let _section = Section::enter();
         let copy = {
             let _locked = self.lock();
             self.slot(from).and_then(|slot| counted(slot.load(Relaxed))).ok_or(Errno::BADF)?
@@ -222,7 +228,7 @@ impl FileTable {
         let locked = self.lock();
         let file = self.slot(descriptor).and_then(|slot| taken(slot.swap(ptr::null_mut(), Relaxed)));
         let was_open = file.is_some();
-        locked.drop_file(file);
+        locked.drop_files(file);
         was_open.then_some(()).ok_or(Errno::BADF)
     }
 
@@ -254,13 +260,20 @@ impl FileTable {
         self.close_where(|_| true);
     }
 
+    /// Closes everything if nobody uses the table any more.
+    fn close_if_left(&self) {
+        if self.users.load(Relaxed) == 0 {
+            self.close_all();
+        }
+    }
+
     fn close_where(&self, closes: impl Fn(*mut OpenFile) -> bool) {
         let mut next = 0;
-        while let Some(descriptor) = self.next_open(next) {
+        while let Some(first) = self.next_open(next) {
             let locked = self.lock();
-            let slot = self.slot(descriptor).filter(|slot| closes(slot.load(Relaxed)));
-            locked.drop_file(slot.and_then(|slot| taken(slot.swap(ptr::null_mut(), Relaxed))));
-            next = descriptor + 1;
+            let (files, behind) = locked.take_some(first, &closes);
+            locked.drop_files(files);
+            next = behind;
         }
     }
 
@@ -268,7 +281,7 @@ impl FileTable {
     pub(crate) fn duplicate(&self) -> Result<Kept<Arc<Self>>, Errno> {
         // A table is the heap's or kept: nobody is killed in between.
         let section = Section::enter();
-        let copy = kept::keep(&"file table", Self::new()?);
+        let copy = kept::keep(&"file table", Self::new()?, &section);
         drop(section);
         copy.copy_from(self)?;
         Ok(copy)
@@ -310,43 +323,103 @@ impl Locked<'_> {
         (from..most()).find(is_free).ok_or(Errno::MFILE)
     }
 
-    /// Lets go of the table, and then of `file`, before anybody can be killed.
-    fn drop_file(self, file: Option<Arc<OpenFile>>) {
+    /// Takes out what `closes` says of the first few descriptors that are open from `first` on, in its chunk. The files, and where to go on.
+    fn take_some(&self, first: usize, closes: impl Fn(*mut OpenFile) -> bool) -> (Few, usize) {
+        let (mut files, start) = ([const { None }; GROUP], first / CHUNK * CHUNK);
+        let Some(chunk) = self.table.chunk(first / CHUNK) else { return (files, start + CHUNK) };
+        let mut place = Some(first % CHUNK);
+        for file in &mut files {
+            let Some(this) = place else { break };
+            let slot = &chunk.0[this];
+            if closes(slot.load(Relaxed)) {
+                *file = taken(slot.swap(ptr::null_mut(), Relaxed));
+            }
+            place = chunk.next_open(this + 1);
+        }
+        (files, start + place.unwrap_or(CHUNK))
+    }
+
+    /// Lets go of the table, and then of `files`, before anybody can be killed.
+    fn drop_files<T>(self, files: T) {
         let Self { _guard: guard, section, .. } = self;
         drop(guard);
-        drop(file);
+        drop(files);
         drop(section);
     }
 }
 
 /// A process's files: a table, which other processes may have too.
+///
+/// `execve` puts another table in its place. So a borrow of the table is for the process's own threads, of which that call leaves one;
+/// whoever else wants it counts it, under the tree's lock.
 #[derive(Debug)]
 pub(crate) struct Files {
-    table: Arc<FileTable>,
+    /// Counted: from `Arc::into_raw`. Changes under the tree's lock.
+    table: AtomicPtr<FileTable>,
+    /// It is not a user of the table any more.
     left: AtomicBool,
 }
 
 impl Files {
     pub(crate) fn new(table: Arc<FileTable>) -> Self {
         table.users.fetch_add(1, Relaxed);
-        Self { table, left: AtomicBool::new(false) }
+        Self { table: AtomicPtr::new(Arc::into_raw(table).cast_mut()), left: AtomicBool::new(false) }
     }
 
-    /// The table, for a process that shares it.
+    /// The table, for a process that shares it: a child of the current process, which this is.
     pub(crate) fn share(&self) -> Arc<FileTable> {
-        Arc::clone(&self.table)
+        let table = self.table.load(Relaxed);
+        // SAFETY: it came from `Arc::into_raw`, and its count is given up only by `replace`, which the caller is not in, or with this.
+        unsafe { Arc::increment_strong_count(table) };
+        // SAFETY: as above; the count is this one's.
+        unsafe { Arc::from_raw(table) }
+    }
+
+    /// The table, for another process, which holds the tree's lock while it counts.
+    pub(crate) fn count(&self, _tree: &Tree) -> Arc<FileTable> {
+        self.share()
+    }
+
+    /// Takes a copy of the table in its place if others have it too: they keep it. For the only thread of the process.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: nothing has changed.
+    pub(crate) fn unshare(&self) -> Result<(), Errno> {
+        if self.users.load(Relaxed) == 1 {
+            return Ok(());
+        }
+        let copy = self.duplicate()?;
+        // Either table is one's who has counted itself, at each instruction at which this task can be killed.
+        let section = Section::enter();
+        let before = kept::keep(&"file table", self.replace(copy.take(&section)), &section);
+        before.users.fetch_sub(1, Relaxed);
+        drop(section);
+        before.close_if_left();
+        Ok(())
+    }
+
+    /// Puts `table` in the place of what was there, whose count is the caller's.
+    fn replace(&self, table: Arc<FileTable>) -> Arc<FileTable> {
+        table.users.fetch_add(1, Relaxed);
+        let _tree = tree::lock();
+        let before = self.table.swap(Arc::into_raw(table).cast_mut(), Relaxed);
+        // SAFETY: it came from `Arc::into_raw`, and its count was this place's.
+        unsafe { Arc::from_raw(before) }
+    }
+
+    /// Is no user of the table any more. What is in it is closed by the last one that [leaves](Self::leave) it, or goes with it.
+    pub(crate) fn resign(&self) {
+        let _section = Section::enter();
+        if !self.left.swap(true, Relaxed) {
+            self.users.fetch_sub(1, Relaxed);
+        }
     }
 
     /// Leaves the table: the last one closes what is in it. May be done again by a task that was killed in the middle of it.
     pub(crate) fn leave(&self) {
-        let section = Section::enter();
-        if !self.left.swap(true, Relaxed) {
-            self.table.users.fetch_sub(1, Relaxed);
-        }
-        drop(section);
-        if self.table.users.load(Relaxed) == 0 {
-            self.table.close_all();
-        }
+        self.resign();
+        self.close_if_left();
     }
 }
 
@@ -354,7 +427,26 @@ impl Deref for Files {
     type Target = FileTable;
 
     fn deref(&self) -> &FileTable {
-        &self.table
+        // SAFETY: the table is counted here; it is replaced only by the process's only thread, and borrowed by no other process's.
+        unsafe { &*self.table.load(Relaxed) }
+    }
+}
+
+impl Drop for Files {
+    /// A process that never ran, or that went the short way, has not left its table.
+    fn drop(&mut self) {
+        self.leave();
+        // SAFETY: it came from `Arc::into_raw`, and its count goes with this.
+        drop(unsafe { Arc::from_raw(*self.table.get_mut()) });
+    }
+}
+
+impl Keep for Arc<FileTable> {
+    /// One file after the other is closed, if nobody else has the table.
+    fn settle(&self) {
+        if Arc::strong_count(self) == 1 {
+            self.close_all();
+        }
     }
 }
 

@@ -8,8 +8,10 @@ use super::node::Node;
 use crate::mm::heap;
 use crate::sync::{AnyLock, Section, SpinLock};
 use crate::syscall::Errno;
-use crate::task::kept::{self, Kept};
+use crate::task::kept::{self, Keep, Kept};
 use crate::text::Text;
+
+impl Keep for Arc<Vec<u8>> {}
 
 /// An open text.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl TextFile {
         let text = heap::try_arc(text.into_bytes())?;
         let section = Section::enter();
         let before = self.made.lock_anyway().replace(Arc::clone(&text));
-        let made = kept::keep(&"text", text);
+        let made = kept::keep(&"text", text, &section);
         drop(before);
         drop(section);
         Ok(made)
@@ -60,8 +62,8 @@ impl TextFile {
 
     fn made(&self) -> Option<Kept<Arc<Vec<u8>>>> {
         // Between the count and the list that has it nobody is killed.
-        let _section = Section::enter();
+        let section = Section::enter();
         let made = self.made.lock_anyway().clone();
-        made.map(|made| kept::keep(&"text", made))
+        made.map(|made| kept::keep(&"text", made, &section))
     }
 }

@@ -163,6 +163,11 @@ pub(crate) fn give_all(frames: &[PhysAddr]) {
 /// How many frames are a run.
 pub(crate) const RUN_FRAMES: usize = 1 << buddy::RUN;
 
+/// Whether a run can begin with `frame`.
+pub(crate) const fn begins_run(frame: PhysAddr) -> bool {
+    frame.get().is_multiple_of((RUN_FRAMES * PAGE_SIZE) as u64)
+}
+
 /// Takes a run, if that is easy: frames side by side, which read as zero. Returns the first.
 pub(crate) fn take_run() -> Option<PhysAddr> {
     let first = address(FRAMES.lock().take_run()?);

@@ -143,7 +143,7 @@ pub(crate) fn count_lost(task: &Task) -> Amount {
     let amount = task.heap().amount();
     LOST_BYTES.fetch_add(amount.bytes, Ordering::Relaxed);
     LOST_OBJECTS.fetch_add(amount.objects, Ordering::Relaxed);
-    task.heap().reset();
+    task.heap().end();
     // If it died with the heap's lock, its arena is retired now: not every allocation comes there. And the kernel has its reserve again.
     drop(HEAP.arena());
     HEAP.grow_to(RESERVE, 0);

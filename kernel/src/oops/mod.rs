@@ -24,7 +24,7 @@ use core::fmt::Write;
 use vmstack::{FaultContext, StackFault, Verdict, VirtAddr};
 
 use crate::arch::frame::TrapFrame;
-use crate::arch::{cpu, percpu, provoke, trap};
+use crate::arch::{cpu, cut, percpu, provoke, trap};
 use crate::console::{self, Console};
 use crate::mm::heap;
 use crate::process::{self, End, signal};
@@ -140,8 +140,8 @@ fn kill(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
     let (fate, run): (Fate, extern "C" fn(usize) -> !) = match (place, task.die()) {
         (Place::Idle, _) => (Fate::Replaced, idle_anew),
         (_, 1) => (Fate::Killed, die),
-        // It overflowed again on its way out: it takes the short way.
-        (_, 2) => (Fate::Killed, die_at_once),
+        // It overflowed again on its way out: it goes on behind that.
+        (_, 2..=process::MOST_DEATHS) => (Fate::Killed, die_in_steps),
         _ => stop_for(fault, frame, place),
     };
     let number = record::take(fault, frame, place, fate);
@@ -200,18 +200,20 @@ extern "C" fn die(number: usize) -> ! {
     reached(Step::CleanedUp);
     report(number, &aftermath);
     reached(Step::Printed);
+    cut::dies(sched::current().stack_bounds());
     reporter::replace_if_dead();
     rcu::replace_if_dead();
     process::exit_current(End::Killed(signal::SEGV))
 }
 
-/// A task that overflowed while it was dying: its process ends, and what is not given back by now is lost.
-extern "C" fn die_at_once(number: usize) -> ! {
+/// A task that overflowed while it was dying: its process ends all the same, and some of what is not given back by now may be lost.
+extern "C" fn die_in_steps(number: usize) -> ! {
     let cleaned = clean_up();
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
     report(number, &Aftermath { cut_short: true, ..give_up(cleaned) });
-    process::leave_current(End::Killed(signal::SEGV))
+    cut::dies(sched::current().stack_bounds());
+    process::end_in_steps(End::Killed(signal::SEGV))
 }
 
 /// The idle task, on its empty stack, with interrupts off.

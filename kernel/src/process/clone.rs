@@ -102,7 +102,7 @@ pub(crate) fn clone(request: &Request, frame: &TrapFrame) -> Result<usize, Errno
     request.check()?;
     let me = sched::current();
     let thread = me.thread().ok_or(Errno::NOSYS)?;
-    let id = tree::next_number();
+    let id = tree::next_number()?;
     if request.has(flag::PARENT_SETTID) {
         // As on Linux, where it cannot be written it is not.
         memory_of(&me)?.write_u32(request.parent_tid, id as u32).ok();
@@ -194,7 +194,7 @@ fn new_process(id: usize, parent: &Process, request: &Request) -> Result<Kept<Ar
     let copy = if request.has(flag::FILES) { None } else { Some(parent.files().duplicate()?) };
     let section = Section::enter();
     let files = copy.map_or_else(|| parent.files().share(), |copy| copy.take(&section));
-    let child = kept::keep(&"process", heap::try_arc(Process::new(id, files))?);
+    let child = kept::keep(&"process", heap::try_arc(Process::new(id, files))?, &section);
     drop(section);
     child.place().copy_from(parent.place());
     child.inherit(parent, request.exit_signal);
@@ -267,7 +267,7 @@ pub(super) fn give_memory_back(thread: &Thread) {
 }
 
 /// Wakes `thread`, which has to end, if it waits for its memory.
-pub(super) fn stop_lending(thread: &Thread) {
+pub(in crate::process) fn stop_lending(thread: &Thread) {
     if thread.lent_to.load(SeqCst) != 0 {
         sched::unpark_all(key(thread));
     }

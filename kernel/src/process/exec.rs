@@ -19,11 +19,12 @@ use vmstack::VirtAddr;
 
 use super::elf::{self, ElfError, Plan, Segment};
 use crate::arch::layout::PAGE_SIZE;
-use crate::arch::{cpu, features, fpu};
+use crate::arch::{features, fpu};
 use crate::fs::{self, Node};
 use crate::mm::heap::{self, OutOfHeap};
 use crate::mm::memory::{Kind, MapRequest, Memory, Rights, STACK_BYTES, STACK_TOP, Where};
 use crate::mm::space::SpaceError;
+use crate::random::Stream;
 use crate::sync::Section;
 use crate::syscall::Errno;
 use crate::task::kept::{self, Kept};
@@ -152,23 +153,23 @@ impl From<ElfError> for Errno {
 pub(crate) fn build(folder: Node, path: &[u8], file: &'static [u8], strings: &Strings) -> Result<Program, Errno> {
     let Some(script) = Script::parse(file) else { return build_elf(path, file, &strings.arguments, strings) };
     let mut arguments = script.arguments(path, &strings.arguments)?;
-    let mut file = open(folder, script.interpreter)?;
+    let mut file = find(folder, script.interpreter)?.1;
     for _ in 1..MAX_SCRIPTS {
         let Some(script) = Script::parse(file) else { return build_elf(path, file, &arguments, strings) };
         // The script that is interpreted is the one before: it is the first of the arguments so far.
         let interpreted = script.arguments(arguments.first(), &arguments)?;
         arguments = interpreted;
-        file = open(folder, script.interpreter)?;
+        file = find(folder, script.interpreter)?.1;
     }
     Err(Errno::LOOP)
 }
 
-/// The file of the interpreter at `path`.
-fn open(folder: Node, path: &[u8]) -> Result<&'static [u8], Errno> {
+/// The program's file at `path`, and what is in it.
+pub(crate) fn find(folder: Node, path: &[u8]) -> Result<(Node, &'static [u8]), Errno> {
     let mut copy = Vec::new();
     heap::reserve(&mut copy, path.len())?;
     copy.extend_from_slice(path);
-    Ok(fs::program(folder, copy)?.1)
+    fs::program(folder, copy)
 }
 
 /// The first line of a script: `#!interpreter argument`.
@@ -209,7 +210,7 @@ impl<'a> Script<'a> {
 fn build_elf(path: &[u8], file: &'static [u8], arguments: &StringList, strings: &Strings) -> Result<Program, Errno> {
     let plan = elf::plan(file)?;
     let section = Section::enter();
-    let memory = kept::keep(&"memory", Memory::new()?);
+    let memory = kept::keep(&"memory", Memory::new()?, &section);
     drop(section);
     plan.segments.iter().try_for_each(|segment| map_segment(&memory, segment))?;
     memory.start_heap(VirtAddr::new(plan.end + PAGE_SIZE));
@@ -329,15 +330,9 @@ impl Words {
     }
 }
 
-/// Sixteen bytes that differ from program to program. The kernel promises nobody that they cannot be guessed.
+/// Sixteen bytes of the program's own.
 fn random_bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
-    let mut word = cpu::cycles() | 1;
-    for byte in &mut bytes {
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        *byte = word as u8;
-    }
+    Stream::new().fill(&mut bytes);
     bytes
 }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A thread that is killed on the way does it again on its empty stack: each step may be done twice, and the end that is told is the
-//! first that was decided. If it dies again it takes the short way: what is left to give back is given back when the structs go.
+//! first that was decided. If it dies again it goes through the steps that are left, one by one ([`end_in_steps`]): where it dies once more
+//! that step is left out, if it may be, and what it would have given back is given back when the structs go, or never.
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
@@ -19,13 +20,13 @@ use super::signal::Signal;
 use super::thread::Stage;
 use super::tree::{self, Tree, thread_of};
 use super::{End, Process, Thread, clone, robust, signal};
-use crate::arch::cpu;
+use crate::arch::{cpu, provoke};
 use crate::mm::memory::Memory;
-use crate::oops::marks::{Step, reached};
+use crate::oops::marks::{self, reached};
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
 use crate::task::kept::Kept;
-use crate::task::{Task, sched};
+use crate::task::{Task, names, sched};
 
 /// How many threads are told at a time, with interrupts off.
 const AT_ONCE: usize = 64;
@@ -41,34 +42,78 @@ pub(crate) fn exit_current(end: End) -> ! {
 /// Ends the current thread; the process goes on if there are others.
 pub(crate) fn exit_thread(end: End) -> ! {
     let task = sched::current();
+    provoke::ends();
     if let Some(thread) = task.thread() {
         say_goodbye(&task, thread);
         clone::give_memory_back(thread);
-        reached(Step::Forgetting);
+        reached(marks::Step::Forgetting);
         task.give_up_memory();
-        reached(Step::Forgotten);
-        leave_process(&task, thread, end);
-        if thread.stage() == Stage::Last {
-            thread.process().files().leave();
-            signal::timers::forget(thread.process().id());
-            announce(thread.process());
+        reached(marks::Step::Forgotten);
+        leave_list(&task, thread, end);
+        signal::leave(thread.process(), thread.signals());
+        leave_files(thread);
+        finish_last(thread);
+    }
+    sched::exit()
+}
+
+/// A step of a thread's end.
+struct Step {
+    act: fn(&Task, &Thread, End),
+    /// Whether it is left out if the thread dies in it. Without the others the process would never end; what is not in a section of
+    /// theirs is a few calls, for which an empty stack has room.
+    optional: bool,
+}
+
+/// All of them, in their order. The futexes come before the number: whoever waits for that may give up the memory that they lie in.
+static STEPS: [Step; 9] = [
+    Step { act: |_, thread, end| end_process(thread.process(), end), optional: false },
+    Step { act: |task, thread, _| give_back_futexes(task, thread), optional: true },
+    Step { act: |task, thread, _| clear_number(task, thread), optional: true },
+    Step { act: |_, thread, _| clone::give_memory_back(thread), optional: false },
+    Step { act: |task, _, _| task.give_up_memory(), optional: true },
+    Step { act: leave_list, optional: false },
+    Step { act: |_, thread, _| signal::leave(thread.process(), thread.signals()), optional: true },
+    Step { act: |_, thread, _| leave_files(thread), optional: true },
+    Step { act: |_, thread, _| finish_last(thread), optional: false },
+];
+
+/// How often a task can die of overflows and go on with its end: twice, and once more in each step.
+pub(crate) const MOST_DEATHS: usize = 2 + STEPS.len();
+
+/// Ends the current process, whose thread died on its way out: each step that was not begun yet.
+pub(crate) fn end_in_steps(end: End) -> ! {
+    let task = sched::current();
+    if let Some(thread) = task.thread() {
+        while let Some(step) = STEPS.get(thread.steps()) {
+            if step.optional {
+                // First: who dies in it goes on behind it.
+                thread.next_step();
+                (step.act)(&task, thread, end);
+            } else {
+                (step.act)(&task, thread, end);
+                thread.next_step();
+            }
         }
     }
     sched::exit()
 }
 
-/// Ends the current process, without giving back what its thread had: it cannot be relied on to do so.
-pub(crate) fn leave_current(end: End) -> ! {
-    let task = sched::current();
-    if let Some(thread) = task.thread() {
-        end_process(thread.process(), end);
-        clone::give_memory_back(thread);
-        leave_process(&task, thread, end);
-        if thread.stage() == Stage::Last {
-            announce(thread.process());
-        }
+/// The files of a process without threads are closed.
+fn leave_files(thread: &Thread) {
+    if thread.stage() == Stage::Last {
+        thread.process().files().leave();
     }
-    sched::exit()
+}
+
+/// What is left to do for a process without threads.
+fn finish_last(thread: &Thread) {
+    if thread.stage() == Stage::Last {
+        // Once more, for a thread that died while it left them: whoever waits for the process may rely on that.
+        thread.process().files().resign();
+        signal::timers::forget(thread.process().id());
+        announce(thread.process());
+    }
 }
 
 /// Ends the current thread if it has to end: the last thing before it returns to user mode.
@@ -82,10 +127,7 @@ pub(crate) fn obey() {
 
 /// Decides that `process` ends, and how, unless that is decided, and tells its threads.
 pub(crate) fn end_process(process: &Process, end: End) {
-    process.end.set(end);
-    if process.heir() != 0 {
-        process.news.announce();
-    }
+    process.decide(end);
     process.signals().end_stop();
     tell(process);
 }
@@ -117,27 +159,41 @@ fn tell_some(process: &Process) -> bool {
     true
 }
 
-/// Tells those who wait for the end of `thread`, the current one: a zero in its memory, if somebody else has that too.
+/// Tells those who wait for the end of `thread`, the current one, in its memory.
 fn say_goodbye(task: &Task, thread: &Thread) {
-    let (addr, list) = (thread.clear_child_tid(), thread.robust_list());
+    give_back_futexes(task, thread);
+    clear_number(task, thread);
+}
+
+/// Gives back the robust futexes of `thread`, the current one. Who is killed in here begins it again: what is marked is not its any more.
+fn give_back_futexes(task: &Task, thread: &Thread) {
+    let list = thread.robust_list();
     // SAFETY: the task itself, which does not replace its memory meanwhile.
-    let Some(memory) = (unsafe { task.memory_place().get() }) else { return };
-    // Once: who is killed in here does not begin it again.
-    thread.set_robust_list(0);
-    if list != 0 {
+    if let Some(memory) = unsafe { task.memory_place().get() }
+        && list != 0
+    {
         robust::give_back(memory, list, thread.id());
     }
-    thread.set_clear_child_tid(0);
-    if addr != 0 && Arc::strong_count(memory) > 1 {
+    thread.set_robust_list(0);
+}
+
+/// Writes a zero where those look who wait for the end of `thread`, the current one, if somebody else has that memory too. Once:
+/// they may have made something else of it when it is done again.
+fn clear_number(task: &Task, thread: &Thread) {
+    let addr = thread.take_clear_child_tid();
+    // SAFETY: the task itself, which does not replace its memory meanwhile.
+    if let Some(memory) = unsafe { task.memory_place().get() }
+        && addr != 0
+        && Arc::strong_count(memory) > 1
+    {
         // Where it cannot be written, nobody waits.
         let _written = memory.write_u32(addr, 0);
         let _woken = futex::wake(memory, Futex { addr, private: false }, 1, futex::ANY);
     }
 }
 
-/// Takes the current thread off its process's list. The last one decides how the process ends, if nobody has. What signals it was to
-/// take are another's.
-fn leave_process(task: &Task, thread: &Thread, end: End) {
+/// Takes the current thread off its process's list. The last one decides how the process ends, if nobody has.
+fn leave_list(task: &Task, thread: &Thread, end: End) {
     let process = thread.process();
     if thread.stage() == Stage::Listed {
         let tree = tree::lock();
@@ -151,7 +207,6 @@ fn leave_process(task: &Task, thread: &Thread, end: End) {
             }
         }
     }
-    signal::leave(process, thread.signals());
 }
 
 /// Ends `process`, whose threads are gone: its children get another parent, and its parent is told, once.
@@ -203,6 +258,7 @@ pub(crate) fn become_only_thread() -> Result<(), Errno> {
         tell(process);
         process.news.wait_for(|| (process.thread_count() == 1 || process.is_ending()).then_some(()));
         inherit(process, thread);
+        names::copy(task.id(), process.id());
     }
     if thread.must_end() { Err(Errno::INTR) } else { Ok(()) }
 }

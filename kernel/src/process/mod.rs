@@ -27,6 +27,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 use crate::arch::clock;
 use crate::fs::{FileTable, Files, Place};
 use crate::sync::AnyLock;
+use crate::task::kept::Keep;
 use crate::task::sched::CurrentTask;
 use crate::task::wait::Event;
 use crate::task::{Task, names, sched};
@@ -48,7 +49,9 @@ pub(crate) mod tree;
 pub(crate) mod wait;
 
 pub(crate) use end::End;
-pub(crate) use exit::{become_only_thread, change_program, end_all, exit_current, exit_thread, leave_current, obey};
+pub(crate) use exit::{
+    MOST_DEATHS, become_only_thread, change_program, end_all, end_in_steps, exit_current, exit_thread, obey,
+};
 pub(crate) use thread::Thread;
 
 use end::AtomicEnd;
@@ -96,6 +99,9 @@ pub(crate) struct Process {
     /// What it says that it has done, for the crash tests.
     pub(crate) work: AtomicUsize,
 }
+
+/// What is long about its end came before: see `exit`.
+impl Keep for Arc<Process> {}
 
 impl Process {
     /// A process without threads, in a group and a session of its own.
@@ -155,7 +161,7 @@ impl Process {
         tree::lock().parent(self).map_or(0, Self::id)
     }
 
-    /// The open files.
+    /// The open files, for the process's own threads: see [`Files`].
     pub(crate) const fn files(&self) -> &Files {
         &self.files
     }
@@ -190,6 +196,14 @@ impl Process {
         let count = self.thread_count().saturating_add_signed(change);
         self.thread_count.store(count, Ordering::Relaxed);
         count
+    }
+
+    /// Decides that it ends, and how, unless that is decided. Its threads are told by the caller.
+    fn decide(&self, end: End) {
+        self.end.set(end);
+        if self.heir() != 0 {
+            self.news.announce();
+        }
     }
 
     /// Whether its end is decided: each of its threads ends as soon as it looks.
@@ -270,7 +284,11 @@ pub(crate) fn current() -> Option<CurrentProcess> {
     task.process().is_some().then_some(CurrentProcess(task))
 }
 
-/// Gives the current task a name.
+/// Gives the current task a name: by its own number, which reports know, and by its thread's, which programs do.
 pub(crate) fn rename_current(name: &str) {
-    names::set(sched::current().id(), name);
+    let task = sched::current();
+    names::set(task.id(), name);
+    if let Some(thread) = task.thread().filter(|thread| thread.id() != task.id()) {
+        names::set(thread.id(), name);
+    }
 }

@@ -9,17 +9,18 @@ use alloc::sync::Arc;
 
 use vmstack::VirtAddr;
 
+use super::Process;
 use super::exec::{self, Program, Strings};
 use super::tree::{self, Tree};
-use super::{Process, exit};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{cpu, trap};
 use crate::fs::{self, node};
+use crate::hooks;
 use crate::mm::heap;
 use crate::mm::memory::Memory;
 use crate::sync::Section;
 use crate::syscall::Errno;
-use crate::task::{NewTask, Registers, Task, TaskRef, TaskStack, names, sched};
+use crate::task::{NewTask, Registers, Task, TaskRef, TaskStack, flags, names, sched};
 
 /// Starts the program at `path` in the archive, as a process without a parent.
 pub(crate) fn start(path: &[u8], strings: &Strings) -> Result<Arc<Process>, Errno> {
@@ -34,7 +35,7 @@ pub(crate) fn start_reaper(path: &[u8], strings: &Strings) -> Result<Arc<Process
 fn start_as(path: &[u8], strings: &Strings, then: impl FnOnce(&Tree, &Process)) -> Result<Arc<Process>, Errno> {
     let (file, data) = fs::program(node::ROOT, path.to_vec())?;
     let Program { memory, entry, stack } = exec::build(node::ROOT, path, data, strings)?;
-    let id = tree::next_number();
+    let id = tree::next_number()?;
     let process = heap::try_arc(Process::new(id, fs::standard()?))?;
     process.place().set_program(file, strings.arguments.to_shared().ok());
     names::set(id, base_name(path));
@@ -92,11 +93,14 @@ pub(super) fn spawn(
 /// The first thing that a thread runs: it goes to user mode with the frame at the top of its stack.
 extern "C" fn enter(frame: usize) -> ! {
     sched::begin();
-    exit::obey();
     cpu::disable_interrupts();
     let frame = VirtAddr::new(frame).as_mut_ptr::<TrapFrame>();
     // SAFETY: `spawn` wrote it at the top of this very stack, and nobody else knows it.
     let frame = unsafe { &mut *frame };
+    // As after a call: what was sent before it first ran is acted upon before its first instruction.
+    if flags::any_of_current() {
+        hooks::look(frame);
+    }
     // SAFETY: (1) it is a frame of user mode; (2) nothing below it is needed; (3) the scheduler loaded the task's state; (4) it lies
     // on the task's own stack.
     unsafe { trap::enter_user(frame) }

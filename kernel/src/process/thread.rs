@@ -38,6 +38,8 @@ pub(crate) struct Thread {
     robust_list: AtomicUsize,
     signals: ThreadSignals,
     stage: AtomicU8,
+    /// How many steps of its end are behind it, once it goes through them one by one.
+    steps: AtomicU8,
     /// Whether it was told to end.
     pub(super) told: AtomicBool,
     /// Its neighbours among the process's threads, and in the table of tasks.
@@ -57,6 +59,7 @@ impl Thread {
             robust_list: AtomicUsize::new(0),
             signals: ThreadSignals::new(),
             stage: AtomicU8::new(Stage::Listed as u8),
+            steps: AtomicU8::new(0),
             told: AtomicBool::new(false),
             beside: Link::new(),
             by_number: Link::new(),
@@ -102,6 +105,23 @@ impl Thread {
     /// Its list of robust futexes; zero: none.
     pub(crate) fn robust_list(&self) -> usize {
         self.robust_list.load(Relaxed)
+    }
+
+    /// Where a zero is to be written, and no second time.
+    pub(super) fn take_clear_child_tid(&self) -> usize {
+        let addr = self.clear_child_tid();
+        self.set_clear_child_tid(0);
+        addr
+    }
+
+    /// How many steps of its end are behind it.
+    pub(super) fn steps(&self) -> usize {
+        self.steps.load(Relaxed).into()
+    }
+
+    /// Goes on to the next step of its end.
+    pub(super) fn next_step(&self) {
+        self.steps.store(self.steps.load(Relaxed) + 1, Relaxed);
     }
 
     /// Sets where its list of robust futexes is.

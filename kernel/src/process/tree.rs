@@ -64,7 +64,7 @@ impl Listed<ByNumber> for Process {
 }
 
 /// What a program's task has.
-pub(super) fn thread_of(task: &Task) -> &Thread {
+pub(in crate::process) fn thread_of(task: &Task) -> &Thread {
     match task.thread() {
         Some(thread) => thread,
         None => unreachable!("a task of the kernel is on no list of threads"),
@@ -75,12 +75,6 @@ const TASK_LISTS: usize = 4096;
 const PROCESS_LISTS: usize = 1024;
 static TASKS: [List<Task, ByNumber>; TASK_LISTS] = [const { List::new() }; TASK_LISTS];
 static PROCESSES: [List<Process, ByNumber>; PROCESS_LISTS] = [const { List::new() }; PROCESS_LISTS];
-
-/// The highest number, as on a 64-bit Linux, and the first that is handed out again.
-const LAST_NUMBER: usize = 4_194_303;
-const FIRST_AGAIN: usize = 300;
-/// Whether numbers were handed out up to the last: from then on one may be in use.
-static AGAIN: AtomicBool = AtomicBool::new(false);
 
 /// The most threads that there can be; zero until it was computed.
 static MOST: AtomicUsize = AtomicUsize::new(0);
@@ -116,9 +110,9 @@ pub(crate) fn lock() -> Tree {
 /// The process with this number, ended ones included that nobody has waited for: counted, and kept.
 pub(crate) fn find(id: usize) -> Option<Kept<Arc<Process>>> {
     // A count is the list's or nobody's: nobody is killed in between.
-    let _section = Section::enter();
+    let section = Section::enter();
     let process = lock().process(id)?.counted();
-    Some(kept::keep(&"process", process))
+    Some(kept::keep(&"process", process, &section))
 }
 
 /// Threads of programs, and processes that nobody has waited for: of the moment.
@@ -139,16 +133,26 @@ fn change(count: &AtomicUsize, by: isize) -> usize {
 }
 
 /// A number that no task, process, group or session has.
-pub(crate) fn next_number() -> usize {
-    loop {
-        let number = task::next_id();
-        if number > LAST_NUMBER {
-            AGAIN.store(true, Relaxed);
-            task::numbers_from(FIRST_AGAIN);
-        } else if !AGAIN.load(Relaxed) || !lock().is_in_use(number) {
-            return number;
+///
+/// # Errors
+///
+/// `EAGAIN`: there is none.
+pub(crate) fn next_number() -> Result<usize, Errno> {
+    let (number, again) = task::next_number();
+    if again { free_number(number) } else { Ok(number) }
+}
+
+/// The first number from `number` on that is not in use.
+#[cold]
+fn free_number(mut number: usize) -> Result<usize, Errno> {
+    // Each of those that are handed out again is asked for once.
+    for _ in task::FIRST_AGAIN..=task::highest_id() {
+        if !lock().is_in_use(number) {
+            return Ok(number);
         }
+        number = task::next_number().0;
     }
+    Err(Errno::AGAIN)
 }
 
 /// The most threads that there can be: as many as half of the memory has stacks and structs for.

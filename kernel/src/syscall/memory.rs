@@ -3,9 +3,10 @@
 use vmstack::{VirtAddr, VirtRange};
 
 use super::{Errno, user};
+use crate::arch::clock;
 use crate::arch::layout::PAGE_SIZE;
-use crate::arch::{clock, cpu};
 use crate::fs;
+use crate::fs::span::Span;
 use crate::mm::memory::{Advice, Kind, MapRequest, Rights, Where};
 use crate::mm::space::pages_around;
 use crate::process;
@@ -189,19 +190,13 @@ pub(super) fn mincore(addr: usize, length: usize, vector: usize) -> Result<usize
     })
 }
 
-/// Bytes that look random. The kernel has no source of secrets, and says so in its limits.
-pub(super) fn getrandom(buffer: usize, count: usize) -> Result<usize, Errno> {
-    let count = count.min(256);
-    let mut bytes = [0; 256];
-    let mut word = cpu::cycles() | 1;
-    for bytes in bytes[..count.next_multiple_of(8)].chunks_exact_mut(8) {
-        // xorshift64: Marsaglia 2003.
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        bytes.copy_from_slice(&word.to_le_bytes());
+/// Random bytes: see [`random`](crate::random) for what they are worth. None of the flags makes a difference.
+pub(super) fn getrandom(buffer: usize, count: usize, wanted: usize) -> Result<usize, Errno> {
+    const FLAGS: usize = 7;
+    if wanted & !FLAGS != 0 {
+        return Err(Errno::INVAL);
     }
-    user::write(buffer, &bytes[..count]).map(|()| count)
+    fs::fill_with_random(Span::new(buffer, count))
 }
 
 /// `sysinfo`: the uptime in seconds, and memory in bytes.

@@ -19,6 +19,7 @@
 //! | rt_sigreturn, kill, tkill, tgkill, rt_sigsuspend, setitimer, alarm, pause, gettimeofday, time | sh, sleep and timeout of busybox |
 //! | futex, set_robust_list, get_robust_list, restart_syscall, clock_getres | programs/futexes, any with threads of the C library |
 //! | rt_sigpending, rt_sigtimedwait, rt_sigqueueinfo, rt_tgsigqueueinfo, getitimer | programs/signals |
+//! | rseq (`ENOSYS`: what it is for is a CPU's own data without atomics, and whoever asks has another way) | any glibc program |
 //!
 //! Everything else is `ENOSYS`, and counted. A call gets its arguments as words, checks all of them, and answers with a word or
 //! an error; no argument can make the kernel fault.
@@ -289,8 +290,10 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         297 => signal::rt_tgsigqueueinfo(a, b, c, d),
         302 => resource::prlimit(a, b, c, d),
         309 => process::getcpu(a, b),
-        318 => memory::getrandom(a, b),
+        318 => memory::getrandom(a, b, c),
         332 => path::statx(a, b, c, e),
+        // `rseq`, refused on purpose: every program of the C library asks for it, and does without.
+        334 => Err(Errno::NOSYS),
         435 => clone::clone3(a, b, frame),
         436 => file::close_range(a, b, c),
         439 => path::access(a, b, c, d),

@@ -10,6 +10,7 @@ use crate::fs::open::flags;
 use crate::fs::path::{self, MAX_PATH};
 use crate::fs::{self, OpenFile, mode};
 use crate::process;
+use crate::sync::Section;
 use crate::text::Text;
 
 /// Instead of a descriptor: from the working folder.
@@ -55,6 +56,8 @@ pub(super) fn open(descriptor: usize, path: usize, wanted: usize) -> Result<usiz
         None => return Err(Errno::NOENT),
     };
     may_open(node, wanted)?;
+    // A pipe's end is counted from its opening on: until it is in the table nobody is killed.
+    let _section = Section::enter();
     let file = OpenFile::of_node(node, wanted)?;
     file::with_files(|files| files.install(file, 0, wanted & flags::CLOSE_ON_EXEC != 0))
 }

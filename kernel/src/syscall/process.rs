@@ -7,12 +7,12 @@ use vmstack::VirtAddr;
 use super::{Errno, resource, user};
 use crate::arch::frame::TrapFrame;
 use crate::arch::{features, percpu};
+use crate::boot;
 use crate::process::exec::{self, MAX_STRING, MAX_STRINGS, Program, Strings};
 use crate::process::signal::{Report, code};
 use crate::process::wait::{Found, News, Query, Sort, Whom};
 use crate::process::{self, End, Process, group, signal, start, tree};
 use crate::task::{names, sched};
-use crate::{boot, fs};
 
 const MAX_PATH: usize = 4096;
 
@@ -36,12 +36,15 @@ pub(super) fn execve(path: usize, arguments: usize, environment: usize, frame: &
     let strings = Strings { arguments, environment };
     let process = process::current().ok_or(Errno::SRCH)?;
     let folder = process.place().folder();
-    let (file, data) = fs::program(folder, path.clone())?;
+    let (file, data) = exec::find(folder, &path)?;
     let Program { memory, entry, stack } = exec::build(folder, &path, data, &strings)?;
     process::become_only_thread()?;
-    process.files().close_on_exec();
-    process.place().set_program(file, strings.arguments.to_shared().ok());
-    process::change_program(memory);
+    process.files().unshare()?;
+    sched::current().heap().beside(|| {
+        process.files().close_on_exec();
+        process.place().set_program(file, strings.arguments.to_shared().ok());
+        process::change_program(memory);
+    });
     process::rename_current(start::base_name(&path));
     let cleared = features::set_user_fs_base(VirtAddr::default()) && features::set_user_gs_base(VirtAddr::default());
     debug_assert!(cleared, "zero is canonical");

@@ -5,9 +5,12 @@
 //! usual; the list of a task that was killed is walked, and each value is dropped there (INV-ALONE).
 //!
 //! ```text
-//!   free ──> filling ──> kept (the value's drop function) ──> emptying ──> free
-//!               └──────────── killed here: that one is lost, and counted ─────┘
+//!   free ──────────────────> kept (the function that lets go of it) ──────────────────> free
+//!          in a section                                                in a section
 //! ```
+//!
+//! A value comes into the list in the section in which it was made or counted, and goes in another: nobody is killed in these, so none is
+//! lost on the way. What takes long of letting go of it comes before the second section, while it is in the list still ([`Keep::settle`]).
 //!
 //! # Context
 //!
@@ -19,7 +22,7 @@ use core::marker::PhantomData;
 use core::mem::{self, MaybeUninit};
 use core::ops::{Deref, DerefMut};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::sched;
 use crate::sync::Section;
@@ -29,12 +32,16 @@ const PLACES: usize = 4;
 /// The largest value, in words.
 const WORDS: usize = 4;
 
-/// States of a place, beside the addresses of drop functions.
+/// The state of a place without a value; with one it is the address of the function that lets go of it.
 const FREE: usize = 0;
-const FILLING: usize = 1;
-const EMPTYING: usize = 2;
 
-type DropFunction = unsafe fn(*mut [MaybeUninit<usize>; WORDS]);
+type LetGo = unsafe fn(&Place);
+
+/// What a task can keep. It is dropped in a section.
+pub(crate) trait Keep: 'static {
+    /// Does what takes long of letting go of it. May be done again: who is killed in here does it anew.
+    fn settle(&self) {}
+}
 
 /// A place for one value.
 struct Place {
@@ -52,8 +59,6 @@ pub(crate) struct KeptList([Place; PLACES]);
 pub(crate) struct Returned {
     names: [&'static str; PLACES],
     count: usize,
-    /// Values that were on their way into the list or out of it.
-    pub(crate) lost: usize,
 }
 
 /// A value in the list of the task that uses it.
@@ -81,17 +86,13 @@ impl KeptList {
     pub(crate) unsafe fn give_back(&self) -> Returned {
         let mut returned = Returned::NOTHING;
         for place in &self.0 {
-            match place.state.swap(EMPTYING, Ordering::Relaxed) {
-                FREE => {}
-                FILLING | EMPTYING => returned.lost += 1,
-                drop_function => {
-                    returned.names[returned.count] = place.name();
-                    returned.count += 1;
-                    // SAFETY: the state was the drop function of the value that is there, and the value is nobody's any more.
-                    unsafe { place.drop_value(drop_function) };
-                }
+            let let_go = place.state.load(Ordering::Relaxed);
+            if let_go != FREE {
+                returned.names[returned.count] = place.name();
+                returned.count += 1;
+                // SAFETY: it is what lets go of the value that is there, and the value is nobody's any more.
+                unsafe { place.let_go(let_go) };
             }
-            place.state.store(FREE, Ordering::Relaxed);
         }
         returned
     }
@@ -99,25 +100,22 @@ impl KeptList {
 
 impl Returned {
     /// Nothing.
-    pub(crate) const NOTHING: Self = Self { names: [""; PLACES], count: 0, lost: 0 };
+    pub(crate) const NOTHING: Self = Self { names: [""; PLACES], count: 0 };
 
     /// Whether there was nothing.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.count == 0 && self.lost == 0
+        self.count == 0
     }
 }
 
-/// `given back: file, pin`, and what was lost on the way.
+/// `given back: file, pin`.
 impl fmt::Display for Returned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("given back:")?;
         for (index, name) in self.names[..self.count].iter().enumerate() {
             write!(f, "{} {name}", if index == 0 { "" } else { "," })?;
         }
-        match self.lost {
-            0 => Ok(()),
-            lost => write!(f, " ({lost} lost on the way)"),
-        }
+        Ok(())
     }
 }
 
@@ -136,46 +134,46 @@ impl Place {
         unsafe { name.as_ref() }.copied().unwrap_or("?")
     }
 
-    /// Drops the value.
+    /// Lets go of the value.
     ///
     /// # Safety
     ///
-    /// `drop_function` was the state of a place with a value, which is dropped once.
-    unsafe fn drop_value(&self, drop_function: usize) {
+    /// `let_go` is the state of the place, and its value is not used again.
+    unsafe fn let_go(&self, let_go: usize) {
         // SAFETY: such a state is the address of a function of this type: see `keep`.
-        let drop_function: DropFunction = unsafe { mem::transmute(drop_function) };
+        let let_go: LetGo = unsafe { mem::transmute(let_go) };
         // SAFETY: the caller's promise.
-        unsafe { drop_function(self.value.get()) };
+        unsafe { let_go(self) };
     }
 }
 
-/// Drops the `T` at `value`.
+/// Lets go of the `T` in `place`, which is free then.
 ///
 /// # Safety
 ///
 /// There is one, and it is not used again.
-unsafe fn drop_at<T>(value: *mut [MaybeUninit<usize>; WORDS]) {
+unsafe fn let_go_of<T: Keep>(place: &Place) {
+    let value = place.value.get().cast::<T>();
     // SAFETY: the caller's promise.
-    unsafe { value.cast::<T>().drop_in_place() };
+    unsafe { &*value }.settle();
+    let _section = Section::enter();
+    // SAFETY: as above.
+    unsafe { value.drop_in_place() };
+    place.state.store(FREE, Ordering::Relaxed);
 }
 
-/// Puts `value` into the current task's list, as `name` in reports.
-pub(crate) fn keep<T: 'static>(name: &'static &'static str, value: T) -> Kept<T> {
+/// Puts `value` into the current task's list, as `name` in reports. It was made in the section, or counted there.
+pub(crate) fn keep<T: Keep>(name: &'static &'static str, value: T, _section: &Section) -> Kept<T> {
     const { assert!(size_of::<T>() <= WORDS * size_of::<usize>() && align_of::<T>() <= align_of::<usize>()) };
     let task = sched::current();
     let Some(place) = task.kept().0.iter().find(|place| place.state.load(Ordering::Relaxed) == FREE) else {
         return Kept { place: None, own: Some(value), value: PhantomData };
     };
-    place.state.store(FILLING, Ordering::Relaxed);
-    compiler_fence(Ordering::SeqCst);
     place.name.store(ptr::from_ref(name).cast_mut(), Ordering::Relaxed);
     // SAFETY: the place is this task's, and was free; the value fits, and is aligned.
     unsafe { place.value.get().cast::<T>().write(value) };
-    let drop_function: DropFunction = drop_at::<T>;
-    // A killed task's list is walked by the task itself, on its empty stack, as a signal handler would: it is the compiler's order
-    // that counts, the value before the word that says so.
-    place.state.store(drop_function as usize, Ordering::Release);
-    compiler_fence(Ordering::SeqCst);
+    let let_go: LetGo = let_go_of::<T>;
+    place.state.store(let_go as usize, Ordering::Relaxed);
     Kept { place: Some(place), own: None, value: PhantomData }
 }
 
@@ -229,11 +227,7 @@ impl<T> Drop for Kept<T> {
         let Some(place) = self.place else { return };
         // SAFETY: a place in the current task's struct.
         let place = unsafe { &*place };
-        let drop_function = place.state.swap(EMPTYING, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
-        // SAFETY: the place has this handle's value, which is dropped here and nowhere else.
-        unsafe { place.drop_value(drop_function) };
-        compiler_fence(Ordering::SeqCst);
-        place.state.store(FREE, Ordering::Relaxed);
+        // SAFETY: the place has this handle's value, which nobody uses from here on.
+        unsafe { place.let_go(place.state.load(Ordering::Relaxed)) };
     }
 }

@@ -18,6 +18,8 @@ use crate::stacks::{self, Kernel};
 use crate::symbols::Code;
 use crate::sync::{Section, rcu};
 
+impl kept::Keep for Pin<'static, Kernel> {}
+
 /// A task's stack, kept for a while, and where a walk of it starts.
 #[derive(Debug)]
 pub(crate) struct Look {
@@ -38,7 +40,7 @@ impl Look {
         };
         // A pin is the list's or nobody's: nobody is killed in between.
         let section = Section::enter();
-        let pin = kept::keep(&"pin", stacks::TASKS.pin(stack).ok()?);
+        let pin = kept::keep(&"pin", stacks::TASKS.pin(stack).ok()?, &section);
         drop(section);
         Some(Self { pin, start })
     }

@@ -18,12 +18,9 @@ use vmstack_arch::Context;
 
 use crate::arch::clock;
 use crate::arch::cpu::{self, InterruptsOff};
-use crate::control::DirectStack;
 use crate::mm::heap::Account;
-use crate::mm::inject;
 use crate::mm::memory::{self, Memory, MemoryPlace};
 use crate::process::{Process, Thread};
-use crate::stacks::{self, Stack};
 use crate::sync::{HeldLocks, Section, rcu};
 
 pub(crate) mod flags;
@@ -37,6 +34,8 @@ mod queue;
 pub(crate) mod reference;
 pub(crate) mod sched;
 mod scheduling;
+mod spawn;
+mod stack;
 mod switch;
 pub(crate) mod table;
 mod timers;
@@ -48,75 +47,8 @@ use kept::{Kept, KeptList};
 pub(crate) use reference::TaskRef;
 pub(crate) use scheduling::{Key, State, Wait, Woken};
 use scheduling::{Node, Scheduling};
-
-/// What a task stands on.
-#[derive(Debug)]
-pub(crate) enum TaskStack {
-    /// Mapped page by page between guards.
-    Mapped(Stack),
-    /// Contiguous frames in the direct map, no guards: the control.
-    Direct(DirectStack),
-    /// Handed over by a task that is dead.
-    Gone,
-}
-
-/// Whether new tasks of processes stand on direct stacks: what `stacks=direct` asks.
-static DIRECT_STACKS: AtomicBool = AtomicBool::new(false);
-
-/// Makes the stacks of processes contiguous and unguarded from here on.
-pub(crate) fn use_direct_stacks() {
-    DIRECT_STACKS.store(true, Ordering::Relaxed);
-}
-
-impl TaskStack {
-    /// A stack for task `id`, of the kind that this boot is for; `None` if there is no memory.
-    pub(crate) fn new(id: usize) -> Option<Self> {
-        if DIRECT_STACKS.load(Ordering::Relaxed) {
-            return DirectStack::new().map(Self::Direct);
-        }
-        stacks::TASKS.alloc_waiting(id).ok().map(Self::Mapped)
-    }
-
-    /// As [`new`](Self::new), in a section, which begins before there is a stack: it is the area's or a task's, and nobody is killed
-    /// in between. If there is none at once, waiting may make one.
-    pub(crate) fn in_section(id: usize) -> Option<(Self, Section)> {
-        if inject::fails() {
-            return None;
-        }
-        let section = Section::enter();
-        if let Some(stack) = Self::at_once(id) {
-            return Some((stack, section));
-        }
-        drop(section);
-        drop(Self::new(id));
-        let section = Section::enter();
-        Some((Self::at_once(id)?, section))
-    }
-
-    /// As [`new`](Self::new), without waiting for stacks that are on their way back.
-    pub(crate) fn at_once(id: usize) -> Option<Self> {
-        if DIRECT_STACKS.load(Ordering::Relaxed) {
-            return DirectStack::new().map(Self::Direct);
-        }
-        stacks::TASKS.alloc(id).ok().map(Self::Mapped)
-    }
-
-    pub(crate) fn top(&self) -> VirtAddr {
-        match self {
-            Self::Mapped(stack) => stack.top(),
-            Self::Direct(stack) => stack.top(),
-            Self::Gone => VirtAddr::default(),
-        }
-    }
-
-    pub(crate) fn bottom(&self) -> VirtAddr {
-        match self {
-            Self::Mapped(stack) => stack.bottom(),
-            Self::Direct(stack) => stack.bottom(),
-            Self::Gone => VirtAddr::default(),
-        }
-    }
-}
+pub(crate) use spawn::{give_up_alive, spawn_kernel, spawn_on};
+pub(crate) use stack::{TaskStack, free_stacks_late, use_direct_stacks};
 
 /// A task.
 pub(crate) struct Task {
@@ -172,26 +104,57 @@ unsafe impl Sync for Task {}
 // SAFETY: nothing in a task is bound to a CPU.
 unsafe impl Send for Task {}
 
+/// The highest number that there can be, as on a 64-bit Linux, and the first that is handed out again.
+const HIGHEST_ID: usize = 4_194_303;
+pub(crate) const FIRST_AGAIN: usize = 300;
+/// The number that is next, and a bit: whether numbers were handed out up to the last.
 static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
+const AGAIN: usize = 1 << (usize::BITS - 1);
+static LAST_ID: AtomicUsize = AtomicUsize::new(HIGHEST_ID);
 
 /// What an idle task would run if it were new: it is not.
 extern "C" fn never(_: usize) -> ! {
     unreachable!("an idle task is never new")
 }
 
-/// The next task number. Process numbers are the numbers of their first tasks.
-pub(crate) fn next_id() -> usize {
-    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+/// The next task number, and whether numbers begin again: then somebody may have it. Process numbers are the numbers of their first tasks.
+pub(crate) fn next_number() -> (usize, bool) {
+    let word = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    if word & !AGAIN > highest_id() { first_again() } else { (word & !AGAIN, word & AGAIN != 0) }
 }
 
-/// Hands out numbers from `number` on again.
-pub(crate) fn numbers_from(number: usize) {
-    NEXT_ID.store(number, Ordering::Relaxed);
+/// The number after the last. Two CPUs that come here at once do not both begin again.
+#[cold]
+fn first_again() -> (usize, bool) {
+    let begin = |word: usize| (word & !AGAIN > highest_id()).then_some((FIRST_AGAIN + 1) | AGAIN);
+    match NEXT_ID.fetch_update(Ordering::Relaxed, Ordering::Relaxed, begin) {
+        Ok(_) => (FIRST_AGAIN, true),
+        Err(_) => next_number(),
+    }
+}
+
+/// The next task number, for the kernel's own.
+pub(crate) fn next_id() -> usize {
+    next_number().0
+}
+
+/// The highest number that is handed out.
+pub(crate) fn highest_id() -> usize {
+    LAST_ID.load(Ordering::Relaxed)
+}
+
+/// Sets the highest number that is handed out. False if that is out of bounds.
+pub(crate) fn set_highest_id(number: usize) -> bool {
+    let good = (FIRST_AGAIN..=HIGHEST_ID).contains(&number);
+    if good {
+        LAST_ID.store(number, Ordering::Relaxed);
+    }
+    good
 }
 
 /// The last number that was given to a task.
 pub(crate) fn last_id() -> usize {
-    NEXT_ID.load(Ordering::Relaxed) - 1
+    (NEXT_ID.load(Ordering::Relaxed) & !AGAIN).saturating_sub(1)
 }
 
 /// What a new task is made of.
@@ -471,7 +434,7 @@ impl Task {
     ///
     /// The caller is the task itself, and never returns.
     unsafe fn take_stack(&self) -> TaskStack {
-        if LATE_STACKS.load(Ordering::Relaxed) {
+        if stack::are_freed_late() {
             return TaskStack::Gone;
         }
         // SAFETY: only the task itself changes the stack, and only here.
@@ -501,14 +464,6 @@ impl Drop for Task {
     }
 }
 
-/// Whether a dead task's stack waits for the grace period with its struct.
-static LATE_STACKS: AtomicBool = AtomicBool::new(false);
-
-/// Makes stacks of dead tasks wait for the grace period: what `stacks=rcu` asks, to see what comes of it.
-pub(crate) fn free_stacks_late() {
-    LATE_STACKS.store(true, Ordering::Relaxed);
-}
-
 /// Gives up a count of the task whose struct `head` lies in: the callback of a dead one.
 ///
 /// # Safety
@@ -527,44 +482,4 @@ impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Task").field("id", &self.id).finish_non_exhaustive()
     }
-}
-
-/// Makes a kernel task that runs `entry(argument)` on a mapped stack, and queues it.
-pub(crate) fn spawn_kernel(
-    name: &str,
-    entry: extern "C" fn(usize) -> !,
-    argument: usize,
-) -> Result<TaskRef, vmstack::AllocError<stacks::StackError>> {
-    let id = next_id();
-    let stack = TaskStack::Mapped(stacks::TASKS.alloc_waiting(id)?);
-    let out_of_memory = vmstack::AllocError::NoFrames(stacks::StackError::OutOfFrames { wanted: 1 });
-    spawn_on(id, name, stack, entry, argument).ok_or(out_of_memory)
-}
-
-/// Gives up the struct of a task that could run, on a stack of its own, as no code should: for the crash that shows what comes of it.
-pub(crate) fn give_up_alive() {
-    let id = next_id();
-    let Some((stack, section)) = TaskStack::in_section(id) else { return };
-    let (registers, entry) = (Registers::None, never);
-    let new = NewTask { id, process: None, memory: None, stack, registers, entry, argument: 0, below: 0 };
-    if let Some(task) = TaskRef::new(new, &section) {
-        task.scheduling.state.set(State::Parked);
-    }
-}
-
-/// Makes a kernel task that runs `entry(argument)` on `stack`, and queues it. `None` if there is no memory.
-pub(crate) fn spawn_on(
-    id: usize,
-    name: &str,
-    stack: TaskStack,
-    entry: extern "C" fn(usize) -> !,
-    argument: usize,
-) -> Option<TaskRef> {
-    names::set(id, name);
-    let section = Section::enter();
-    let registers = Registers::None;
-    let new = NewTask { id, process: None, memory: None, stack, registers, entry, argument, below: 0 };
-    let task = TaskRef::new(new, &section)?;
-    sched::start(task.clone());
-    Some(task)
 }

@@ -17,7 +17,7 @@ use crate::mm::frames::{self, MAX_ORDER};
 
 /// The number in an entry that was never set, or is being set. Tasks have others.
 const NOBODY: usize = 0;
-/// How many bytes of a name are kept.
+/// How many bytes of a name are kept, a zero at the end included.
 pub(crate) const NAME_BYTES: usize = 16;
 
 #[repr(C, align(32))]
@@ -55,10 +55,10 @@ fn entry(id: usize) -> Option<&'static Entry> {
     Some(&table[id & (entries - 1)])
 }
 
-/// A name as two words.
+/// A name as two words, of which the last byte is zero, as on Linux.
 fn words(name: &str) -> [u64; NAME_BYTES / 8] {
     let mut bytes = [0; NAME_BYTES];
-    name.bytes().zip(&mut bytes).for_each(|(byte, place)| *place = byte);
+    name.bytes().take(NAME_BYTES - 1).zip(&mut bytes).for_each(|(byte, place)| *place = byte);
     let (words, _) = bytes.as_chunks();
     [0, 1].map(|index| words.get(index).map_or(0, |word| u64::from_le_bytes(*word)))
 }
@@ -97,7 +97,7 @@ fn text(words: [u64; NAME_BYTES / 8]) -> impl Iterator<Item = char> {
     words.into_iter().flat_map(u64::to_le_bytes).take_while(|&byte| byte != 0).map(char::from)
 }
 
-/// The name of task `id`, as bytes, ended by a zero if it is shorter.
+/// The name of task `id`, as bytes, ended by a zero.
 pub(crate) fn bytes(id: usize) -> [u8; NAME_BYTES] {
     let [low, high] = read(id).unwrap_or_default().map(u64::to_le_bytes);
     core::array::from_fn(|index| if index < 8 { low[index] } else { high[index - 8] })

@@ -22,6 +22,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
+use vmstack_programs::pipe::{self, close, has_ended};
 use vmstack_programs::{Pid, children, raw, spawn, wait};
 
 /// More allocations than any call makes.
@@ -54,10 +55,12 @@ impl Injection {
 /// One call, made for the `round`-th time in its process: the first time is there to have all memory touched.
 type Attempt = fn(round: i32) -> io::Result<()>;
 
-const CALLS: [(&str, Attempt); 12] = [
+const CALLS: [(&str, Attempt); 14] = [
     ("clone", thread),
+    ("clone_cold", thread_without_cache),
     ("fork", fork),
     ("vfork", vfork),
+    ("share-files", share_files),
     ("execve", execute),
     ("pipe", pipe),
     ("mmap", map),
@@ -69,10 +72,11 @@ const CALLS: [(&str, Attempt); 12] = [
     ("sigaction", act),
 ];
 
+extern "C" fn nothing(_: usize) -> i32 {
+    0
+}
+
 fn thread(_: i32) -> io::Result<()> {
-    extern "C" fn nothing(_: usize) -> i32 {
-        0
-    }
     static ALIVE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
     ALIVE.store(1, std::sync::atomic::Ordering::SeqCst);
     let flags = raw::OF_THREAD | libc::CLONE_CHILD_CLEARTID as u64;
@@ -87,12 +91,42 @@ fn reap(child: io::Result<Pid>) -> io::Result<()> {
     wait(child?).map(|_| ())
 }
 
+/// So many threads live that no stack is left that is ready: the next one is mapped anew, with frames and page tables.
+const SLEEPERS: usize = 100;
+
+fn thread_without_cache(round: i32) -> io::Result<()> {
+    extern "C" fn sleep(_: usize) -> i32 {
+        static NEVER: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+        loop {
+            // SAFETY: the word can be read, and there is no timeout.
+            unsafe { libc::syscall(libc::SYS_futex, NEVER.as_ptr(), libc::FUTEX_WAIT, 0, 0) };
+        }
+    }
+    if round != 0 {
+        return thread(round);
+    }
+    for index in 1..=SLEEPERS {
+        let (stack, none) = (raw::Stack::spare(index), core::ptr::null_mut());
+        // SAFETY: the thread sleeps until its process ends, on a stack that is its own.
+        unsafe { raw::clone(raw::OF_THREAD, stack, none, none, sleep, 0) }?;
+    }
+    Ok(())
+}
+
 fn fork(_: i32) -> io::Result<()> {
     reap(children::fork_and_exit())
 }
 
 fn vfork(_: i32) -> io::Result<()> {
     reap(children::vfork_and_exit())
+}
+
+/// A child with the same table of files.
+fn share_files(_: i32) -> io::Result<()> {
+    let flags = (libc::CLONE_FILES | libc::SIGCHLD) as u64;
+    let (stack, null) = (raw::Stack::spare(1), core::ptr::null_mut());
+    // SAFETY: the function does nothing, in memory of its own.
+    reap(unsafe { raw::clone(flags, stack, null, null, nothing, 0) })
 }
 
 /// The new program says what is left: [`after_execute`].
@@ -254,12 +288,27 @@ fn attempt(name: &str, call: Attempt, nth: usize) -> io::Result<u8> {
     })
 }
 
+/// Runs `work` in a child, and says how it ended. As soon as it has, and before it was waited for, nobody has a file of it: who reads from a
+/// pipe must not wait for its parent.
+fn in_child(work: impl FnOnce() -> i32) -> io::Result<i32> {
+    let [reader, writer] = pipe::pipe()?;
+    let child = spawn(work)?;
+    close(writer)?;
+    let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the information can be written to.
+    done(unsafe { libc::waitid(libc::P_PID, child as u32, info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) })?;
+    let ended = has_ended(reader);
+    close(reader)?;
+    let status = wait(child)?.status;
+    if ended { Ok(status) } else { Err(io::Error::other("its files are open after its end")) }
+}
+
 /// Every allocation of one call, until there are no more. Whether that came to an end.
 fn all_of(name: &str, call: Attempt) -> io::Result<bool> {
     let (mut survived, mut killed, mut refused) = (0, 0, BTreeMap::<i32, usize>::new());
     for nth in 1..MOST {
-        let child = spawn(|| attempt(name, call, nth).map_or_else(|_| i32::from(UNCLEAR), i32::from))?;
-        let status = wait(child)?.status;
+        let status = in_child(|| attempt(name, call, nth).map_or_else(|_| i32::from(UNCLEAR), i32::from))
+            .map_err(|error| io::Error::other(format!("{name}: number {nth}: {error}")))?;
         match (libc::WIFEXITED(status), libc::WEXITSTATUS(status) as u8) {
             (false, _) => killed += 1,
             (true, 0) => {

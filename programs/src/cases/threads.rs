@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::{Case, child, expect, say};
 use crate::raw::{self, OF_THREAD, SPARE_STACKS, Stack, spin_until_zero};
 
-pub(super) static CASES: [Case; 14] = [
+pub(super) static CASES: [Case; 16] = [
     Case { name: "raw-thread", run: raw_thread },
     Case { name: "raw-storm", run: raw_storm },
     Case { name: "live-threads", run: live_threads },
@@ -27,6 +27,8 @@ pub(super) static CASES: [Case; 14] = [
     Case { name: "killed-with-threads", run: killed_with_threads },
     Case { name: "exec-from-thread", run: exec_from_thread },
     Case { name: "exec-from-first", run: exec_from_first },
+    Case { name: "names", run: names },
+    Case { name: "randomness", run: randomness },
 ];
 
 /// What raw threads have done.
@@ -298,7 +300,64 @@ pub fn after_exec(words: &[String]) -> ExitCode {
     let same = before == Some(std::process::id()) && std::process::id() as i32 == raw::thread_number();
     // A thread can be made and joined: the process is as new.
     let joined = thread::spawn(|| 5).join().is_ok_and(|five| five == 5);
-    ExitCode::from(if same && joined { 77 } else { 78 })
+    ExitCode::from(if same && joined && is_called_like_its_program() { 77 } else { 78 })
+}
+
+/// This thread's name, as the kernel gives it.
+fn name() -> [u8; 16] {
+    let mut name = [0xff; 16];
+    // SAFETY: sixteen bytes are written.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name
+}
+
+/// As much of this program's name as the kernel keeps.
+fn short_name() -> String {
+    program().rsplit('/').next().unwrap_or_default().chars().take(15).collect()
+}
+
+/// Whether the kernel calls this process by its program's name, whoever asks.
+fn is_called_like_its_program() -> bool {
+    let wanted = short_name();
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let said = [read("/proc/self/comm"), read(&format!("/proc/{}/comm", std::process::id()))];
+    let own = name().starts_with(wanted.as_bytes()) && name()[wanted.len()] == 0;
+    own && said.iter().all(|said| said.trim_end() == wanted)
+}
+
+/// Names of threads: fifteen bytes and a zero, also where they are a program's.
+fn names() -> Result<(), String> {
+    let wanted: Vec<u8> = short_name().bytes().chain([0; 16]).take(16).collect();
+    expect("the program's name", &name()[..], &wanted[..])?;
+    // SAFETY: a string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"abcdefghijklmnopqrstuvwxyz".as_ptr()) };
+    expect("a long name", &name(), b"abcdefghijklmno\0")?;
+    // SAFETY: a string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"short".as_ptr()) };
+    expect("a short name", &name()[..6], b"short\0")
+}
+
+fn random(flags: u32) -> Result<Vec<u8>, String> {
+    let mut bytes = vec![0; 4096];
+    // SAFETY: so many bytes are written.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), flags) };
+    expect("bytes", count, 4096)?;
+    Ok(bytes)
+}
+
+/// Nothing comes twice, and each bit is as often set as not, within six times what is to be expected of chance.
+fn randomness() -> Result<(), String> {
+    let mut pieces = Vec::new();
+    let mut set = [0_u32; 8];
+    for flags in [0, libc::GRND_NONBLOCK] {
+        let bytes = random(flags)?;
+        bytes.iter().for_each(|byte| (0..8).for_each(|bit| set[bit] += u32::from(byte >> bit & 1)));
+        pieces.extend(bytes.chunks(8).map(<[u8]>::to_vec));
+    }
+    pieces.sort();
+    pieces.dedup();
+    expect("different pieces", pieces.len(), 1024)?;
+    expect("bits that are set", set.map(|count| (4096 - 272..4096 + 272).contains(&count)), [true; 8])
 }
 
 fn exec_from_thread() -> Result<(), String> {
@@ -311,6 +370,8 @@ fn exec_from_thread() -> Result<(), String> {
             });
         }
         thread::spawn(|| thread::sleep(Duration::from_secs(1000)));
+        // SAFETY: a string.
+        unsafe { libc::prctl(libc::PR_SET_NAME, c"before".as_ptr()) };
         let _never = thread::spawn(|| execute_again("thread")).join();
         1
     })

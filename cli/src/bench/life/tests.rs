@@ -30,7 +30,7 @@ fn a_figure_passes_up_to_the_part_that_is_allowed_and_no_further() {
         ("life.clone.mean", Verdict::Pass),
         ("life.clone.p99", Verdict::Fail),
         ("life.clone_join.p50", Verdict::Pass),
-        ("life.storm_4096.p99", Verdict::Pass),
+        ("life.storm4096.p99", Verdict::Pass),
     ] {
         assert_eq!(check(&column, name).outcome, verdict, "{name}");
     }

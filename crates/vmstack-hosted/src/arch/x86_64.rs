@@ -71,4 +71,5 @@ impl<'a> Interrupted<'a> {
     }
 }
 
+pub(crate) mod current;
 pub(crate) mod damage;

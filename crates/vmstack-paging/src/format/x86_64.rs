@@ -114,6 +114,8 @@ unsafe impl<const N: u8> Format for X86_64<N> {
         (raw & (PRESENT | PARKED) == PARKED).then_some(PhysAddr::new(!raw & ADDRESS))
     }
 
+    const NEIGHBOURS: Option<(u64, u64)> = Some((1 << 12, ACCESSED | DIRTY));
+
     const SURELY_CLEAN: Option<(u64, u64)> = Some((PRESENT | DIRTY | PAGE_SIZE | NO_EXECUTE, PRESENT | NO_EXECUTE));
 
     #[inline]

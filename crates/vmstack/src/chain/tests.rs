@@ -44,7 +44,7 @@ fn a_chain_counts_what_it_holds() {
     assert_eq!(chain.pop(&table), Some(SlotIndex::new(2)));
     assert_eq!((chain.len(), chain.is_empty()), (2, false));
     assert_eq!(slots(chain.take(), &table), [1, 0]);
-    assert!(chain.is_empty() && chain.len() == 0);
+    assert_eq!((chain.is_empty(), chain.len()), (true, 0));
 }
 
 #[test]

@@ -90,3 +90,44 @@ fn so_it_is_with_two_pins() {
     model.preemption_bound = Some(3);
     model.check(|| exactly_one_is_last(2));
 }
+
+/// A second life of the stack, for the owner who holds it after the first. True if he holds it after that one too.
+fn live_again(shared: &Shared) -> bool {
+    shared.reuse();
+    shared.record.hand_out(8);
+    shared.record.end_life();
+    fence(Ordering::SeqCst);
+    shared.record.is_plain(Home::new(Node::new(0))) || !shared.record.leave_to_pins()
+}
+
+#[test]
+fn a_reader_of_the_first_life_that_comes_late_gives_the_second_back_at_most_once() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let shared = Shared::new();
+        let readers = [FIRST_LIFE, FIRST_LIFE + 1].map(|life| {
+            let reader = Arc::clone(&shared);
+            thread::spawn(move || {
+                let last = match reader.record.pin(life) {
+                    Ok(()) => {
+                        reader.read_memory();
+                        reader.record.unpin()
+                    }
+                    Err(refused) => refused.last,
+                };
+                if last {
+                    reader.reuse();
+                }
+                usize::from(last)
+            })
+        });
+        let lives = if shared.live() { 2 } else { 1 };
+        let owner = if lives == 2 { 1 + usize::from(live_again(&shared)) } else { 0 };
+        if owner == 2 {
+            shared.reuse();
+        }
+        let others: usize = readers.into_iter().map(|reader| reader.join().expect("a reader does not panic")).sum();
+        assert_eq!(owner + others, lives, "each life is given back once");
+    });
+}

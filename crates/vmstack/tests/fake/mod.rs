@@ -4,20 +4,26 @@
 //! unmapping copies them back and poisons the memory, so whoever uses a page that is not mapped reads poison. Each CPU
 //! has a TLB that remembers what it touched until it acknowledges a shootdown; frames that come back while any TLB still
 //! knows them are an INV-FRAME violation, and panic. Any call that may fail can be told to fail. Dirty bits follow the
-//! writes that tests make through [`Fake::write`].
+//! writes that tests make through [`Fake::write`]: a CPU whose TLB remembers a page as written does not set its bit again.
 
-#![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::undocumented_unsafe_blocks, reason = "a test says what it does by failing")]
 #![allow(clippy::allow_attributes, reason = "an expectation would fail in the programs that use all of it")]
+
+mod area;
+pub(crate) mod cpus;
+
+pub(crate) use area::{Area, SIZE, Stack, area_of, assert_guarded, assert_held_is_right};
 
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicIsize, AtomicU32, Ordering};
 use std::alloc::{alloc_zeroed, dealloc};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vmstack::{
-    AreaConfig, Cpu, Hint, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange,
+    AreaConfig, Cpu, Hint, KernelStack, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, StackArea, Unmapped,
+    VirtAddr, VirtRange,
 };
 
 pub(crate) const UNMAPPED: u8 = 0xdd;
@@ -42,6 +48,7 @@ pub(crate) enum Flush {
 struct Frame {
     bytes: Vec<u8>,
     free: bool,
+    mapped: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +81,8 @@ pub(crate) struct FakeOf<const PAGE: usize> {
     flush: Flush,
     /// CPUs take turns being on so many nodes, and so do frames.
     nodes: usize,
+    /// A bug that the library must be able to show: dirty bits are taken back, and no TLB is told.
+    forgets_to_flush: bool,
     /// Fallible calls until one fails; negative: never.
     pub(crate) fail_in: AtomicIsize,
     inner: Mutex<Inner>,
@@ -91,7 +100,8 @@ pub(crate) struct FakeGuard<'a, const PAGE: usize>(&'a FakeOf<PAGE>, usize);
 
 impl<const PAGE: usize> Drop for FakeGuard<'_, PAGE> {
     fn drop(&mut self) {
-        self.0.inner.lock().unwrap().depth[self.1] -= 1;
+        self.0.inner().depth[self.1] -= 1;
+        self.0.maybe_interrupt(self.1);
     }
 }
 
@@ -103,7 +113,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         unsafe { memory_ptr.write_bytes(UNMAPPED, memory) };
         let _ = memory_ptr.expose_provenance();
         let inner = Inner {
-            frames: (0..frames).map(|_| Frame { bytes: vec![FREED; PAGE], free: true }).collect(),
+            frames: (0..frames).map(|_| Frame { bytes: vec![FREED; PAGE], free: true, mapped: false }).collect(),
             tlbs: vec![BTreeMap::new(); cpus],
             depth: vec![0; cpus],
             ..Inner::default()
@@ -114,6 +124,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
             cpu: AtomicU32::new(0),
             nodes: 1,
             flush,
+            forgets_to_flush: false,
             fail_in: AtomicIsize::new(-1),
             inner: Mutex::new(inner),
         }
@@ -125,9 +136,29 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         self
     }
 
+    pub(crate) fn that_forgets_to_flush(mut self) -> Self {
+        self.forgets_to_flush = true;
+        self
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn this_cpu(&self) -> usize {
+        cpus::this_thread().unwrap_or_else(|| self.cpu.load(Ordering::Relaxed)) as usize
+    }
+
+    fn maybe_interrupt(&self, cpu: usize) {
+        let depth = self.inner().depth[cpu];
+        if depth == 0 {
+            cpus::strike();
+        }
+    }
+
     /// The node of the frame that `addr` is mapped to.
     pub(crate) fn node_of(&self, addr: VirtAddr) -> Node {
-        Node::new((self.inner.lock().unwrap().mapped[&page_of::<PAGE>(addr)] % self.nodes) as u8)
+        Node::new((self.inner().mapped[&page_of::<PAGE>(addr)] % self.nodes) as u8)
     }
 
     pub(crate) fn range(&self) -> VirtRange {
@@ -135,7 +166,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
     }
 
     pub(crate) fn config(&self, slots: usize, stack_size: usize) -> AreaConfig {
-        let cpus = self.inner.lock().unwrap().tlbs.len();
+        let cpus = self.inner().tlbs.len();
         AreaConfig::new(self.range(), slots, stack_size, cpus).nodes(self.nodes)
     }
 
@@ -144,23 +175,23 @@ impl<const PAGE: usize> FakeOf<PAGE> {
     }
 
     pub(crate) fn frames_free(&self) -> usize {
-        self.inner.lock().unwrap().frames.iter().filter(|frame| frame.free).count()
+        self.inner().frames.iter().filter(|frame| frame.free).count()
     }
 
     pub(crate) fn mapped_pages(&self) -> usize {
-        self.inner.lock().unwrap().mapped.len()
+        self.inner().mapped.len()
     }
 
     pub(crate) fn is_mapped(&self, addr: VirtAddr) -> bool {
-        self.inner.lock().unwrap().mapped.contains_key(&page_of::<PAGE>(addr))
+        self.inner().mapped.contains_key(&page_of::<PAGE>(addr))
     }
 
     /// A write by code that runs on the current CPU: fills its TLB and sets the dirty bit.
     pub(crate) fn write(&self, addr: VirtAddr, byte: u8) {
         let page = page_of::<PAGE>(addr);
-        let mut inner = self.inner.lock().unwrap();
+        let mut inner = self.inner();
         let frame = inner.mapped[&page];
-        let cpu = self.cpu.load(Ordering::Relaxed) as usize;
+        let cpu = self.this_cpu();
         if inner.tlbs[cpu].insert(page, frame).is_none() {
             inner.dirty.insert(page);
         }
@@ -175,7 +206,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
 
     pub(crate) fn reads_zero(&self, start: VirtAddr, bytes: usize) -> bool {
         let memory = unsafe { core::slice::from_raw_parts(start.as_mut_ptr::<u8>(), bytes) };
-        memory.iter().all(|&byte| byte == 0)
+        is_all(memory, 0)
     }
 
     fn take(&self, count: usize, wanted: impl Fn(usize) -> bool) -> Result<FakeFrames, FakeError> {
@@ -186,7 +217,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
             return Err(FakeError::NoFrames);
         }
         for &i in &free {
-            assert!(inner.frames[i].bytes.iter().all(|&byte| byte == FREED), "frame {i} was written while it was free");
+            assert!(is_all(&inner.frames[i].bytes, FREED), "frame {i} was written while it was free");
             inner.frames[i].free = false;
             inner.frames[i].bytes.fill(0);
         }
@@ -197,9 +228,9 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         self.fail_in.load(Ordering::Relaxed) >= 0 && self.fail_in.fetch_sub(1, Ordering::Relaxed) == 0
     }
 
-    fn entered(&self) -> std::sync::MutexGuard<'_, Inner> {
-        let inner = self.inner.lock().unwrap();
-        let cpu = self.cpu.load(Ordering::Relaxed) as usize;
+    fn entered(&self) -> MutexGuard<'_, Inner> {
+        let inner = self.inner();
+        let cpu = self.this_cpu();
         assert!(inner.depth[cpu] > 0, "a platform method that wants a guard was called without one");
         inner
     }
@@ -231,6 +262,11 @@ impl<const PAGE: usize> Drop for FakeOf<PAGE> {
     fn drop(&mut self) {
         unsafe { dealloc(self.memory, self.layout) };
     }
+}
+
+/// Whether every one of `bytes` is `byte`. By comparing memory with itself, which is quick in a debug build too.
+fn is_all(bytes: &[u8], byte: u8) -> bool {
+    bytes.first().is_none_or(|&first| first == byte) && bytes.get(1..).is_none_or(|rest| rest == &bytes[..rest.len()])
 }
 
 fn page_of<const PAGE: usize>(addr: VirtAddr) -> usize {
@@ -270,7 +306,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             assert!(!inner.frames[i].free, "frame {i} came back twice");
             let known = inner.tlbs.iter().any(|tlb| tlb.values().any(|&frame| frame == i));
             assert!(!known, "INV-FRAME: frame {i} came back while a TLB still knew it");
-            assert!(!inner.mapped.values().any(|&frame| frame == i), "frame {i} came back while it was mapped");
+            assert!(!inner.frames[i].mapped, "frame {i} came back while it was mapped");
             inner.frames[i].free = true;
             inner.frames[i].bytes.fill(FREED);
         }
@@ -287,6 +323,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             let stale = inner.tlbs.iter().any(|tlb| tlb.contains_key(&page.get()));
             assert!(!stale, "{page} was mapped while a TLB still knew its last mapping");
             inner.dirty.remove(&page.get());
+            inner.frames[i].mapped = true;
             unsafe { self.host(page.get()).copy_from_nonoverlapping(inner.frames[i].bytes.as_ptr(), PAGE) };
         }
         Ok(())
@@ -300,6 +337,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             let host = self.host(page.get());
             unsafe { host.copy_to_nonoverlapping(inner.frames[i].bytes.as_mut_ptr(), PAGE) };
             unsafe { host.write_bytes(UNMAPPED, PAGE) };
+            inner.frames[i].mapped = false;
             frames.push(i);
         }
         Unmapped::new(FakeFrames(frames))
@@ -314,7 +352,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
     }
 
     fn flushed(&self, ticket: &usize) -> bool {
-        let mut inner = self.inner.lock().unwrap();
+        let mut inner = self.inner();
         if let Some(cpu) = inner.shootdowns[*ticket].waiting.first().copied() {
             acknowledge(&mut inner, *ticket, cpu);
         }
@@ -322,17 +360,18 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
     }
 
     fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
-        let inner = self.inner.lock().unwrap();
+        let inner = self.inner();
         inner.mapped.get(&page_of::<PAGE>(addr)).map(|&i| PhysAddr::new((i * PAGE) as u64))
     }
 
     fn cpu(&self) -> Cpu {
-        Cpu::new(self.cpu.load(Ordering::Relaxed))
+        Cpu::new(self.this_cpu() as u32)
     }
 
     fn enter(&self) -> FakeGuard<'f, PAGE> {
-        let cpu = self.cpu.load(Ordering::Relaxed) as usize;
-        self.inner.lock().unwrap().depth[cpu] += 1;
+        let cpu = self.this_cpu();
+        self.maybe_interrupt(cpu);
+        self.inner().depth[cpu] += 1;
         FakeGuard(self, cpu)
     }
 
@@ -355,10 +394,13 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
 
     fn take_dirty_bits(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<usize> {
         let mut inner = self.entered();
-        let pages: Vec<usize> = stacks.flat_map(|stack| stack.pages().addresses(PAGE)).map(VirtAddr::get).collect();
+        let mut pages: Vec<usize> = stacks.flat_map(|stack| stack.pages().addresses(PAGE)).map(VirtAddr::get).collect();
         for page in &pages {
             assert!(inner.mapped.contains_key(page), "only mapped pages have dirty bits");
             inner.dirty.remove(page);
+        }
+        if self.forgets_to_flush {
+            pages.clear();
         }
         Some(self.start(&mut inner, pages))
     }

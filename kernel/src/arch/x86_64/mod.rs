@@ -58,6 +58,7 @@ pub(crate) mod apic;
 mod boot;
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod cut;
 pub(crate) mod edu;
 pub(crate) mod features;
 pub(crate) mod fpu;

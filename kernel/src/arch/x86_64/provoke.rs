@@ -8,6 +8,7 @@
 //! | [`interrupt_at`] | a store that raises an interrupt, which is let in | a frame; the handler has a stack of its own |
 //! | [`nmi_at`] | a store that raises an NMI | none |
 //! | [`move_next_entry`] | the current task's next system call, all of it | a frame, and the call's own |
+//! | [`cut_next_call`] | the current task's next system call, which enters as usual: see [`cut`](super::cut) | the call's own |
 //!
 //! An event either completes, and the function comes back on the stack that it was called on; or the stack ends under it,
 //! and the fault path takes over. Interrupts are off around it, and an [`Alone`] keeps everything but what was provoked
@@ -24,6 +25,7 @@ use vmstack::VirtAddr;
 
 use super::apic;
 use super::cpu::InterruptsOff;
+use super::cut::Cut;
 use super::frame::{TrapFrame, vector};
 use super::{gdt, percpu};
 
@@ -180,6 +182,29 @@ const ASKED: u32 = 1;
 const MOVED: u32 = 2;
 /// The call is being served there.
 const ENTERED: u32 = 3;
+/// The next system call enters as usual, and is to be cut.
+const CUT: u32 = 4;
+
+/// How it is to be cut: the words of a [`Cut`], and of the stack.
+static CUT_AFTER: AtomicUsize = AtomicUsize::new(0);
+static CUT_BOTTOM: AtomicUsize = AtomicUsize::new(0);
+
+/// Cuts the current task's next system call; its stack begins at `bottom`.
+///
+/// # Safety
+///
+/// A place to serve it at lies in the current task's stack, far below what an entry uses of it.
+pub(crate) unsafe fn cut_next_call(cut: Cut, bottom: VirtAddr) {
+    let (after, top) = match cut {
+        Cut::After(instructions) => (instructions, VirtAddr::default()),
+        Cut::Room(top) => (0, top),
+    };
+    CUT_AFTER.store(after, Relaxed);
+    CUT_BOTTOM.store(bottom.get(), Relaxed);
+    ENTRY_TOP.store(top.get(), Relaxed);
+    ENTRY_STATE.store(CUT, Relaxed);
+    ENTRY_TASK.store(percpu::current_task(), Relaxed);
+}
 
 /// Makes the current task's next system call enter at `top` instead of at the end of its stack. Once.
 ///
@@ -204,12 +229,28 @@ fn is_state(state: u32) -> bool {
     ENTRY_TASK.load(Relaxed) == percpu::current_task() && ENTRY_STATE.load(Relaxed) == state
 }
 
-/// A system call was entered: the next one enters at the stack's end again. Called first, with interrupts off.
-pub(super) fn entered() {
-    if ENTRY_TASK.load(Relaxed) != 0 && is_state(MOVED) {
+/// A system call was entered: the next one enters at the stack's end again. Called first, with interrupts off. Where this one is to
+/// be cut, and the bottom of its stack, if it is.
+pub(super) fn entered() -> Option<(Cut, VirtAddr)> {
+    if ENTRY_TASK.load(Relaxed) == 0 { None } else { entered_by_somebody() }
+}
+
+#[cold]
+fn entered_by_somebody() -> Option<(Cut, VirtAddr)> {
+    if is_state(MOVED) {
         ENTRY_STATE.store(ENTERED, Relaxed);
         gdt::restore_kernel_stack();
     }
+    if !is_state(CUT) {
+        return None;
+    }
+    ENTRY_STATE.store(NOTHING, Relaxed);
+    ENTRY_TASK.store(0, Relaxed);
+    let cut = match CUT_AFTER.load(Relaxed) {
+        0 => Cut::Room(VirtAddr::new(ENTRY_TOP.load(Relaxed))),
+        instructions => Cut::After(instructions),
+    };
+    Some((cut, VirtAddr::new(CUT_BOTTOM.load(Relaxed))))
 }
 
 /// The current task is about to return to user mode, with a flag up: the last thing that is done, with interrupts off.
@@ -222,10 +263,22 @@ pub(super) fn before_user() {
         apic::set_task_priority(apic::VECTOR_PROVOKED - 0x10);
         percpu::this_cpu().set_kernel_stack_top(VirtAddr::new(ENTRY_TOP.load(Relaxed)));
     } else if is_state(ENTERED) {
-        ENTRY_STATE.store(NOTHING, Relaxed);
-        ENTRY_TASK.store(0, Relaxed);
-        let_everything_in();
+        forget_entry();
     }
+}
+
+/// The current task does not return to user mode any more: its call was the one that ends it.
+pub(crate) fn ends() {
+    if moves_entry() {
+        forget_entry();
+    }
+}
+
+/// The call that was to enter elsewhere is over.
+fn forget_entry() {
+    ENTRY_STATE.store(NOTHING, Relaxed);
+    ENTRY_TASK.store(0, Relaxed);
+    let_everything_in();
 }
 
 /// Pops word after word, from `sp` on, until there is none.

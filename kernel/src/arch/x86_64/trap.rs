@@ -11,6 +11,7 @@ use core::ptr;
 use vmstack::VirtAddr;
 
 use super::cpu;
+use super::cut;
 use super::features::SMAP_ON;
 use super::frame::{RFLAGS_FIXED, RFLAGS_IF, SYSCALL_VECTOR, TrapFrame, vector};
 use super::gdt::{self, Ist};
@@ -131,8 +132,10 @@ extern "C" fn interrupt(frame: &mut TrapFrame) {
 }
 
 extern "C" fn system_call(frame: &mut TrapFrame) {
-    provoke::entered();
-    hooks::system_call(frame);
+    match provoke::entered() {
+        None => hooks::system_call(frame),
+        Some((cut, bottom)) => cut::serve(frame, cut, bottom),
+    }
 }
 
 extern "C" fn double_fault(frame: &mut TrapFrame) -> ! {

@@ -13,7 +13,7 @@ use crate::{boot, task};
 
 /// `/proc/sys/kernel`
 pub(super) static KERNEL: [Entry; 7] = [
-    Entry::text("pid_max", |_, text| line!(text, "{}", 4_194_304)),
+    Entry::control("pid_max", highest_number, set_highest_number),
     Entry::text("threads-max", |_, text| line!(text, "{}", crate::stacks::TASK_SLOTS)),
     Entry::text("ostype", |_, text| line!(text, "Linux")),
     Entry::text("osrelease", |_, text| line!(text, "6.1.0-vmstack")),
@@ -142,4 +142,15 @@ pub(super) fn devices(_: Subject, text: &mut Text) -> Result<(), Errno> {
 /// `swaps`
 pub(super) fn swaps(_: Subject, text: &mut Text) -> Result<(), Errno> {
     line!(text, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")
+}
+
+/// `pid_max`: numbers of tasks are less.
+fn highest_number(_: Subject, text: &mut Text) -> Result<(), Errno> {
+    line!(text, "{}", task::highest_id() + 1)
+}
+
+/// Sets what numbers of tasks are to be less than.
+fn set_highest_number(_: Subject, number: &[u8]) -> Result<(), Errno> {
+    let number = super::super::entry::written_number(number)?;
+    task::set_highest_id(number.wrapping_sub(1)).then_some(()).ok_or(Errno::INVAL)
 }

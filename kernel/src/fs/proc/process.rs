@@ -10,7 +10,7 @@ use crate::task::names::Name;
 use crate::text::Text;
 
 /// What is in the folder of a process.
-pub(super) static FILES: [Entry; 18] = [
+pub(super) static FILES: [Entry; 21] = [
     Entry::text("stat", stat),
     Entry::text("statm", pages),
     Entry::text("status", status),
@@ -27,6 +27,9 @@ pub(super) static FILES: [Entry; 18] = [
     Entry::jump("cwd", people::folder),
     Entry::jump("root", |_| Ok(ROOT)),
     Entry::control("fail-nth", failures_left, fail_nth),
+    Entry::control("overflow-nth", cut_after, cut_next_call),
+    Entry::control("overflow-room", overflows, leave_room),
+    Entry::control("overflow-again", cut_again_at, cut_again),
     Entry::numbered("fd", &[], &OPEN),
     Entry::numbered("task", &[], &THREADS),
 ];
@@ -47,7 +50,7 @@ static THREADS: Numbered = Numbered {
     outer: |subject| Subject { number: subject.process, ..subject },
 };
 
-static THREAD: [Entry; 8] = [
+static THREAD: [Entry; 11] = [
     Entry::text("stat", stat),
     Entry::text("statm", pages),
     Entry::text("status", status),
@@ -56,6 +59,9 @@ static THREAD: [Entry; 8] = [
     Entry::text("maps", maps),
     Entry::text("stack", stack),
     Entry::control("fail-nth", failures_left, fail_nth),
+    Entry::control("overflow-nth", cut_after, cut_next_call),
+    Entry::control("overflow-room", overflows, leave_room),
+    Entry::control("overflow-again", cut_again_at, cut_again),
 ];
 
 /// `stat`, on one line: programs find their fields by counting.
@@ -139,4 +145,36 @@ fn failures_left(_: Subject, text: &mut Text) -> Result<(), Errno> {
 /// Makes the allocation with this number, from now on, of the thread that writes fail.
 fn fail_nth(_: Subject, number: &[u8]) -> Result<(), Errno> {
     super::super::seams::fail_nth(super::super::entry::written_number(number)?)
+}
+
+/// `overflow-nth`: how many instructions of the last system call that was to overflow were carried out.
+fn cut_after(_: Subject, text: &mut Text) -> Result<(), Errno> {
+    line!(text, "{}", super::super::seams::cut_after())
+}
+
+/// Has the next system call of the thread that writes overflow behind its instruction with this number.
+fn cut_next_call(_: Subject, number: &[u8]) -> Result<(), Errno> {
+    super::super::seams::cut_next_call_after(super::super::entry::written_number(number)?);
+    Ok(())
+}
+
+/// `overflow-room`: how many overflows there were.
+fn overflows(_: Subject, text: &mut Text) -> Result<(), Errno> {
+    line!(text, "{}", super::super::seams::overflows())
+}
+
+/// Has the next system call of the thread that writes begin with so many bytes of its stack left.
+fn leave_room(_: Subject, bytes: &[u8]) -> Result<(), Errno> {
+    super::super::seams::leave_room(super::super::entry::written_number(bytes)?)
+}
+
+/// `overflow-again`: behind how many instructions of its end the last task that was to overflow again did.
+fn cut_again_at(_: Subject, text: &mut Text) -> Result<(), Errno> {
+    line!(text, "{}", super::super::seams::cut_again_at())
+}
+
+/// Has the thread that writes overflow again behind the instruction with this number of what it does when it dies of an overflow.
+fn cut_again(_: Subject, number: &[u8]) -> Result<(), Errno> {
+    super::super::seams::cut_again_after(super::super::entry::written_number(number)?);
+    Ok(())
 }

@@ -23,7 +23,7 @@ const ORDERS: usize = MAX_ORDER as usize + 1;
 const FREE: u8 = 0x80;
 const AT_HAND: u8 = 0x40;
 /// How many single frames are at hand at most.
-const HAND: usize = 64;
+const HAND: usize = 2048;
 /// How many runs are at hand at most.
 const RUNS: usize = 512;
 /// The order of a run.

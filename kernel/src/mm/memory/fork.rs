@@ -8,10 +8,19 @@ use super::{Memory, Unfinished};
 use crate::mm::frames;
 use crate::mm::space::SpaceError;
 use crate::sync::Section;
-use crate::task::kept::{self, Kept};
+use crate::task::kept::{self, Keep, Kept};
 
 /// How many frames a fork wants to see free: parent and child both write to some of the pages that they share at once.
 const LEFT_FOR_PAGES: usize = 128;
+
+impl Keep for Arc<Memory> {
+    /// A memory that nobody uses, a refused child's, is taken apart piece by piece.
+    fn settle(&self) {
+        if Self::strong_count(self) == 1 {
+            self.clear();
+        }
+    }
+}
 
 impl Memory {
     /// A copy, kept, so that nothing of it is lost if the parent is killed while it copies.
@@ -27,7 +36,7 @@ impl Memory {
         let mut from = self.lock();
         // The root is the allocator's or the child's: nobody is killed in between.
         let section = Section::enter();
-        let child = kept::keep(&"memory", Self::new()?);
+        let child = kept::keep(&"memory", Self::new()?, &section);
         drop(section);
         let mut to = child.lock();
         to.heap = from.heap;

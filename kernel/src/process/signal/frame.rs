@@ -96,6 +96,8 @@ pub(crate) fn pop(registers: &mut TrapFrame) {
     let task = sched::current();
     let Some(thread) = task.thread() else { return };
     let own = thread.signals();
+    // What the handler did since is not what the frame is about: a call that the frame goes on with is `EINTR`, as on Linux.
+    own.restart().forget();
     match read(registers, &task) {
         Ok((mask, stack)) => {
             send::set_blocked(thread.process(), own, mask & !Set::UNSTOPPABLE);

@@ -8,7 +8,7 @@ use super::pending::Full;
 use super::state::Sent;
 use super::thread::ThreadSignals;
 use crate::process::tree::{self, Tree};
-use crate::process::{End, Process};
+use crate::process::{End, Process, clone};
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
 use crate::task::{Task, sched};
@@ -43,6 +43,7 @@ fn hand_on(tree: &Tree, process: &Process, mut set: Set) {
         set = set & !Set::of(signal);
         if let Some(task) = tree.threads(process).find(|task| signals_of(task).wants().has(signal)) {
             alert(task);
+            doom(tree, process, task, signal);
         }
     }
 }
@@ -72,6 +73,19 @@ fn forget(tree: &Tree, process: &Process, unwanted: Set) {
 /// Forgets what waits of a signal that does nothing from here on.
 pub(super) fn forget_everywhere(process: &Process, signal: Signal) {
     forget(&tree::lock(), process, Set::of(signal));
+}
+
+/// Decides the end of `process` if `signal`, which was sent to it and which `task` would take, is sure to end it, and makes all of its
+/// threads look: also one that waits for its memory, and takes no signal while it does.
+fn doom(tree: &Tree, process: &Process, task: &Task, signal: Signal) {
+    if !process.signals().is_ended_by(signals_of(task), signal) || process.is_ending() {
+        return;
+    }
+    process.decide(End::Killed(signal));
+    for task in tree.threads(process) {
+        alert(task);
+        clone::stop_lending(tree::thread_of(task));
+    }
 }
 
 /// What a signal does to the process before anybody takes it: stopping and going on cancel each other.
@@ -110,6 +124,7 @@ pub(crate) fn to_thread(
     let sent = process.signals().add_own(thread, info, value_matters)?;
     if sent == Sent::Pending && thread.wants().has(info.signal()) {
         alert(task);
+        doom(tree, process, task, info.signal());
     }
     Ok(())
 }

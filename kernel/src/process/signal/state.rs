@@ -151,17 +151,19 @@ impl ProcessSignals {
         &self.state
     }
 
-    /// What a signal that is sent does to the process at once: CONT and KILL set it going again. Whether it was stopped.
+    /// What a signal that is sent does to the process at once: CONT and KILL set it going again. Whether that is to be told: it was
+    /// stopped, and does not end.
     pub(super) fn set_going(&self, signal: Signal) -> bool {
         let starts = signal == number::CONT || signal == number::KILL;
         let state = self.lock();
         if !starts || self.stopped.swap(0, Ordering::SeqCst) == 0 {
             return false;
         }
-        self.report.store(CONTINUED, Ordering::Relaxed);
+        let continues = signal == number::CONT;
+        self.report.store(if continues { CONTINUED } else { 0 }, Ordering::Relaxed);
         drop(state);
         sched::unpark_all(self.stop_key());
-        true
+        continues
     }
 
     /// Adds a signal to those of the process, unless it does nothing. `thread` is the one that would take it: what it blocks waits,
@@ -173,6 +175,13 @@ impl ProcessSignals {
         }
         state.shared.add(info, value_matters)?;
         Ok(Sent::Pending)
+    }
+
+    /// Whether `signal`, which was sent, ends the process as soon as `thread` takes it, which it does. One that is stopped, or that waits for
+    /// such a signal, does not take it yet; KILL is taken by everybody.
+    pub(super) fn is_ended_by(&self, thread: &ThreadSignals, signal: Signal) -> bool {
+        let takes = !thread.blocked().has(signal) && !thread.awaited().has(signal) && !self.is_stopped();
+        signal == number::KILL || takes && self.lock().actions.effect(signal) == Some(Effect::End)
     }
 
     /// As [`add`](Self::add), to those of `thread` alone.

@@ -69,9 +69,14 @@ impl ThreadSignals {
         self.awaited.store(set.0, Ordering::Relaxed);
     }
 
+    /// What is waited for.
+    pub(super) fn awaited(&self) -> Set {
+        Set(self.awaited.load(Ordering::Relaxed))
+    }
+
     /// What the thread would act upon.
     pub(super) fn wants(&self) -> Set {
-        !self.blocked() | Set(self.awaited.load(Ordering::Relaxed))
+        !self.blocked() | self.awaited()
     }
 
     /// What was sent to the thread alone.
@@ -238,6 +243,11 @@ impl Restart {
     /// Notes until when it was to wait, in nanoseconds of the clock.
     pub(crate) fn note_time(&self, until: u64) {
         self.until.store(until, Ordering::Relaxed);
+    }
+
+    /// There is no such call any more.
+    pub(super) fn forget(&self) {
+        self.call.store(NO_CALL, Ordering::Relaxed);
     }
 
     /// The call that is made again from here on; none if none was interrupted.

@@ -86,6 +86,11 @@ pub(crate) fn of_current(flag: Flag) -> bool {
     word.load(core::sync::atomic::Ordering::Relaxed) & flag as u32 != 0
 }
 
+/// Whether any is, as the entry code sees it. With interrupts off: the answer holds until they are on.
+pub(crate) fn any_of_current() -> bool {
+    percpu::this_cpu().flags().load(core::sync::atomic::Ordering::Relaxed) != 0
+}
+
 /// This CPU switches from `previous` to `next`, with interrupts off.
 pub(crate) fn switched(previous: &Task, next: &Task) {
     let block = percpu::this_cpu();

@@ -3,10 +3,10 @@
 use std::ptr;
 
 use libc::{EFAULT, EINVAL, SIGSEGV, SIGUSR1, c_int, c_long, c_void, siginfo_t};
+use vmstack_programs::checks::{Checks, Outcome, equal};
 use vmstack_programs::{spawn, wait};
 
 use crate::sys;
-use crate::{Checks, Outcome, equal};
 
 pub(crate) const CHECKS: &Checks =
     &[("bad-pointers", pointers), ("bad-sizes", sizes), ("bad-handlers", handlers), ("bad-returns", returns)];

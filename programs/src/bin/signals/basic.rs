@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::SeqCst};
 
 use libc::{SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGUSR1, SIGUSR2, c_int, c_void, siginfo_t};
+use vmstack_programs::checks::{Checks, Outcome, equal, expect};
 use vmstack_programs::{spawn, wait};
 
 use crate::sys::{self, has};
-use crate::{Checks, Outcome, equal, expect};
 
 pub(crate) const CHECKS: &Checks = &[
     ("info", info),

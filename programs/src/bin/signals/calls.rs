@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libc::{SIG_BLOCK, SIGALRM, SIGUSR1, SIGUSR2, c_int, c_void, siginfo_t};
+use vmstack_programs::checks::{Checks, Outcome, equal, expect};
 use vmstack_programs::{spawn, wait};
 
 use crate::sys;
-use crate::{Checks, Outcome, equal, expect};
 
 pub(crate) const CHECKS: &Checks = &[
     ("restart", restart),

@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, c_int, c_void, siginfo_t};
+use vmstack_programs::checks::{Checks, Outcome, equal, expect};
 use vmstack_programs::{spawn, wait};
 
 use crate::sys;
-use crate::{Checks, Outcome, equal, expect};
 
 pub(crate) const CHECKS: &Checks = &[
     ("segv-fixed", segv_fixed),

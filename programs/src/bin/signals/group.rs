@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use libc::{SIG_BLOCK, SIGCHLD, SIGKILL, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2, c_int, c_void, siginfo_t};
-use vmstack_programs::{Pid, spawn, wait};
+use vmstack_programs::checks::{Checks, Outcome, child, equal, expect, status};
+use vmstack_programs::{Pid, wait};
 
 use crate::sys;
-use crate::{Checks, Outcome, equal, expect};
 
 pub(crate) const CHECKS: &Checks = &[
     ("groups", groups),
@@ -40,14 +40,6 @@ extern "C" fn note(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
     STATUS.store(unsafe { info.si_status() }, SeqCst);
     TAKER.store(sys::thread_id(), SeqCst);
     COUNT.fetch_add(1, SeqCst);
-}
-
-fn child(work: impl FnOnce() -> i32) -> Result<Pid, String> {
-    spawn(work).map_err(|error| error.to_string())
-}
-
-fn status(pid: Pid) -> Result<i32, String> {
-    wait(pid).map(|ended| ended.status).map_err(|error| error.to_string())
 }
 
 fn wait_for_ever() -> i32 {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use libc::{SIGALRM, SIGUSR1, c_int, c_void, siginfo_t};
 
+use vmstack_programs::checks::{Checks, Outcome, equal, expect};
+
 use crate::sys;
-use crate::{Checks, Outcome, equal, expect};
 
 pub(crate) const CHECKS: &Checks = &[
     ("vectors", vectors),
