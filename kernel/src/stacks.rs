@@ -160,7 +160,9 @@ impl Frames {
         match self {
             // There is a table already, most times.
             // SAFETY: the caller's promise; the kernel alone gets access to the frames.
-            Self::Run(first) if entries(mapping).is_some_and(|entries| unsafe { entries.map_run(STACK_MEMORY, first) }) => {
+            Self::Run(first)
+                if entries(mapping).is_some_and(|entries| unsafe { entries.map_run(STACK_MEMORY, first) }) =>
+            {
                 return Ok(());
             }
             Self::Run(first) => {

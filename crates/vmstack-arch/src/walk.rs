@@ -96,8 +96,10 @@ impl Walk {
     /// link. Says how many they were.
     fn pass(&mut self, frame: &Frame) -> usize {
         let mut passed = 0;
-        while self.end.is_none() && frame.caller_bytes != 0 {
-            let above = self.next.wrapping_add(frame.caller_bytes);
+        while self.end.is_none()
+            && frame.caller_bytes != 0
+            && let Some(above) = self.next.checked_add(frame.caller_bytes)
+        {
             let same = self.word(self.next.wrapping_add(WORD)) == frame.return_address.get();
             if !same || self.word(self.next) != above.get() || above.get() > self.high.get().wrapping_sub(2 * WORD) {
                 break;

@@ -15,7 +15,7 @@ use crate::sync::Section;
 use crate::task::kept::{self, Keep};
 use crate::task::sched;
 
-pub(super) static PROVOCATIONS: [Provocation; 10] = [
+pub(super) static PROVOCATIONS: [Provocation; 11] = [
     Provocation { name: "EXHAUST_STACK", act: exhaust_stack },
     Provocation { name: "EXHAUST_STACK:trait-objects", act: exhaust_by_trait_objects },
     Provocation { name: "EXHAUST_STACK:closures", act: exhaust_by_closures },
