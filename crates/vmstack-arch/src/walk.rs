@@ -300,7 +300,7 @@ mod tests {
         for words in &mut chains {
             (0..64).for_each(|at| {
                 if (0x1000..0x2000).contains(&words[at]) && at % 3 != 0 {
-                    words[at] = 0x1002
+                    words[at] = 0x1002;
                 }
             });
         }
@@ -319,7 +319,8 @@ mod tests {
             let (low, high) = bounds(words);
             let start = low.wrapping_add(from * WORD);
             // SAFETY: the range is the slice.
-            let (mut one, mut run) = unsafe { (frames(start, low, high), frames(start, low, high)) };
+            let mut one = unsafe { frames(start, low, high) };
+            let mut run = one.clone();
             let each: Vec<_> = one.by_ref().map(|frame| frame.call()).collect();
             let runs = run.runs().flat_map(|(address, bytes, times)| core::iter::repeat_n((address, bytes), times));
             assert_eq!(runs.collect::<Vec<_>>(), each, "{seed}");
