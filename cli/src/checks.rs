@@ -115,6 +115,12 @@ impl Check {
         }
     }
 
+    /// The same finding, which was judged by `aim` already, if by any.
+    #[must_use]
+    pub fn aiming(self, aim: impl Into<Option<Aim>>) -> Self {
+        Self { aim: aim.into(), ..self }
+    }
+
     /// The same finding, which falls short unless `figure` keeps to `aim`; its detail says so.
     #[must_use]
     pub fn judged(mut self, figure: f64, aim: Aim) -> Self {

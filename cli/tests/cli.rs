@@ -496,6 +496,25 @@ fn the_figures_of_a_life_are_judged_here_and_shown_beside_linuxs() {
 }
 
 #[test]
+fn the_kernels_own_counts_are_judged_and_drawn() {
+    let place = Place::new();
+    let (path, plots) = (place.file("out.json"), place.file("plots"));
+    let mut command = place.vmstack("orderly", &["bench", "stack", "fault", "memory"]);
+    let output = command.arg("--json").arg(&path).arg("--plots").arg(&plots).output().expect("it runs");
+    let shown = text(&output.stdout);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{shown}{}", text(&output.stderr));
+    let json = std::fs::read(path).expect("written");
+    assert!(checks(&json).iter().all(|(_, outcome)| outcome == "pass"), "{shown}");
+    assert_eq!(check(&json, "stack.hot")["figure"], 57);
+    assert_eq!(check(&json, "fault.kill")["figure"], 4999);
+    assert_eq!(check(&json, "memory.record")["figure"], 64);
+    let page = std::fs::read_to_string(plots.join("index.html")).expect("drawn");
+    assert!(page.matches("<svg").count() == 7 && plots.join("fault.svg").exists(), "{shown}");
+    std::fs::remove_dir_all(plots).expect("removed");
+    place.assert_no_trace();
+}
+
+#[test]
 fn what_is_measured_in_this_process_needs_neither_guest_nor_emulator() {
     let place = Place::new();
     let mut command = place.vmstack("hang", &["bench", "--on", "hosted", "hosted", "--samples", "3", "--json", "-"]);

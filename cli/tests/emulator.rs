@@ -177,6 +177,14 @@ fn the_life_of_a_task_is_measured_with_every_kind_of_stack() -> Result<(), Faile
     if findings.is_empty() || !missing.is_empty() { Err(format!("{missing:?}").into()) } else { Ok(()) }
 }
 
+/// What is tested is that each figure is there; whether it is small enough is the suites' to say.
+fn what_a_stack_and_a_killed_task_cost_is_counted() -> Result<(), Failed> {
+    let output = run(&["bench", "stack", "fault", "--json", "-"])?;
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).map_err(|_| words_of(&output))?;
+    let missing: Vec<_> = findings.iter().filter(|finding| finding["figure"].is_null()).collect();
+    if findings.is_empty() || !missing.is_empty() { Err(format!("{missing:?}").into()) } else { Ok(()) }
+}
+
 /// A script that prints the same on Linux, where the same busybox runs it.
 const EVERYDAY: &str = r#"
 echo hello | cat; echo a b c | wc -w; for i in 1 2 3; do echo n$i; done | tail -n 1
@@ -394,6 +402,7 @@ fn program_trials() -> Vec<Trial> {
         a_shell_has_pipes_substitutions_and_jobs,
         a_threaded_program_that_nobody_here_wrote_runs,
         the_life_of_a_task_is_measured_with_every_kind_of_stack,
+        what_a_stack_and_a_killed_task_cost_is_counted,
         a_shell_prints_what_it_prints_on_linux,
         the_root_is_read_only_and_proc_says_what_there_is,
         an_overflow_kills_the_program_and_the_report_is_shown,

@@ -21,7 +21,7 @@ use vmstack_hosted::{Config, Machine, MachineError};
 
 use super::NativeSetting;
 use super::native::{self, Contender, Series, number};
-use crate::checks::{Check, Verdict};
+use crate::checks::{Aim, Check, Verdict};
 use crate::failure::Failure;
 use crate::report::{explain, show_rows};
 use crate::screen::Screen;
@@ -138,7 +138,7 @@ impl Rows {
             mine.times_in(pool),
         );
         let verdict = if times.median() >= target { Verdict::Pass } else { Verdict::Fail };
-        Check::new(name, verdict, detail).with_figure(number(times.median()), "times")
+        Check::new(name, verdict, detail).with_figure(number(times.median()), "times").aiming(Aim::AtLeast(target))
     }
 
     /// A row for each: nanoseconds, judged by nobody.

@@ -96,8 +96,10 @@ impl Walk {
     /// link. Says how many they were.
     fn pass(&mut self, frame: &Frame) -> usize {
         let mut passed = 0;
-        while self.end.is_none() && frame.caller_bytes != 0 {
-            let above = self.next.wrapping_add(frame.caller_bytes);
+        while self.end.is_none()
+            && frame.caller_bytes != 0
+            && let Some(above) = self.next.checked_add(frame.caller_bytes)
+        {
             let same = self.word(self.next.wrapping_add(WORD)) == frame.return_address.get();
             if !same || self.word(self.next) != above.get() || above.get() > self.high.get().wrapping_sub(2 * WORD) {
                 break;
@@ -298,7 +300,7 @@ mod tests {
         for words in &mut chains {
             (0..64).for_each(|at| {
                 if (0x1000..0x2000).contains(&words[at]) && at % 3 != 0 {
-                    words[at] = 0x1002
+                    words[at] = 0x1002;
                 }
             });
         }
@@ -317,7 +319,8 @@ mod tests {
             let (low, high) = bounds(words);
             let start = low.wrapping_add(from * WORD);
             // SAFETY: the range is the slice.
-            let (mut one, mut run) = unsafe { (frames(start, low, high), frames(start, low, high)) };
+            let mut one = unsafe { frames(start, low, high) };
+            let mut run = one.clone();
             let each: Vec<_> = one.by_ref().map(|frame| frame.call()).collect();
             let runs = run.runs().flat_map(|(address, bytes, times)| core::iter::repeat_n((address, bytes), times));
             assert_eq!(runs.collect::<Vec<_>>(), each, "{seed}");

@@ -5,7 +5,9 @@
 
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, LinkedList};
-use vmstack::{AreaConfig, Cpu, FaultContext, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, StackArea, Unmapped};
+use vmstack::{
+    AreaConfig, Cpu, FaultContext, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, StackArea, Unmapped,
+};
 use vmstack::{Verdict, VirtAddr, VirtRange};
 
 const PAGE: usize = 4096;

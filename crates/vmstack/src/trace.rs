@@ -245,6 +245,7 @@ impl Trace {
     }
 
     /// Notes why the walk ended, unless it was cut off here.
+    #[inline]
     #[must_use]
     pub fn ended(mut self, end: TraceEnd) -> Self {
         if self.end != TraceEnd::Limit {
@@ -408,7 +409,9 @@ impl Trace {
             let known = self.folds[from];
             let fold = if known == Fold::PLAIN { self.best_fold(from) } else { known };
             let cycle = usize::from(fold.cycle);
-            self.calls.copy_within(from..from + cycle, to);
+            if from != to {
+                self.calls.copy_within(from..from + cycle, to);
+            }
             from += if known == Fold::PLAIN { fold.frames() } else { cycle };
             self.folds[to] = fold;
             to += cycle;

@@ -50,16 +50,20 @@ struct Death {
 /// Counts everything. Not inlined, nor is what it calls: starting a program takes much of the stack that it is started on.
 #[inline(never)]
 pub(crate) fn count() {
-    let mark = {
-        let _interrupts = InterruptsOff::new();
-        let empty = median(|| ());
-        calibrate(empty);
-        marks::begin();
-        median(|| marks::reached(Step::Next)).saturating_sub(empty)
-    };
+    let mark = mark();
     fact!("fault.mark", "{mark}");
     tell("task", mark, die_as_task);
     tell("process", mark, die_as_process);
+}
+
+/// Calibrates the clock, and says what a mark costs.
+#[inline(never)]
+fn mark() -> u64 {
+    let _interrupts = InterruptsOff::new();
+    let empty = median(|| ());
+    calibrate(empty);
+    marks::begin();
+    median(|| marks::reached(Step::Next)).saturating_sub(empty)
 }
 
 /// Says what one death takes: that of the median, of those that `die` dies.
@@ -88,6 +92,7 @@ fn one(mark: u64, die: fn()) -> Option<Death> {
 
 impl Death {
     /// What the marks tell.
+    #[inline(never)]
     fn told(mark: u64) -> Option<Self> {
         let mut parts = [0; PARTS.len()];
         let mut last = marks::at(Step::Overflow)?;

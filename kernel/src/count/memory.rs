@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use vmstack::{StackArea, VirtRange};
+use vmstack::{Geometry, StackArea, VirtRange};
 
 use crate::arch::layout::PAGE_SIZE;
 use crate::mm::heap;
@@ -39,7 +39,7 @@ pub(crate) fn count() {
 
 /// Hands out stacks of `area`, says what all of it takes, and gives it back.
 fn fill(area: &'static StackArea<Kernel>, size: usize) -> Result<(), heap::OutOfHeap> {
-    let Some(range) = area.geometry().map(|geometry| geometry.whole_range()) else { return Ok(()) };
+    let Some(range) = area.geometry().map(Geometry::whole_range) else { return Ok(()) };
     let fixed = mapped(range).0;
     let mut stacks: Vec<Stack> = Vec::new();
     heap::reserve(&mut stacks, STACKS)?;

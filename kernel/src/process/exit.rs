@@ -22,7 +22,7 @@ use super::tree::{self, Tree, thread_of};
 use super::{End, Process, Thread, clone, robust, signal};
 use crate::arch::{cpu, provoke};
 use crate::mm::memory::Memory;
-use crate::oops::marks;
+use crate::oops::marks::{self, reached};
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
 use crate::task::kept::Kept;
@@ -46,9 +46,9 @@ pub(crate) fn exit_thread(end: End) -> ! {
     if let Some(thread) = task.thread() {
         say_goodbye(&task, thread);
         clone::give_memory_back(thread);
-        marks::reached(marks::Step::Forgetting);
+        reached(marks::Step::Forgetting);
         task.give_up_memory();
-        marks::reached(marks::Step::Forgotten);
+        reached(marks::Step::Forgotten);
         leave_list(&task, thread, end);
         signal::leave(thread.process(), thread.signals());
         leave_files(thread);

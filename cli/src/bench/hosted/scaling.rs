@@ -19,7 +19,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::super::NativeSetting;
 use super::super::native::{Series, calibrate, number};
 use super::{Scrub, machine, use_ours};
-use crate::checks::{Check, Verdict};
+use crate::checks::{Aim, Check, Verdict};
 use crate::failure::Failure;
 
 /// How much longer an operation may take when another thread does the same.
@@ -80,7 +80,7 @@ fn judge(ours: &[Pair], list: &[Pair], nothing: &[Pair]) -> Check {
         ours.len(),
     );
     let verdict = if ratios.median() <= TARGET { Verdict::Pass } else { Verdict::Fail };
-    Check::new(NAME, verdict, detail).with_figure(number(ratios.median()), "times")
+    Check::new(NAME, verdict, detail).with_figure(number(ratios.median()), "times").aiming(Aim::AtMost(TARGET))
 }
 
 /// What an operation took alone and beside another thread, in nanoseconds, and which part of that the other was there.

@@ -3,7 +3,7 @@
 use super::Way;
 use super::anchors::{OPERATIONS, Operation, STATISTICS};
 use crate::bench::counted::calibrated;
-use crate::checks::{Check, Verdict};
+use crate::checks::{Aim, Check, Verdict};
 use crate::console::Transcript;
 use crate::outcome::Outcome;
 use crate::report::grouped;
@@ -56,7 +56,8 @@ impl Column {
             Err(why) => return Check::fail(&name, why.clone()),
         };
         let figure = figures[index];
-        let (verdict, aim) = match operation.allowed(index).filter(|_| self.is_judged()) {
+        let allowed = operation.allowed(index).filter(|_| self.is_judged());
+        let (verdict, aim) = match allowed {
             None => (Verdict::Pass, String::new()),
             Some(allowed) => {
                 let verdict = if figure <= allowed { Verdict::Pass } else { Verdict::Fail };
@@ -64,7 +65,9 @@ impl Column {
             }
         };
         let detail = format!("{}, {}, {samples} samples{aim}", operation.title, self.label);
-        Check::new(&name, verdict, detail).with_figure(figure, UNIT)
+        Check::new(&name, verdict, detail)
+            .with_figure(figure, UNIT)
+            .aiming(allowed.map(|allowed| Aim::AtMost(allowed as f64)))
     }
 }
 

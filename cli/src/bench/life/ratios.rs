@@ -7,7 +7,7 @@ use serde_json::Number;
 
 use super::anchors::{OPERATIONS, STATISTICS};
 use super::column::Column;
-use crate::checks::{Check, Verdict};
+use crate::checks::{self, Check, Verdict};
 use crate::screen::{Screen, Tone};
 
 /// What is aimed at for one operation, statistic by statistic: the most hundredths, or none where a figure is only printed.
@@ -58,6 +58,7 @@ fn judged(name: &str, mapped: u64, direct: u64, most: Option<u64>) -> Check {
     let detail = format!("{mapped} instructions mapped, {direct} direct{aim}");
     let ratio = Number::from_f64((mapped as f64 / direct as f64 * 1000.0).round() / 1000.0);
     let check = Check::new(name, if held { Verdict::Pass } else { Verdict::Fail }, detail);
+    let check = check.aiming(most.map(|most| checks::Aim::AtMost(most as f64 / 100.0)));
     match ratio {
         Some(ratio) => check.with_figure(ratio, "times"),
         None => check,

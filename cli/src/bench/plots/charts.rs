@@ -6,7 +6,7 @@
 use super::draw::{Bar, Plot, Row, SHORT};
 use crate::bench::life::{OPERATIONS, STATISTICS};
 use crate::bench::{fault, memory, stack};
-use crate::checks::{Aim, Check};
+use crate::checks::{Aim, Check, Verdict};
 use crate::report::decimal;
 
 /// Suites with pictures of their own.
@@ -56,7 +56,7 @@ fn aims(found: &Findings<'_>) -> Plot {
             Aim::AtMost(most) => figure / most,
             Aim::AtLeast(least) => least / figure,
         };
-        let colour = if aim.holds(figure) { 0 } else { SHORT };
+        let colour = if check.outcome == Verdict::Fail { SHORT } else { 0 };
         let note = format!("{} ({aim})", decimal(figure));
         Some(Row::Bar(Bar { note, ..Bar::of(&check.name, if share.is_finite() { share } else { 0.0 }, colour) }))
     });
@@ -252,7 +252,7 @@ fn others(checks: &[Check]) -> Vec<Plot> {
             continue;
         }
         let title = format!("{suite}: {}", check.unit);
-        let colour = if check.aim.is_some_and(|aim| !aim.holds(figure)) { SHORT } else { 0 };
+        let colour = if check.outcome == Verdict::Fail { SHORT } else { 0 };
         let row = Row::Bar(Bar::of(&check.name, figure, colour));
         match plots.iter_mut().find(|plot| plot.title == title) {
             Some(plot) => plot.rows.push(row),
