@@ -489,7 +489,7 @@ fn the_figures_of_a_life_are_judged_here_and_shown_beside_linuxs() {
     assert!(shown.contains("Linux, here, is 6.1\n"), "{shown}");
     assert!(shown.lines().all(|line| line.chars().count() <= 80) && !shown.contains('\u{1b}'), "{shown}");
     let json = std::fs::read(path).expect("written");
-    assert_eq!(checks(&json).len(), 5 * 7 * 3);
+    assert_eq!(checks(&json).len(), 6 * 8 * 3 + 24);
     assert_eq!(check(&json, "life.clone.p50")["figure"], 1900);
     assert_eq!(check(&json, "life.linux.fork_exec.p99")["figure"], 99000);
     place.assert_no_trace();
@@ -534,7 +534,7 @@ fn a_benchmark_on_a_machine_that_resets_itself_falls_short_in_every_figure() {
     let output = place.run("reset", &["bench", "life", "--json", "-"]);
     assert_eq!(output.status.code(), Some(1));
     let checks = checks(&output.stdout);
-    assert!(checks.len() == 4 * 7 * 3 && checks.iter().all(|(_, outcome)| outcome == "fail"), "{checks:?}");
+    assert!(checks.len() == 5 * 8 * 3 + 24 && checks.iter().all(|(_, outcome)| outcome == "fail"), "{checks:?}");
     place.assert_no_trace();
 }
 

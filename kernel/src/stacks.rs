@@ -141,9 +141,9 @@ impl Frames {
         match self {
             Self::Run(first) => return giving.run(first),
             Self::Fresh(mut list) => frames.extend(core::iter::from_fn(|| list.pop())),
-            // SAFETY: `unmap` found the entries there; tables of the areas are never freed.
             Self::Parked { entries, count } => {
-                take_parked(unsafe { Entries::from_exposed(entries, count) }, &mut frames)
+                // SAFETY: `unmap` found the entries there; tables of the areas are never freed.
+                take_parked(unsafe { Entries::from_exposed(entries, count) }, &mut frames);
             }
         }
         giving.all(&frames);
