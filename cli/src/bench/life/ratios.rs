@@ -65,16 +65,27 @@ fn judged(name: &str, mapped: u64, direct: u64, most: Option<u64>) -> Check {
     }
 }
 
-/// Shows them, a line each.
+/// Shows them: a line an operation, first against direct stacks as Linux has them, then against those that are kept as mapped ones are.
 pub(super) fn show(checks: &[Check], screen: &mut Screen) {
-    screen.line("Mapped against direct stacks");
-    for check in checks {
-        let figure = check.figure.as_ref().map_or_else(|| "-".into(), ToString::to_string);
-        let line = format!("  {:38}{figure:>8}  {}", check.name, check.detail);
-        let tone = if check.outcome == Verdict::Fail { Tone::Bad } else { Tone::Faint };
-        let line = screen.paint(tone, &line);
+    screen.line("Mapped against direct stacks: as Linux has them, and kept as mapped ones are");
+    let head = row("", &STATISTICS.repeat(2).into_iter().map(str::to_owned).collect::<Vec<_>>());
+    let head = screen.paint(Tone::Faint, &head);
+    screen.line(&head);
+    for (aim, checks) in AIMS.iter().zip(checks.chunks(2 * STATISTICS.len())) {
+        let figures: Vec<_> = checks.iter().map(shown).collect();
+        let short = checks.iter().any(|check| check.outcome == Verdict::Fail);
+        let line = screen.paint(if short { Tone::Bad } else { Tone::Good }, &row(aim.operation, &figures));
         screen.line(&line);
     }
+}
+
+fn shown(check: &Check) -> String {
+    let figure = check.figure.as_ref().and_then(Number::as_f64);
+    figure.map_or_else(|| "-".into(), |figure| format!("{figure:.2}"))
+}
+
+fn row(label: &str, figures: &[String]) -> String {
+    figures.iter().fold(format!("  {label:16}"), |line, figure| line + &format!("{figure:>7}"))
 }
 
 #[cfg(test)]
