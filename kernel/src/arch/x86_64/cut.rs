@@ -17,7 +17,7 @@
 //!
 //! # Context
 //!
-//! [`before`] in a task, [`serve`] at the entry of its next call, [`step`] in the handler of #DB. One user at a time.
+//! [`again_after`] in a task, [`serve`] at the entry of its next call, [`step`] in the handler of #DB. One user at a time.
 
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
