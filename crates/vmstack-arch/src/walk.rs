@@ -48,8 +48,10 @@ impl Frame {
 #[derive(Clone, Debug)]
 pub struct Walk {
     next: VirtAddr,
+    /// The next link lies here or above: one word at least above the last one, and never at zero.
     low: VirtAddr,
-    high: VirtAddr,
+    /// It lies here or below: both of its words are on the stack.
+    last: VirtAddr,
     end: Option<TraceEnd>,
 }
 
@@ -58,14 +60,19 @@ pub struct Walk {
 /// # Safety
 ///
 /// Every byte of `low..high` can be read without a fault for as long as the walk is used.
+#[inline]
 #[must_use]
 pub const unsafe fn frames(start: VirtAddr, low: VirtAddr, high: VirtAddr) -> Walk {
-    let walk = Walk { next: start, low, high, end: None };
+    // No frame lies at zero. Where there is no place for one at all, `last` is below `low`.
+    let low = if low.get() == 0 { VirtAddr::new(1) } else { low };
+    let last = VirtAddr::new(high.get().saturating_sub(2 * WORD));
+    let walk = Walk { next: start, low, last, end: None };
     Walk { end: walk.obstacle(start), ..walk }
 }
 
 impl Walk {
     /// Why the walk ended. Before it has, or sees that it will, that of a chain that is whole.
+    #[inline]
     #[must_use]
     pub fn end(&self) -> TraceEnd {
         self.end.unwrap_or_default()
@@ -75,6 +82,7 @@ impl Walk {
     /// in bytes, from `stack_pointer` up to the return address. Asked before the walk has begun.
     ///
     /// A function that has not set up its frame yet has none of its own; then these are the bytes of its caller's.
+    #[inline]
     #[must_use]
     pub fn innermost(&self, instruction: VirtAddr, stack_pointer: VirtAddr) -> (VirtAddr, Option<usize>) {
         let linked = self.end.is_none();
@@ -84,6 +92,7 @@ impl Walk {
 
     /// The calls as a [`Trace`](vmstack::Trace) takes them in runs: each with how many frames follow each other that are the same, as a
     /// recursion's are.
+    #[inline]
     pub fn runs(&mut self) -> impl Iterator<Item = (VirtAddr, Option<usize>, usize)> {
         core::iter::from_fn(|| {
             let frame = self.next()?;
@@ -94,40 +103,45 @@ impl Walk {
 
     /// Passes over the frames that follow and are the same as `frame`: they return to the same place, and as far above lies the next
     /// link. Says how many they were.
+    #[inline]
     fn pass(&mut self, frame: &Frame) -> usize {
-        let mut passed = 0;
-        while self.end.is_none()
-            && frame.caller_bytes != 0
-            && let Some(above) = self.next.checked_add(frame.caller_bytes)
-        {
-            let same = self.word(self.next.wrapping_add(WORD)) == frame.return_address.get();
-            if !same || self.word(self.next) != above.get() || above.get() > self.high.get().wrapping_sub(2 * WORD) {
-                break;
-            }
-            // Higher than the last one, as aligned as that, and on the stack: what `obstacle` asks.
-            (self.low, self.next) = (self.next.wrapping_add(WORD), above);
-            passed += 1;
+        if self.end.is_some() {
+            return 0;
         }
-        passed
+        let (first, bytes) = (self.next, frame.caller_bytes);
+        let mut at = first;
+        // So that the link above is on the stack too. It is higher than this one, and as aligned: what `obstacle` asks.
+        let last = self.last.wrapping_sub(bytes);
+        while at <= last && self.is_same(at, frame) {
+            at = at.wrapping_add(bytes);
+        }
+        if at == first {
+            return 0;
+        }
+        (self.low, self.next) = (at.wrapping_sub(bytes).wrapping_add(WORD), at);
+        at.distance(first) / bytes
+    }
+
+    /// Whether the frame whose link is at `at` is the same as `frame`.
+    #[inline]
+    fn is_same(&self, at: VirtAddr, frame: &Frame) -> bool {
+        let above = at.wrapping_add(frame.caller_bytes);
+        self.word(at.wrapping_add(WORD)) == frame.return_address.get() && self.word(at) == above.get()
     }
 
     /// Why no link may be read at `addr`; nothing if one may.
     #[inline]
     const fn obstacle(&self, addr: VirtAddr) -> Option<TraceEnd> {
-        let (at, low, high) = (addr.get(), self.low.get(), self.high.get());
-        // A frame has two words, and none lies at zero.
-        let inside = at != 0 && low <= at && at < high && high - at >= 2 * WORD;
-        if inside && addr.is_aligned(WORD) { None } else { Some(self.reason(addr)) }
+        let (at, low, last) = (addr.get(), self.low.get(), self.last.get());
+        if low <= at && at <= last && addr.is_aligned(WORD) { None } else { Some(self.reason(addr)) }
     }
 
     /// What is wrong with `addr`.
     #[cold]
     const fn reason(&self, addr: VirtAddr) -> TraceEnd {
-        let end = addr.get().checked_add(2 * WORD);
-        match end {
-            _ if addr.get() == 0 => TraceEnd::Chain,
-            None => TraceEnd::LeftStack,
-            Some(end) if end > self.high.get() => TraceEnd::LeftStack,
+        match addr.get() {
+            0 => TraceEnd::Chain,
+            at if at > self.last.get() => TraceEnd::LeftStack,
             _ if !addr.is_aligned(WORD) => TraceEnd::Misaligned,
             // What is below the last frame is not read, whether it is on the stack or not.
             _ => TraceEnd::NotAscending,
@@ -136,7 +150,7 @@ impl Walk {
 
     #[inline]
     fn word(&self, addr: VirtAddr) -> usize {
-        // SAFETY: (1) `obstacle` has seen the word inside the range that the caller of `frames` vouched for, aligned;
+        // SAFETY: (1) `obstacle` or `pass` has seen the word inside the range that the caller of `frames` vouched for, aligned;
         // (2) volatile: the stack may belong to code that is running.
         unsafe { core::ptr::read_volatile(addr.as_mut_ptr::<usize>()) }
     }

@@ -102,6 +102,19 @@ pub struct StackView {
 }
 
 impl StackView {
+    /// No stack.
+    const NONE: Self = Self {
+        bottom: VirtAddr::new(0),
+        top: VirtAddr::new(0),
+        owner: 0,
+        slot: 0,
+        generation: 0,
+        phase: 0,
+        kind: 0,
+        known: 0,
+        earlier_pages: 0,
+    };
+
     /// Whether there is a stack at all.
     #[must_use]
     pub const fn exists(&self) -> bool {
@@ -156,6 +169,21 @@ pub struct StackFault {
 impl StackFault {
     /// The version of the layout.
     pub const VERSION: u16 = 1;
+    /// No fault: zero from end to end, for the place of one that is yet to come.
+    pub const BLANK: Self = Self {
+        version: 0,
+        finding: Finding::OverflowWalked,
+        indispensable: 0,
+        cpu: Cpu::new(0),
+        sequence: 0,
+        address: VirtAddr::new(0),
+        stack_pointer: VirtAddr::new(0),
+        instruction: VirtAddr::new(0),
+        guard_bytes: 0,
+        beyond: 0,
+        stack: StackView::NONE,
+        neighbour: StackView::NONE,
+    };
 
     /// The stack that the report's first line names: the one that the fault happened to.
     ///

@@ -95,7 +95,7 @@ pub use slots::{Phase, PinError};
 #[cfg(not(all(loom, test)))]
 pub use stack::{KernelStack, Pin, RawStack, StackId};
 #[cfg(not(all(loom, test)))]
-pub use trace::{BigFrame, Call, CallGroup, MAX_CYCLE, Trace, TraceEnd, TraceText};
+pub use trace::{BigFrame, Call, CallGroup, MAX_CYCLE, Taking, Trace, TraceEnd, TraceText};
 pub use usage::{Counters, Recount};
 
 #[cfg(doctest)]

@@ -105,7 +105,7 @@ impl State {
 #[derive(Debug)]
 struct Slot<T> {
     state: AtomicU64,
-    /// Initialised in every phase but `EMPTY` and `WRITING`.
+    /// Always initialised: blank, or as the last writer left it. The type is what an array of cells can be made of.
     record: UnsafeCell<MaybeUninit<T>>,
 }
 
@@ -141,21 +141,21 @@ pub struct RingRecord<T> {
     pub value: T,
 }
 
-impl<T, const N: usize> Ring<T, N> {
-    /// A ring without records.
+impl<T: Copy, const N: usize> Ring<T, N> {
+    /// A ring without reports. Each record begins as `blank`, which nobody reads but [those who write](Writing::fill): one that is zero
+    /// from end to end takes no place in a kernel's image.
     #[cfg(not(all(loom, test)))]
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn new(blank: T) -> Self {
         const { assert!(N != 0, "a ring has at least one record") };
-        let slots = [const { Slot { state: AtomicU64::new(0), record: UnsafeCell::new(MaybeUninit::uninit()) } }; N];
+        let mut slots =
+            [const { Slot { state: AtomicU64::new(0), record: UnsafeCell::new(MaybeUninit::uninit()) } }; N];
+        let mut at = 0;
+        while at < N {
+            slots[at].record = UnsafeCell::new(MaybeUninit::new(blank));
+            at += 1;
+        }
         Self { slots, begun: AtomicU64::new(0), lost: AtomicU64::new(0) }
-    }
-}
-
-#[cfg(not(all(loom, test)))]
-impl<T, const N: usize> Default for Ring<T, N> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -275,8 +275,8 @@ impl<T: Copy> Slot<T> {
         // Acquire: pairs with the Release of `publish`, so that the copier sees what was written.
         let word = self.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, announce).ok()?;
         let value = self.record.with(|record| {
-            // SAFETY: (1) the phase was one in which the record is initialised; (2) no writer takes it, because we are
-            // counted as a reader; (3) `T` is `Copy`.
+            // SAFETY: (1) the record is always initialised; (2) no writer takes it, because we are counted as a reader; (3) `T` is
+            // `Copy`.
             unsafe { record.cast::<T>().read() }
         });
         // Release: the copy comes before whatever the next writer does.
@@ -306,10 +306,18 @@ impl<T: Copy, const N: usize> Writing<'_, T, N> {
 
     /// Writes the record and makes it visible to printers and readers. Returns the number of the report.
     pub fn publish(self, record: T) -> u64 {
+        self.fill(|place| *place = record)
+    }
+
+    /// As [`publish`](Self::publish), for a record that is made where it is kept: `fill` finds it as its last writer left it, or blank. In
+    /// the fault path it is not copied then. Who dies in `fill` keeps the record for ever; nobody reads it.
+    #[inline]
+    pub fn fill(self, fill: impl FnOnce(&mut T)) -> u64 {
         let (slot, number) = (self.slot, self.number);
         slot.record.with_mut(|place| {
-            // SAFETY: the phase is `WRITING` and ours: nobody else takes or copies the record (see `Ring`).
-            unsafe { place.cast::<T>().write(record) };
+            // SAFETY: (1) the phase is `WRITING` and ours: nobody else takes or copies the record (see `Ring`); (2) it is always
+            // initialised.
+            fill(unsafe { &mut *place.cast::<T>() });
         });
         // Release: whoever sees the phase sees the record.
         slot.state.store(State { number, readers: 0, phase: UNPRINTED }.pack(), Ordering::Release);

@@ -31,7 +31,7 @@ fn seen<const N: usize>(ring: &Ring<Words, N>) -> Vec<(u64, PrintState)> {
 
 #[test]
 fn records_are_numbered_from_one_and_printed_once_in_order() {
-    static RING: Ring<Words, 4> = Ring::new();
+    static RING: Ring<Words, 4> = Ring::new([0; WORDS]);
     assert!(RING.claim_unprinted().is_none() && RING.next_after(0).is_none());
     assert_eq!([write(&RING), write(&RING), write(&RING)], [1, 2, 3]);
     let claim = RING.claim_unprinted().unwrap();
@@ -49,7 +49,7 @@ fn records_are_numbered_from_one_and_printed_once_in_order() {
 
 #[test]
 fn the_oldest_is_overwritten_and_counted_if_nobody_printed_it() {
-    let ring: Ring<Words, 3> = Ring::new();
+    let ring: Ring<Words, 3> = Ring::new([0; WORDS]);
     (0..3).for_each(|_| assert_ne!(write(&ring), 0));
     drop(ring.claim_unprinted());
     assert_eq!((write(&ring), ring.lost()), (4, 0), "the first was printed");
@@ -60,7 +60,7 @@ fn the_oldest_is_overwritten_and_counted_if_nobody_printed_it() {
 
 #[test]
 fn what_is_being_printed_may_be_overwritten_and_the_printer_has_it_still() {
-    let ring: Ring<Words, 1> = Ring::new();
+    let ring: Ring<Words, 1> = Ring::new([0; WORDS]);
     write(&ring);
     let claim = ring.claim_unprinted().unwrap();
     assert_eq!((write(&ring), ring.lost()), (2, 0));
@@ -71,7 +71,7 @@ fn what_is_being_printed_may_be_overwritten_and_the_printer_has_it_still() {
 
 #[test]
 fn writers_that_die_in_the_middle_cost_a_record_each_and_stop_nobody() {
-    let ring: Ring<Words, 4> = Ring::new();
+    let ring: Ring<Words, 4> = Ring::new([0; WORDS]);
     for dead in 1..=3 {
         core::mem::forget(ring.begin());
         assert_eq!(write(&ring), dead * 2);
@@ -85,7 +85,7 @@ fn writers_that_die_in_the_middle_cost_a_record_each_and_stop_nobody() {
 
 #[test]
 fn a_writer_that_gives_up_leaves_nothing_behind() {
-    let ring: Ring<Words, 1> = Ring::new();
+    let ring: Ring<Words, 1> = Ring::new([0; WORDS]);
     drop(ring.begin());
     assert!(ring.claim_unprinted().is_none() && ring.next_after(0).is_none());
     assert_eq!((write(&ring), ring.lost()), (2, 1));
@@ -95,7 +95,7 @@ fn a_writer_that_gives_up_leaves_nothing_behind() {
 fn four_writers_two_printers_and_a_reader_lose_nothing_uncounted_and_see_nothing_torn() {
     const WRITERS: u64 = 4;
     const EACH: u64 = 20_000;
-    let ring: Ring<Words, 8> = Ring::new();
+    let ring: Ring<Words, 8> = Ring::new([0; WORDS]);
     let done = AtomicBool::new(false);
     let mut printed: Vec<u64> = std::thread::scope(|scope| {
         let printer = || {

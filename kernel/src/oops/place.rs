@@ -88,17 +88,14 @@ impl Place {
         range.unwrap_or(VirtRange::EMPTY)
     }
 
-    /// The locks that are held by whoever was there.
-    pub(super) fn locks(self) -> HeldNames {
-        match self {
+    /// Puts the locks that are held by whoever was there into `names`.
+    pub(super) fn name_locks(self, names: &mut HeldNames) {
+        match (self, sched::current_if_any()) {
             // SAFETY: whoever was there faulted, and does not go on before this is done.
-            Self::Interrupt => unsafe { sync::names_of_handlers() },
-            Self::Task | Self::Idle => match sched::current_if_any() {
-                // SAFETY: as above.
-                Some(task) => unsafe { sync::names_of_task(&task) },
-                None => HeldNames::NONE,
-            },
-            Self::Emergency | Self::Nmi | Self::Boot => HeldNames::NONE,
+            (Self::Interrupt, _) => unsafe { sync::names_of_handlers(names) },
+            // SAFETY: as above.
+            (Self::Task | Self::Idle, Some(task)) => unsafe { sync::names_of_task(&task, names) },
+            _ => names.clear(),
         }
     }
 

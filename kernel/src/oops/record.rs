@@ -59,21 +59,23 @@ impl CodeBytes {
     const BEFORE: usize = 42;
     const AFTER: usize = 22;
 
-    /// The code around `at`, as far as it is in the kernel's image: that is mapped.
-    fn around(at: VirtAddr) -> Self {
-        let mut code = Self { bytes: [0; Self::BEFORE + Self::AFTER], len: 0, instruction: 0 };
+    /// None: zero from end to end.
+    const NONE: Self = Self { bytes: [0; Self::BEFORE + Self::AFTER], len: 0, instruction: 0 };
+
+    /// Takes the code around `at`, as far as it is in the kernel's image: that is mapped.
+    fn take(&mut self, at: VirtAddr) {
         let text = Image::linked().text();
         let start = at.wrapping_sub(Self::BEFORE).max(text.start());
         let end = at.wrapping_add(Self::AFTER).min(text.end());
         if at < text.start() || at >= text.end() {
-            return code;
+            (self.len, self.instruction) = (0, 0);
+            return;
         }
-        code.len = end.distance(start);
-        code.instruction = at.distance(start);
+        self.len = end.distance(start);
+        self.instruction = at.distance(start);
         // SAFETY: `len` bytes of the kernel's own code, which is mapped for reading for ever and not written to.
-        let text = unsafe { slice::from_raw_parts(start.as_mut_ptr::<u8>().cast_const(), code.len) };
-        code.bytes[..code.len].copy_from_slice(text);
-        code
+        let text = unsafe { slice::from_raw_parts(start.as_mut_ptr::<u8>().cast_const(), self.len) };
+        self.bytes[..self.len].copy_from_slice(text);
     }
 
     /// The bytes before the instruction, and from it on.
@@ -128,40 +130,56 @@ impl Aftermath {
     };
 }
 
-static RING: Ring<Oops, RECORDS> = Ring::new();
+static RING: Ring<Oops, RECORDS> = Ring::new(Oops::BLANK);
 
 /// Notes everything about the fault, without a lock, and gives the record's number.
 pub(super) fn take(fault: &StackFault, frame: &TrapFrame, place: Place, fate: Fate) -> u64 {
-    let record = match RING.begin() {
-        Ok(record) => record,
+    match RING.begin() {
+        Ok(record) => {
+            let number = record.number();
+            record.fill(|oops| oops.note(fault, frame, place, (fate, number)))
+        }
         // Nobody can print it, but its fate is what matters. It is counted as lost.
-        Err(full) => return full.number,
-    };
-    let block = percpu::this_cpu();
-    let oops = Oops {
-        fault: *fault,
-        frame: *frame,
-        code: CodeBytes::around(frame.instruction()),
-        trace: calls(frame, place),
-        place,
-        fate,
-        task: sched::current_if_any().map_or(0, |task| task.id()),
-        preempt_count: block.preempt_count(),
-        irq_depth: block.irq_depth(),
-        vital: percpu::vital(),
-        locks: place.locks(),
-        own_stack: if place == Place::Task { place.stack() } else { VirtRange::EMPTY },
-        number: record.number(),
-    };
-    record.publish(oops)
+        Err(full) => full.number,
+    }
 }
 
-/// The calls on the stack of whoever was there, which is mapped: what the fault was about may not be.
-fn calls(frame: &TrapFrame, place: Place) -> Trace {
-    reached(Step::Walking);
-    let calls = trace::across(frame, place.stack(), place.interrupted());
-    reached(Step::Walked);
-    calls
+impl Oops {
+    /// No fault: zero from end to end, so that the ring takes no place in the image.
+    const BLANK: Self = Self {
+        fault: StackFault::BLANK,
+        frame: TrapFrame::BLANK,
+        code: CodeBytes::NONE,
+        trace: Trace::empty(),
+        place: Place::Emergency,
+        fate: Fate::Killed,
+        task: 0,
+        preempt_count: 0,
+        irq_depth: 0,
+        vital: 0,
+        locks: HeldNames::NONE,
+        own_stack: VirtRange::EMPTY,
+        number: 0,
+    };
+
+    /// Writes all of it, where it is kept: it is much to copy.
+    fn note(&mut self, fault: &StackFault, frame: &TrapFrame, place: Place, (fate, number): (Fate, u64)) {
+        let stack = place.stack();
+        let block = percpu::this_cpu();
+        self.fault = *fault;
+        self.frame = *frame;
+        self.code.take(frame.instruction());
+        reached(Step::Walking);
+        // The stack of whoever was there, which is mapped: what the fault was about may not be.
+        trace::take(&mut self.trace, frame, stack, place.interrupted());
+        reached(Step::Walked);
+        (self.place, self.fate, self.number) = (place, fate, number);
+        self.task = sched::current_if_any().map_or(0, |task| task.id());
+        (self.preempt_count, self.irq_depth) = (block.preempt_count(), block.irq_depth());
+        self.vital = percpu::vital();
+        place.name_locks(&mut self.locks);
+        self.own_stack = if place == Place::Task { stack } else { VirtRange::EMPTY };
+    }
 }
 
 /// Prints record `number` on `console`, and what was done about it, unless it was printed before.

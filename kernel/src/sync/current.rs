@@ -66,25 +66,25 @@ pub(crate) fn is_of_this_cpu(lock: &RawLock) -> bool {
     task || [HANDLER, EMERGENCY].iter().any(|number| lock.is_of(number | cpu))
 }
 
-/// The locks that the current task holds at this moment. For its own fault, before anything is given back.
+/// Puts the locks that the current task holds at this moment into `names`. For its own fault, before anything is given back.
 ///
 /// # Safety
 ///
 /// The task's code does not go on meanwhile.
-pub(crate) unsafe fn names_of_task(task: &CurrentTask) -> HeldNames {
+pub(crate) unsafe fn names_of_task(task: &CurrentTask, names: &mut HeldNames) {
     // SAFETY: the caller's promise.
-    unsafe { task.held().names(number_of(task)) }
+    unsafe { task.held().names(number_of(task), names) }
 }
 
-/// The locks that this CPU's interrupt handlers hold at this moment.
+/// Puts the locks that this CPU's interrupt handlers hold at this moment into `names`.
 ///
 /// # Safety
 ///
 /// As for [`names_of_task`].
-pub(crate) unsafe fn names_of_handlers() -> HeldNames {
+pub(crate) unsafe fn names_of_handlers(names: &mut HeldNames) {
     let cpu = percpu::cpu_number().index();
     // SAFETY: the caller's promise.
-    unsafe { HANDLERS[cpu].names(HANDLER | cpu as u64) }
+    unsafe { HANDLERS[cpu].names(HANDLER | cpu as u64, names) }
 }
 
 /// Gives back the locks of `task`, the current one, whose code was cut short.

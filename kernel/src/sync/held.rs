@@ -61,6 +61,9 @@ impl HeldLocks {
         given.add(release(pending, owner, false));
         for entry in self.held.iter().rev() {
             let lock = entry.load();
+            if lock == NONE {
+                continue;
+            }
             if lock != pending {
                 given.add(release(lock, owner, true));
             }
@@ -73,33 +76,55 @@ impl HeldLocks {
 
 /// The names of locks that are held, for a report: the newest first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct HeldNames([Option<&'static str>; HELD + 1]);
+pub(crate) struct HeldNames {
+    names: [Option<&'static str>; HELD + 1],
+    /// How many entries there were; what comes after them means nothing.
+    count: usize,
+}
 
 impl HeldNames {
-    /// None.
-    pub(crate) const NONE: Self = Self([None; HELD + 1]);
+    /// None: zero from end to end.
+    pub(crate) const NONE: Self = Self { names: [None; HELD + 1], count: 0 };
 
     /// The names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().copied().flatten()
+        self.names.iter().take(self.count).copied().flatten()
+    }
+
+    /// Forgets them.
+    pub(crate) const fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    /// Adds what lock an entry is of, if `owner` has it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`HeldLocks::names`]; there are no more of them than a list has entries.
+    unsafe fn add(&mut self, entry: u64, owner: u64) {
+        if entry != NONE {
+            // SAFETY: as for `release`: the holder has borrowed it, and does not let go of it now.
+            let lock = unsafe { &*core::ptr::with_exposed_provenance::<RawLock>(entry as usize) };
+            self.names[self.count] = lock.is_of(owner).then(|| lock.name());
+            self.count += 1;
+        }
     }
 }
 
 impl HeldLocks {
-    /// What `owner` holds at this moment. In the fault path, too: it reads words, and names of locks that are there.
+    /// Puts what `owner` holds at this moment into `names`. In the fault path, too: it reads words, and names of locks that are there.
     ///
     /// # Safety
     ///
     /// The owner's code does not go on meanwhile.
-    pub(crate) unsafe fn names(&self, owner: u64) -> HeldNames {
-        let mut names = HeldNames::NONE;
-        let entries = core::iter::once(&self.taking).chain(self.held.iter().rev()).map(Word::load);
-        for (place, entry) in names.0.iter_mut().zip(entries.filter(|&entry| entry != NONE)) {
-            // SAFETY: as for `release`: the holder has borrowed it, and does not let go of it now.
-            let lock = unsafe { &*core::ptr::with_exposed_provenance::<RawLock>(entry as usize) };
-            *place = lock.is_of(owner).then(|| lock.name());
+    pub(crate) unsafe fn names(&self, owner: u64, names: &mut HeldNames) {
+        names.clear();
+        // SAFETY: the caller's promise.
+        unsafe { names.add(self.taking.load(), owner) };
+        for entry in self.held.iter().rev() {
+            // SAFETY: as above.
+            unsafe { names.add(entry.load(), owner) };
         }
-        names
     }
 }
 

@@ -11,7 +11,7 @@ use super::{AtomicU64, Ring, Slot, UnsafeCell};
 type Pair = (u64, u64);
 
 fn ring<const N: usize>() -> Arc<Ring<Pair, N>> {
-    let slot = |_| Slot { state: AtomicU64::new(0), record: UnsafeCell::new(MaybeUninit::uninit()) };
+    let slot = |_| Slot { state: AtomicU64::new(0), record: UnsafeCell::new(MaybeUninit::new((0, 0))) };
     Arc::new(Ring { slots: core::array::from_fn(slot), begun: AtomicU64::new(0), lost: AtomicU64::new(0) })
 }
 

@@ -41,7 +41,7 @@ impl Trace {
 impl fmt::Display for TraceText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let trace = self.trace;
-        writeln!(f, "Call trace, {}, {} bytes:", Frames(trace.frames), trace.bytes)?;
+        writeln!(f, "Call trace, {}, {} bytes:", Frames(trace.frames), trace.bytes())?;
         trace.groups().try_for_each(|group| self.group(&group, f))?;
         if trace.left_out != 0 {
             writeln!(f, "  and {} more", Frames(trace.left_out))?;
@@ -96,7 +96,7 @@ impl TraceText<'_> {
             }
             separator = ", ";
         }
-        match self.trace.biggest().map(super::BigFrame::total).reduce(usize::saturating_add) {
+        match self.trace.biggest().map(|big| big.total()).reduce(usize::saturating_add) {
             Some(total) => writeln!(f, "; {total} bytes together"),
             None => Ok(()),
         }

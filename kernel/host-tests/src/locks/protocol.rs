@@ -81,8 +81,10 @@ fn whoever_is_cut_anywhere_leaves_the_lock_free_and_poisoned_if_the_section_had_
             let scene = Scene::new(way.kind);
             run(cut, None, || section(scene, way));
             // A report names the lock from the moment on which the word is the victim's.
+            let mut names = HeldNames::NONE;
             // SAFETY: the victim was cut, and does not go on.
-            let named: Vec<_> = unsafe { scene.victims.names(VICTIM) }.iter().collect();
+            unsafe { scene.victims.names(VICTIM, &mut names) };
+            let named: Vec<_> = names.iter().collect();
             assert_eq!(!named.is_empty(), scene.lock.is_of(VICTIM), "{:?}, cut after {cut} of {all}", way.kind);
             let given = scene.give_back();
             let begun = way.poisons && (taking..=taking + 2).contains(&cut);

@@ -107,6 +107,12 @@ impl TrapFrame {
         }
     }
 
+    /// The frame of nobody: zero from end to end.
+    pub(crate) const BLANK: Self = {
+        // SAFETY: all of it is plain numbers, of which zero is one.
+        unsafe { core::mem::zeroed() }
+    };
+
     /// Whether user mode was interrupted.
     #[must_use]
     pub(crate) const fn is_user(&self) -> bool {
