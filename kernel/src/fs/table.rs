@@ -44,6 +44,8 @@ struct Chunk([AtomicPtr<OpenFile>; CHUNK]);
 pub(crate) struct FileTable {
     /// Processes that have not left it.
     users: AtomicUsize,
+    /// From here on no descriptor was ever open. Changes under the lock, before a descriptor does.
+    end: AtomicUsize,
     lock: SpinLock<()>,
     chunks: [AtomicPtr<Chunk>; CHUNKS],
 }
@@ -89,10 +91,10 @@ fn all_closed(slots: &[AtomicPtr<OpenFile>]) -> bool {
 }
 
 impl Chunk {
-    /// The first descriptor from `from` on that is open.
-    fn next_open(&self, from: usize) -> Option<usize> {
+    /// The first descriptor from `from` on that is open, none of which is from `end` on.
+    fn next_open(&self, from: usize, end: usize) -> Option<usize> {
         let mut next = from;
-        while next < CHUNK {
+        while next < end.min(CHUNK) {
             // Most of most tables is empty.
             if next.is_multiple_of(GROUP) && self.0.get(next..next + GROUP).is_some_and(all_closed) {
                 next += GROUP;
@@ -105,10 +107,10 @@ impl Chunk {
         None
     }
 
-    /// Copies all descriptors of `from`, whose table is `_locked`, into this one, which is empty.
-    fn copy_from(&self, from: &Self, _locked: &Locked<'_>) {
+    /// Copies all descriptors of `from`, whose table is `_locked` and has none from `end` on, into this one, which is empty.
+    fn copy_from(&self, from: &Self, end: usize, _locked: &Locked<'_>) {
         let mut next = 0;
-        while let Some(place) = from.next_open(next) {
+        while let Some(place) = from.next_open(next, end) {
             let copied = from.0[place].load(Relaxed);
             if let Some(file) = counted(copied) {
                 self.0[place].store(word(file, copied.addr() & CLOSE_ON_EXEC != 0), Relaxed);
@@ -122,7 +124,8 @@ impl FileTable {
     /// An empty table.
     pub(crate) fn new() -> Result<Arc<Self>, OutOfHeap> {
         let chunks = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
-        heap::try_arc(Self { users: AtomicUsize::new(0), lock: SpinLock::new("process-files", ()), chunks })
+        let lock = SpinLock::new("process-files", ());
+        heap::try_arc(Self { users: AtomicUsize::new(0), end: AtomicUsize::new(0), lock, chunks })
     }
 
     /// The table's lock.
@@ -174,10 +177,11 @@ impl FileTable {
 
     /// The lowest descriptor from `from` on that is open.
     pub(crate) fn next_open(&self, from: usize) -> Option<usize> {
-        (from / CHUNK..CHUNKS).find_map(|index| {
+        let end = self.end.load(Relaxed);
+        (from / CHUNK..end.div_ceil(CHUNK)).find_map(|index| {
             let chunk = self.chunk(index)?;
             let start = if index == from / CHUNK { from % CHUNK } else { 0 };
-            Some(index * CHUNK + chunk.next_open(start)?)
+            Some(index * CHUNK + chunk.next_open(start, end - index * CHUNK)?)
         })
     }
 
@@ -187,6 +191,7 @@ impl FileTable {
             let locked = self.lock();
             let free = locked.free(from)?;
             if let Some(slot) = self.slot(free) {
+                locked.reach(free + 1);
                 slot.store(word(file, close_on_exec), Relaxed);
                 return Ok(free);
             }
@@ -203,6 +208,7 @@ impl FileTable {
         self.make_room(descriptor)?;
         let locked = self.lock();
         let slot = self.slot(descriptor).ok_or(Errno::NOMEM)?;
+        locked.reach(descriptor + 1);
         let before = taken(slot.swap(word(file, close_on_exec), Relaxed));
         locked.drop_files(before);
         Ok(())
@@ -294,7 +300,11 @@ impl FileTable {
             self.make_room(descriptor)?;
             let index = descriptor / CHUNK;
             if let (Some(to), Some(chunk)) = (self.chunk(index), from.chunk(index)) {
-                to.copy_from(chunk, &from.lock());
+                let locked = from.lock();
+                let end = from.end.load(Relaxed);
+                // Nobody else has it yet.
+                self.end.store(end, Relaxed);
+                to.copy_from(chunk, end - index * CHUNK, &locked);
             }
             next = (index + 1) * CHUNK;
         }
@@ -317,6 +327,11 @@ fn most() -> usize {
 }
 
 impl Locked<'_> {
+    /// Notes that descriptors up to `end` may be open.
+    fn reach(&self, end: usize) {
+        self.table.end.store(self.table.end.load(Relaxed).max(end), Relaxed);
+    }
+
     /// The lowest free descriptor from `from` on.
     fn free(&self, from: usize) -> Result<usize, Errno> {
         let is_free = |descriptor: &usize| self.table.slot(*descriptor).is_none_or(|slot| slot.load(Relaxed).is_null());
@@ -327,6 +342,7 @@ impl Locked<'_> {
     fn take_some(&self, first: usize, closes: impl Fn(*mut OpenFile) -> bool) -> (Few, usize) {
         let (mut files, start) = ([const { None }; GROUP], first / CHUNK * CHUNK);
         let Some(chunk) = self.table.chunk(first / CHUNK) else { return (files, start + CHUNK) };
+        let end = self.table.end.load(Relaxed) - start;
         let mut place = Some(first % CHUNK);
         for file in &mut files {
             let Some(this) = place else { break };
@@ -334,7 +350,7 @@ impl Locked<'_> {
             if closes(slot.load(Relaxed)) {
                 *file = taken(slot.swap(ptr::null_mut(), Relaxed));
             }
-            place = chunk.next_open(this + 1);
+            place = chunk.next_open(this + 1, end);
         }
         (files, start + place.unwrap_or(CHUNK))
     }

@@ -145,7 +145,9 @@ pub(crate) fn count_lost(task: &Task) -> Amount {
     LOST_OBJECTS.fetch_add(amount.objects, Ordering::Relaxed);
     task.heap().end();
     // If it died with the heap's lock, its arena is retired now: not every allocation comes there. And the kernel has its reserve again.
-    drop(HEAP.arena());
+    if HEAP.0.is_poisoned() {
+        drop(HEAP.arena());
+    }
     HEAP.grow_to(RESERVE, 0);
     amount
 }

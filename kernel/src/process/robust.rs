@@ -37,16 +37,20 @@ struct Entry {
 }
 
 impl Entry {
+    const fn of(word: usize) -> Self {
+        Self { addr: word & !1, inherits: word & 1 != 0 }
+    }
+
     fn read(memory: &Memory, at: usize) -> Result<Self, Errno> {
-        let word = read_word(memory, at)?;
-        Ok(Self { addr: word & !1, inherits: word & 1 != 0 })
+        read_words(memory, at).map(|[word]| Self::of(word))
     }
 }
 
-fn read_word(memory: &Memory, at: usize) -> Result<usize, Errno> {
-    let mut bytes = [0; 8];
-    memory.read(at, &mut bytes)?;
-    Ok(usize::from_le_bytes(bytes))
+/// Words that follow each other: to look for a page costs more than to read it.
+fn read_words<const WORDS: usize>(memory: &Memory, at: usize) -> Result<[usize; WORDS], Errno> {
+    let mut words = [[0; size_of::<usize>()]; WORDS];
+    memory.read(at, words.as_flattened_mut())?;
+    Ok(words.map(usize::from_le_bytes))
 }
 
 /// Walks the list at `head` of the thread with number `owner`, which ends.
@@ -56,9 +60,8 @@ pub(crate) fn give_back(memory: &Memory, head: usize, owner: usize) {
 }
 
 fn walk(memory: &Memory, head: usize, owner: u32) -> Result<(), Errno> {
-    let mut entry = Entry::read(memory, head)?;
-    let offset = read_word(memory, head.wrapping_add(8))?;
-    let pending = Entry::read(memory, head.wrapping_add(16))?;
+    let [first, offset, pending] = read_words(memory, head)?;
+    let (mut entry, pending) = (Entry::of(first), Entry::of(pending));
     for _ in 0..MOST {
         if entry.addr == head {
             break;

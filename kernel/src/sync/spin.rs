@@ -64,6 +64,11 @@ impl<T> SpinLock<T> {
         if self.raw.is_poisoned() { Err(PoisonError::new(guard)) } else { Ok(guard) }
     }
 
+    /// Whether a holder was killed, and nobody has made it good again: of the moment.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.raw.is_poisoned()
+    }
+
     /// Takes the lock although a holder was killed, and makes it good again: for a value that is whole at every instruction.
     pub(crate) fn lock_anyway(&self) -> SpinGuard<'_, T> {
         self.lock().unwrap_or_else(|poisoned| {

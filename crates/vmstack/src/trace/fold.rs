@@ -69,17 +69,18 @@ impl<'a> Taking<'a> {
     #[inline(always)]
     pub fn add(&mut self, address: VirtAddr, bytes: Option<usize>, times: usize) -> bool {
         let call = Call::new(address, bytes);
-        let left = MOST_FRAMES - self.trace.frames;
-        if times > left {
-            self.trace.push_all(call, left);
-            self.trace.end = TraceEnd::Limit;
-            return false;
+        let trace = &mut *self.trace;
+        // None of them, or more than are left.
+        if times.wrapping_sub(1) >= MOST_FRAMES - trace.frames {
+            return trace.push_what_is_left(call, times);
         }
-        if times == 1 && self.trace.is_new(call) {
-            self.trace.frames += 1;
-            self.trace.put(call);
+        if !trace.is_next(call) {
+            trace.close();
+        }
+        if trace.is_new(call) {
+            trace.put_new(call, times);
         } else {
-            self.trace.push_all(call, times);
+            trace.push_all(call, times);
         }
         true
     }
@@ -104,10 +105,34 @@ impl Drop for Taking<'_> {
 }
 
 impl Trace {
-    /// Whether `call` was certainly not appended yet, and can be now, with no cycle that it would end.
+    /// Whether `call` was certainly not appended yet, and can be now, even twice, with no cycle that it would end.
     #[inline]
     const fn is_new(&self, call: Call) -> bool {
-        self.open.cycle == 0 && self.seen & filter(call) == 0 && self.len < CALLS
+        self.open.cycle == 0 && self.seen & filter(call) == 0 && self.len < CALLS - 1
+    }
+
+    /// Adds `call`, which [is new](Self::is_new), so many times. If that is more than once it is a cycle, and there can be no longer one.
+    #[inline]
+    fn put_new(&mut self, call: Call, times: usize) {
+        self.frames += times;
+        let start = self.len;
+        self.put(call);
+        if times > 1 {
+            self.folds[start].turns = 2;
+            self.open = Open { start, cycle: 1, more: times - 2, matched: 0, plain_from: self.plain_from };
+            self.plain_from = self.len;
+        }
+    }
+
+    /// Adds `call` as often as is left, and says whether that is so many `times`.
+    #[cold]
+    fn push_what_is_left(&mut self, call: Call, times: usize) -> bool {
+        let left = MOST_FRAMES - self.frames;
+        self.push_all(call, times.min(left));
+        if times > left {
+            self.end = TraceEnd::Limit;
+        }
+        times <= left
     }
 
     /// Adds `call` so many times.
@@ -126,13 +151,19 @@ impl Trace {
         }
     }
 
+    /// Whether there is a cycle at the end that `call` continues.
+    #[inline]
+    fn is_next(&self, call: Call) -> bool {
+        self.open.cycle != 0 && self.calls[self.open.start + self.open.matched] == call
+    }
+
     /// Whether `call` continues the cycle at the end; then it is counted. Nearly all frames of a stack that overflows come no further.
     #[inline]
     fn goes_on(&mut self, call: Call) -> bool {
-        let open = &mut self.open;
-        if open.cycle == 0 || self.calls[open.start + open.matched] != call {
+        if !self.is_next(call) {
             return false;
         }
+        let open = &mut self.open;
         open.matched += 1;
         if open.matched == open.cycle {
             open.matched = 0;
