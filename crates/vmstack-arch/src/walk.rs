@@ -22,8 +22,6 @@
 use vmstack::{MAX_STACK_SIZE, TraceEnd, VirtAddr};
 
 const WORD: usize = size_of::<usize>();
-/// How many frames of a run are looked at together.
-const TOGETHER: usize = 4;
 
 /// One call on a stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,27 +97,27 @@ impl Walk {
         core::iter::from_fn(|| {
             let frame = self.next()?;
             let (address, bytes) = frame.call();
-            Some((address, bytes, 1 + self.pass(&frame)))
+            let repeats = self.end.is_none() && self.is_same(self.next, &frame);
+            Some((address, bytes, if repeats { 1 + self.pass(&frame) } else { 1 }))
         })
     }
 
     /// Passes over the frames that follow and are the same as `frame`: they return to the same place, and as far above lies the next
-    /// link. Says how many they were.
-    #[inline]
+    /// link, which may be read. Says how many they were.
+    #[inline(never)]
     fn pass(&mut self, frame: &Frame) -> usize {
-        if self.end.is_some() {
-            return 0;
-        }
         let (first, bytes) = (self.next, frame.caller_bytes);
         let mut at = first;
         // So that the link above is on the stack too. It is higher than this one, and as aligned: what `obstacle` asks.
         let last = self.last.wrapping_sub(bytes);
-        // On a stack that ended with a recursion this is nearly all of the walk: several at a time, for one look at the end.
-        let last_of_several = VirtAddr::new(last.get().saturating_sub(bytes.saturating_mul(TOGETHER - 1)));
-        while at <= last_of_several && (0..TOGETHER).all(|i| self.is_same(at.wrapping_add(i * bytes), frame)) {
-            at = at.wrapping_add(TOGETHER * bytes);
+        // On a stack that ended with a recursion this is nearly all of the walk: four at a time, for one look at the end.
+        let last_of_four = VirtAddr::new(last.get().saturating_sub(bytes.saturating_mul(3)));
+        let same = |at: VirtAddr| self.is_same(at, frame);
+        let two = |at: VirtAddr| same(at) && same(at.wrapping_add(bytes));
+        while at <= last_of_four && two(at) && two(at.wrapping_add(2 * bytes)) {
+            at = at.wrapping_add(4 * bytes);
         }
-        while at <= last && self.is_same(at, frame) {
+        while at <= last && same(at) {
             at = at.wrapping_add(bytes);
         }
         if at == first {

@@ -95,6 +95,7 @@ impl Classified {
 
 impl Geometry {
     /// What a fault at `address` with the stack pointer `sp` is, and between which slots.
+    #[inline]
     pub(crate) fn classify(&self, address: VirtAddr, sp: VirtAddr) -> Classified {
         match self.place(address) {
             Place::Outside => Classified::OUTSIDE,
@@ -104,6 +105,7 @@ impl Geometry {
     }
 
     /// The guard between `below` and `above` was touched.
+    #[inline]
     fn classify_guard(
         &self,
         address: VirtAddr,
@@ -142,6 +144,7 @@ impl Geometry {
     }
 
     /// Which stack the stack pointer speaks for. A pointer equal to the top is that of an empty stack.
+    #[inline]
     pub(crate) fn speaks_for(&self, sp: VirtAddr) -> Speaker {
         match self.place(sp) {
             Place::Stack(slot) => Speaker::On(slot),
@@ -192,6 +195,7 @@ impl Geometry {
     }
 
     /// How far `address` is past the end of the stack in `slot`, in bytes.
+    #[inline]
     pub(crate) fn beyond(&self, address: VirtAddr, slot: SlotIndex) -> usize {
         let (bottom, top) = (self.bottom(slot), self.top(slot));
         bottom.offset_from(address).or_else(|| Some(address.offset_from(top)? + 1)).unwrap_or(0)

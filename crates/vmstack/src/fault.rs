@@ -10,7 +10,7 @@ use crate::classify::{Classified, Finding};
 use crate::config::StackKind;
 use crate::geometry::{Geometry, Place, SlotIndex};
 use crate::platform::Platform;
-use crate::slots::Phase;
+use crate::slots::{Phase, SlotRecord, State};
 use crate::sync::Ordering;
 
 /// What the kernel knows about the moment of a fault.
@@ -225,17 +225,19 @@ impl<P: Platform> StackArea<P> {
 
     /// A live stack's page that is mapped by now: another CPU mapped it and this one asked too early.
     fn is_spurious(&self, address: VirtAddr, slot: Option<SlotIndex>, context: &FaultContext) -> bool {
-        let phase = slot.and_then(|slot| self.metadata()?.try_record(slot)).map(super::slots::SlotRecord::phase);
+        let phase = slot.and_then(|slot| self.metadata()?.try_record(slot)).map(SlotRecord::phase);
         matches!(phase, Some(Phase::Live | Phase::Dead))
             && !context.protection
             && self.platform().translate(address).is_some()
     }
 
+    #[inline]
     pub(crate) fn verdict(&self, fault: StackFault) -> Verdict {
         let fatal = fault.stack.exists() && fault.stack.stack_kind() == StackKind::Emergency;
         if fatal || fault.indispensable != 0 { Verdict::Stop(fault) } else { Verdict::Kill(fault) }
     }
 
+    #[inline]
     fn record_fault(
         &self,
         geometry: &Geometry,
@@ -257,6 +259,7 @@ impl<P: Platform> StackArea<P> {
         }
     }
 
+    #[inline]
     pub(crate) fn blank_fault(
         &self,
         finding: Finding,
@@ -281,24 +284,23 @@ impl<P: Platform> StackArea<P> {
     }
 
     /// One stack for a record. Its slot record is read only if it was made.
+    #[inline]
     pub(crate) fn view(&self, slot: Option<SlotIndex>) -> StackView {
-        let (Some(slot), Some(meta)) = (slot, self.metadata()) else { return StackView::default() };
-        let bounds = StackView {
+        let (Some(slot), Some(meta)) = (slot, self.metadata()) else { return StackView::NONE };
+        let record = meta.try_record(slot);
+        let state = record.map_or(State::NONE, SlotRecord::state);
+        let page = meta.geometry.page_size();
+        StackView {
             bottom: meta.geometry.bottom(slot),
             top: meta.geometry.top(slot),
+            owner: record.map_or(0, SlotRecord::owner),
             slot: slot.get(),
-            kind: meta.geometry.kind() as u8,
-            ..StackView::default()
-        };
-        let Some(record) = meta.try_record(slot) else { return bounds };
-        let state = record.state();
-        StackView {
-            owner: record.owner(),
             generation: state.generation,
             phase: state.phase as u8,
-            known: 1,
-            earlier_pages: record.watermark().div_ceil(meta.geometry.page_size()) as u8,
-            ..bounds
+            kind: meta.geometry.kind() as u8,
+            known: u8::from(record.is_some()),
+            // A page is a power of two of bytes.
+            earlier_pages: record.map_or(0, |record| (record.watermark() + page - 1) >> page.trailing_zeros()) as u8,
         }
     }
 

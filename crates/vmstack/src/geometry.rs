@@ -316,18 +316,29 @@ impl Geometry {
     }
 
     /// Where `addr` lies: one subtraction, one shift, one mask.
+    #[inline]
     pub(crate) const fn place(&self, addr: VirtAddr) -> Place {
-        let range = self.slot_range();
-        if !range.contains(addr) {
-            return Place::Outside;
-        }
-        let offset = addr.get() - self.base.get();
+        let offset = addr.get().wrapping_sub(self.base.get());
         let index = offset >> self.stride_shift;
-        if index < self.slots() && offset & (self.stride() - 1) >= self.guard() {
-            return Place::Stack(SlotIndex(index as u32));
+        if index >= self.slots() {
+            return self.place_above(addr);
         }
-        let below = if index == 0 { None } else { self.slot(index - 1) };
-        Place::Guard { below, above: self.slot(index) }
+        let slot = SlotIndex(index as u32);
+        if offset & (self.stride() - 1) >= self.guard() {
+            return Place::Stack(slot);
+        }
+        let below = if index == 0 { None } else { Some(SlotIndex(slot.0 - 1)) };
+        Place::Guard { below, above: Some(slot) }
+    }
+
+    /// Where `addr` lies, which is in no slot: in the trailing guard of the last, or nowhere.
+    #[cold]
+    const fn place_above(&self, addr: VirtAddr) -> Place {
+        match self.slots {
+            0 => Place::Outside,
+            _ if !self.slot_range().contains(addr) => Place::Outside,
+            slots => Place::Guard { below: Some(SlotIndex(slots - 1)), above: None },
+        }
     }
 
     /// The pages of metadata that are made when the area is: the directory, then lines and depots.

@@ -77,6 +77,9 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Of a slot whose record was never made.
+    pub(crate) const NONE: Self = Self { phase: Phase::Free, generation: 0 };
+
     const fn unpack(word: u32) -> Self {
         Self { phase: Phase::from_bits(word & PHASE_MASK), generation: word >> PHASE_BITS }
     }
@@ -196,6 +199,7 @@ impl SlotRecord {
         }
     }
 
+    #[inline]
     pub(crate) fn state(&self) -> State {
         // Acquire: pairs with the Release of every transition, so that whoever sees a phase sees what led to it.
         State::unpack(self.life.load(Ordering::Acquire))
@@ -209,6 +213,7 @@ impl SlotRecord {
         self.hold().pinned
     }
 
+    #[inline]
     pub(crate) fn owner(&self) -> usize {
         self.owner.load(Ordering::Relaxed)
     }
@@ -225,6 +230,7 @@ impl SlotRecord {
     }
 
     /// The deepest use seen in any life of this slot, in bytes.
+    #[inline]
     pub(crate) fn watermark(&self) -> usize {
         self.watermark.load(Ordering::Relaxed) as usize
     }

@@ -88,8 +88,13 @@ fn judge(frame: &TrapFrame, address: VirtAddr, place: Place) -> Verdict {
     let context = FaultContext::new(percpu::cpu_number(), frame.instruction())
         .protection(frame.error & PROTECTION != 0)
         .indispensable(place.is_indispensable());
-    let verdicts = AREAS.iter().map(|area| area.on_fault(address, frame.stack_pointer(), &context));
-    verdicts.into_iter().find(|verdict| *verdict != Verdict::NotOurs).unwrap_or(Verdict::NotOurs)
+    for area in &AREAS {
+        match area.on_fault(address, frame.stack_pointer(), &context) {
+            Verdict::NotOurs => {}
+            verdict => return verdict,
+        }
+    }
+    Verdict::NotOurs
 }
 
 /// Ends what made the fault, and nothing else (INV-ALONE).

@@ -8,8 +8,8 @@
 //! At the end a last pass folds what is left.
 //!
 //! A task waits to be killed meanwhile, so what comes most has a short way: the next frames of a recursion come all at once, and a call
-//! that was not there before is appended and nothing else, for it ends no cycle. A filter says so: a bit for each call, of 64. If its bit is not set the
-//! call is new; if it is, one looks.
+//! that was not there before is appended and nothing else, for it ends no cycle. Nearly always a filter says so: a bit for each call, of 64.
+//! If its bit is not set the call is new; if it is, one looks.
 
 use core::fmt;
 
@@ -105,10 +105,15 @@ impl Drop for Taking<'_> {
 }
 
 impl Trace {
-    /// Whether `call` was certainly not appended yet, and can be now, even twice, with no cycle that it would end.
+    /// Whether `call` is none of those that could be folded with it, and there is a place for it, even twice.
     #[inline]
-    const fn is_new(&self, call: Call) -> bool {
-        self.open.cycle == 0 && self.seen & filter(call) == 0 && self.len < CALLS - 1
+    fn is_new(&self, call: Call) -> bool {
+        self.open.cycle == 0 && self.len < CALLS - 1 && (self.seen & filter(call) == 0 || !self.is_among_plain(call))
+    }
+
+    #[cold]
+    fn is_among_plain(&self, call: Call) -> bool {
+        self.calls[self.plain_from..self.len].contains(&call)
     }
 
     /// Adds `call`, which [is new](Self::is_new), so many times. If that is more than once it is a cycle, and there can be no longer one.
