@@ -130,3 +130,17 @@ fn four_writers_two_printers_and_a_reader_lose_nothing_uncounted_and_see_nothing
     assert_eq!(printed.len() as u64, before, "each has one printer");
     assert_eq!((ring.begun(), before + ring.lost()), (WRITERS * EACH, WRITERS * EACH));
 }
+
+#[test]
+fn a_record_that_is_made_where_it_is_kept_is_found_as_it_was_left() {
+    let ring: Ring<Words, 1> = Ring::new([7; WORDS]);
+    let fill = |was: u64| {
+        ring.begin().unwrap().fill(|record| {
+            assert_eq!(*record, [was; WORDS]);
+            *record = [was + 1; WORDS];
+        })
+    };
+    assert_eq!((fill(7), *ring.claim_unprinted().unwrap()), (1, [8; WORDS]));
+    assert_eq!((fill(8), *ring.claim_unprinted().unwrap()), (2, [9; WORDS]));
+    assert_eq!(ring.lost(), 0);
+}

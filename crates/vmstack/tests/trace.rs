@@ -110,6 +110,16 @@ fn the_text_shows_the_cycle_the_sizes_and_the_biggest_frames() {
 }
 
 #[test]
+fn a_run_that_is_longer_than_any_stack_is_cut_at_the_limit() {
+    let mut trace = Trace::empty();
+    let mut taking = trace.retake();
+    assert!(taking.add(VirtAddr::new(1), Some(16), (32 << 10) - 2) && taking.add(VirtAddr::new(2), Some(16), 1));
+    assert!(taking.add(VirtAddr::new(3), Some(16), 0) && !taking.add(VirtAddr::new(3), Some(16), usize::MAX));
+    taking.ended(TraceEnd::LeftStack);
+    assert_eq!((trace.end(), trace.frames(), trace.groups().count()), (TraceEnd::Limit, 32 << 10, 3));
+}
+
+#[test]
 fn a_trace_fits_in_a_record() {
     assert!(size_of::<Trace>() <= 1280, "{} bytes", size_of::<Trace>());
 }
@@ -156,6 +166,24 @@ proptest! {
     #[test]
     fn so_is_a_sequence_that_repeats_itself(letters in repetitive()) {
         check(&letters)?;
+    }
+
+    #[test]
+    fn frames_that_come_in_runs_make_the_trace_that_they_make_one_by_one(
+        runs in vec((b'a'..=b'h', 0_usize..20), 0..80), turns in 1_usize..4, last in repetitive(),
+    ) {
+        let runs = runs.repeat(turns);
+        let letters: Vec<u8> = runs.iter().flat_map(|&(letter, times)| vec![letter; times]).collect();
+        check(&letters)?;
+        // What was there before is gone.
+        let mut trace = Trace::take(last.iter().map(|&letter| frame(letter))).ended(TraceEnd::Misaligned);
+        let mut taking = trace.retake();
+        for &(letter, times) in &runs {
+            let (address, bytes) = frame(letter);
+            prop_assert!(taking.add(address, bytes, times));
+        }
+        drop(taking);
+        prop_assert_eq!(trace, Trace::take(letters.iter().map(|&letter| frame(letter))));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use super::held::{HeldLocks, Holder};
+use super::held::{HeldLocks, HeldNames, Holder};
 use super::lot;
 use super::raw::{Kind, RawLock, State};
 use super::word::{Ran, Word, act_when_parked, run, steps, uncounted};
