@@ -47,10 +47,9 @@ impl Frame {
 /// The frames of a stack, innermost first.
 #[derive(Clone, Debug)]
 pub struct Walk {
+    /// The next link. It may be read if `end` says nothing.
     next: VirtAddr,
-    /// The next link lies here or above: one word at least above the last one, and never at zero.
-    low: VirtAddr,
-    /// It lies here or below: both of its words are on the stack.
+    /// The last place for one: both of its words are on the stack.
     last: VirtAddr,
     end: Option<TraceEnd>,
 }
@@ -66,8 +65,8 @@ pub const unsafe fn frames(start: VirtAddr, low: VirtAddr, high: VirtAddr) -> Wa
     // No frame lies at zero. Where there is no place for one at all, `last` is below `low`.
     let low = if low.get() == 0 { VirtAddr::new(1) } else { low };
     let last = VirtAddr::new(high.get().saturating_sub(2 * WORD));
-    let walk = Walk { next: start, low, last, end: None };
-    Walk { end: walk.obstacle(start), ..walk }
+    let walk = Walk { next: start, last, end: None };
+    Walk { end: walk.obstacle(start, low), ..walk }
 }
 
 impl Walk {
@@ -123,7 +122,7 @@ impl Walk {
         if at == first {
             return 0;
         }
-        (self.low, self.next) = (at.wrapping_sub(bytes).wrapping_add(WORD), at);
+        self.next = at;
         at.distance(first) / bytes
     }
 
@@ -134,10 +133,10 @@ impl Walk {
         self.word(at.wrapping_add(WORD)) == frame.return_address.get() && self.word(at) == above.get()
     }
 
-    /// Why no link may be read at `addr`; nothing if one may.
+    /// Why no link may be read at `addr`, or below `low`; nothing if one may.
     #[inline]
-    const fn obstacle(&self, addr: VirtAddr) -> Option<TraceEnd> {
-        let (at, low, last) = (addr.get(), self.low.get(), self.last.get());
+    const fn obstacle(&self, addr: VirtAddr, low: VirtAddr) -> Option<TraceEnd> {
+        let (at, low, last) = (addr.get(), low.get(), self.last.get());
         if low <= at && at <= last && addr.is_aligned(WORD) { None } else { Some(self.reason(addr)) }
     }
 
@@ -178,9 +177,8 @@ impl Iterator for Walk {
             return None;
         }
         // Each frame is above the last, so the walk ends; anything else ends it after this one.
-        self.low = pointer.wrapping_add(WORD);
         self.next = caller;
-        self.end = self.obstacle(caller);
+        self.end = self.obstacle(caller, pointer.wrapping_add(WORD));
         let caller_bytes = if self.end.is_none() { caller.distance(pointer) } else { 0 };
         Some(Frame { pointer, return_address, caller_bytes })
     }

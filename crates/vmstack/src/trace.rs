@@ -169,7 +169,7 @@ pub struct Trace {
     open: Open,
     /// The filter of the calls that were appended.
     seen: u64,
-    /// Whether there may be calls that can be folded still.
+    /// Whether there may be calls that can be folded still: what was written out of a cycle.
     repeats: bool,
     refolds: u8,
     end: TraceEnd,

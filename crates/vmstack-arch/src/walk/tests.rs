@@ -220,13 +220,17 @@ fn damaged(words: &mut [usize], seed: usize) {
         state % below
     };
     let mut at = seed % 4;
-    while at + 40 < words.len() {
-        let (step, turns, address) = (1 + random(5), 1 + random(30), 0x4000 + 8 * random(3));
-        for _ in 0..turns.min((words.len() - at - 8) / (step + 1)) {
-            words[at] = base + (at + 1 + step) * WORD;
-            words[at + 1] = address;
-            at += 1 + step;
+    // To the top, and every other time beyond.
+    while at + 1 < words.len() {
+        let (step, turns, address) = (1 + random(6), 1 + random(60), 0x4000 + 8 * random(3));
+        for _ in 0..turns {
+            let Some([link, returns_to]) = words.get_mut(at..at + 2) else { break };
+            at += step;
+            (*link, *returns_to) = (base + at * WORD, address);
         }
+    }
+    if seed.is_multiple_of(2) {
+        words.iter_mut().rev().take(20).for_each(|word| *word = 0);
     }
     for _ in 0..random(4) {
         let garbage = [0, 1, usize::MAX - 7, base + random(words.len()) * WORD, base + random(9_000)];

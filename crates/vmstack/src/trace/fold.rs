@@ -270,10 +270,7 @@ impl Trace {
                 rest.ends_with(last)
             }
         };
-        let Some(longest) = (1..=MAX_CYCLE.min(plain.len() / 2)).rev().find(repeats) else {
-            self.repeats |= before.contains(newest);
-            return;
-        };
+        let Some(longest) = (1..=MAX_CYCLE.min(plain.len() / 2)).rev().find(repeats) else { return };
         let cycle = smallest_period(&plain[plain.len() - longest..]);
         let turns = 2 * longest / cycle;
         let start = self.len - 2 * longest;
