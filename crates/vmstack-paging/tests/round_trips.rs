@@ -155,7 +155,7 @@ fn neighbours_differ_by_as_much_as_the_format_says<F: Format>() {
         let frame = PhysAddr::new(frame::<F>(raw, Level::PAGE).get() & !(1 << (F::PHYS_BITS - 1)));
         let leaf = |frame, dirty| F::encode(Entry::Leaf { frame, attributes, dirty }, Level::PAGE);
         let next = frame.wrapping_add(F::page_bytes() as u64);
-        prop_assert_eq!((leaf(frame, first) + step ^ leaf(next, second)) & !recorded, 0);
+        prop_assert_eq!(((leaf(frame, first) + step) ^ leaf(next, second)) & !recorded, 0);
         Ok(())
     });
 }
