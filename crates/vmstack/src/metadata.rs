@@ -165,8 +165,8 @@ impl<'a, P: Platform> Metadata<'a, P> {
     #[inline]
     pub(crate) fn known_record(&self, slot: SlotIndex) -> &'a SlotRecord {
         debug_assert!(self.is_made(self.geometry.record_chunk(slot)), "slot {} has no record", slot.get());
-        // SAFETY: a slot gets into a handle, a pin, a chain or a list only through `Here::take_slot`, which makes the record; and
-        // a handle from a raw word is its maker's promise.
+        // SAFETY: a slot gets into a handle, a pin, a chain or a list only through `Here::take_slot` or `Here::build`, which
+        // make the record; and a handle from a raw word is its maker's promise.
         unsafe { self.record_unchecked(slot) }
     }
 
