@@ -3,20 +3,11 @@
 mod fake;
 
 use core::sync::atomic::Ordering;
-use fake::{Area, Fake, Flush, SIZE, Stack, assert_guarded, assert_held_is_right};
-use vmstack::{AllocError, KernelStack, Node, Phase, Placement, Platform, Scrub, StackArea};
+use fake::{Area, Fake, Flush, SIZE, Stack, assert_guarded, assert_held_is_right, numbered_area_of as numbered};
+use vmstack::{AllocError, KernelStack, Node, Phase, Platform, Scrub, StackArea};
 
 const MIB: usize = 1 << 20;
 const PAGES: usize = SIZE / 4096;
-
-/// An area of as many numbers as `slots`.
-fn numbered(fake: &Fake, slots: usize) -> Area<'_> {
-    let area = StackArea::new(fake);
-    // The fake's memory is this area's alone.
-    #[expect(unsafe_code, reason = "the fake's memory is this area's alone")]
-    unsafe { area.init(&fake.config(slots, SIZE).placement(Placement::Numbered)) }.expect("the area is initialised");
-    area
-}
 
 fn fake_of(cpus: usize, flush: Flush) -> Fake {
     Fake::new(cpus, 2000, 16 * MIB, flush)
