@@ -1,58 +1,48 @@
-//! The hand: it goes over the numbers, round and round, and takes the memory of idle stacks back.
+//! The hand: it goes over the records of numbered slots, and takes the memory of idle stacks back.
 //!
-//! Where numbers lead to slots, idle stacks are on no list. Who wants their memory looks at the records, a *stretch* at a time, as the
-//! hand of a clock goes over pages. What is above the budget goes if it was idle since the hand last came by: the generation of
-//! a slot tells, so whoever uses stacks writes nothing for it. Memory pressure takes whatever is idle, and so does
-//! [`StackArea::drain`]; [`StackArea::trim`] takes what was idle since it last came by itself.
+//! Where numbers lead to slots, idle stacks are on no list. Who wants their memory looks at the records, a chunk of them at a time. The
+//! directory says in which chunks there may be any, so that a table of which little is used is not gone through.
 //!
-//! The hand moves once for a few tens of stacks that are given back, and at each [`StackArea::answer_pressure`]. On its way
-//! it takes the dirty bits of stacks back that went deep, where there are a few in one stretch to share a shootdown (`recover`).
+//! - *Too many*: more than the budget. The hand goes down from the highest number, for kernels that hand out low numbers first do
+//!   not come there soon; it comes back when there are too many again. Memory pressure makes all of them too many.
+//! - *Idle for long*: [`StackArea::trim`] takes what had no owner since it last came by, and [`StackArea::drain`] takes everything.
+//! - *Deep*: dirty bits are taken back where a few stacks of one chunk went deep, so that they share a shootdown (`recover`).
 //!
-//! A slot that the hand has claimed is nobody's until every CPU has flushed it. Whoever comes with its number meanwhile is told so.
+//! A CPU looks after this once in a few tens of stacks that it gives back, and at each [`StackArea::answer_pressure`]. A slot that was
+//! claimed for any of it is nobody's until every CPU has flushed it. Whoever comes with its number meanwhile is told so.
 //!
 //! Contexts: task and interrupt, under a guard. Never NMI, never the fault path.
 
 use crate::area::StackArea;
 use crate::chain::Chain;
-use crate::geometry::{Geometry, SlotIndex};
+use crate::geometry::Geometry;
 use crate::here::Here;
 use crate::platform::Platform;
 use crate::reclaim::BATCH;
 use crate::recover::{FEW, TOGETHER};
-use crate::slots::claim::Passer;
 use crate::slots::{Phase, SlotRecord};
 
-/// How many numbers the hand goes over at once: with pages of 4 KiB, those whose records share a page.
-const STRETCH: u32 = 64;
-/// How many stretches follow each other at once, while there is too much.
+/// How many batches follow each other at once, while there is too much.
 const AT_ONCE: usize = 4;
+/// How many chunks the hand passes over in search of one batch, because interrupts may be off.
+const PASSED: usize = 1024;
 
 impl<P: Platform> Here<'_, P> {
-    /// Moves the hand on, further if there is too much. Nothing where numbers do not lead to slots.
+    /// Does what is due about idle stacks. Nothing where numbers do not lead to slots.
     pub(crate) fn settle_numbers(&mut self) {
         if !self.area.numbers.lead() {
             return;
         }
+        self.recover_some();
         for _ in 0..AT_ONCE {
-            if !self.move_hand() {
+            let excess = self.excess();
+            if excess == 0 {
+                self.area.numbers.put_hand(0);
+            }
+            if excess == 0 || !self.move_hand(excess) {
                 return;
             }
         }
-    }
-
-    /// Moves the hand over one stretch. True if there is still too much, and something can be done about it.
-    fn move_hand(&mut self) -> bool {
-        let from = self.area.numbers.hand();
-        self.recover_some(from);
-        let (excess, owed) = (self.excess(), self.area.numbers.owed());
-        if excess == 0 {
-            self.area.numbers.put_hand(from + STRETCH);
-            return false;
-        }
-        let goes = |record: &SlotRecord| record.idle_since(Passer::Hand) || owed != 0;
-        let Some(next) = self.unmap_stretch(from, excess, goes) else { return false };
-        self.area.numbers.put_hand(next);
-        true
     }
 
     /// How many idle stacks are too many.
@@ -62,53 +52,83 @@ impl<P: Platform> Here<'_, P> {
             return 0;
         }
         let idle = self.area.idle();
-        idle.saturating_sub(budget as usize).max(idle.min(owed as usize))
+        idle.saturating_sub(budget as usize).max(idle.min(owed))
     }
 
     /// All idle stacks have to go: memory is short.
     pub(crate) fn owe_idle(&self) {
         if self.area.numbers.lead() {
-            self.area.numbers.owe(self.area.idle() as u32);
+            self.area.numbers.owe(self.area.idle());
         }
     }
 
-    /// The used slots of a stretch, and their records.
-    fn stretch(&self, from: u32) -> impl Iterator<Item = (SlotIndex, &SlotRecord)> {
-        let to = from.saturating_add(STRETCH).min(self.area.numbers.used());
-        (from..to).map(SlotIndex::new).filter_map(|slot| self.meta.try_record(slot).map(|record| (slot, record)))
-    }
-
-    /// Unmaps up to `most` idle stacks of a stretch, those that `goes` says, and starts their shootdown. Says where the next
-    /// stretch begins; none if a batch is in flight on this CPU.
-    fn unmap_stretch(&mut self, from: u32, most: usize, goes: impl Fn(&SlotRecord) -> bool) -> Option<u32> {
+    /// Moves the hand down until it has a batch of idle stacks, and no more than `most`, and unmaps them. True if there were any.
+    fn move_hand(&mut self, most: usize) -> bool {
         if !self.retire_due() {
-            return None;
+            return false;
         }
-        let (mut idle, mut next) = (Chain::new(), from + STRETCH);
-        for (slot, record) in self.stretch(from) {
-            if idle.len() as usize == most.min(BATCH) {
-                next = slot.get();
+        let (mut batch, top) = (Chain::new(), self.area.numbers.hand());
+        let mut hand = top;
+        while hand != 0 && top - hand < PASSED && (batch.len() as usize) < most.min(BATCH) {
+            hand -= 1;
+            // What is left of a chunk is for the next time.
+            if self.meta.take_idle(hand) && self.claim_idle(hand, 0, &mut batch, most.min(BATCH), |_| true).is_some() {
+                hand += 1;
                 break;
             }
-            if record.phase() == Phase::Ready && goes(record) && record.claim(Phase::Ready, Phase::Retiring) {
-                idle.push(slot, record);
-            }
         }
-        let gone = self.unmap_batch(&mut idle, BATCH);
-        self.area.numbers.pay(gone as u32);
-        self.retire_due();
-        Some(next)
+        self.area.numbers.put_hand(hand);
+        self.unmap_claimed(batch)
     }
 
-    /// Takes the dirty bits of the deep stacks of a stretch back, if there are a few of them and no CPU is long in flushing.
-    fn recover_some(&mut self, from: u32) {
+    /// Claims the idle stacks of `chunk` that `goes` says, from the last record but `from` down, until `batch` has `most`. Says where the
+    /// next one is, if there is one.
+    fn claim_idle(
+        &self,
+        chunk: usize,
+        from: usize,
+        batch: &mut Chain,
+        most: usize,
+        goes: impl Fn(&SlotRecord) -> bool,
+    ) -> Option<usize> {
+        let mut stays = false;
+        for (index, (slot, record)) in self.meta.records_of(chunk).rev().enumerate().skip(from) {
+            let phase = record.phase();
+            if phase == Phase::Ready && batch.len() as usize == most {
+                self.meta.note_idle(chunk);
+                return Some(index);
+            }
+            if phase == Phase::Ready && goes(record) && record.claim(Phase::Ready, Phase::Retiring) {
+                batch.push(slot, record);
+            } else {
+                // A dead one is idle soon, and its owner may have noted that before we came.
+                stays |= matches!(phase, Phase::Ready | Phase::Dead | Phase::Pinned);
+            }
+        }
+        if stays {
+            self.meta.note_idle(chunk);
+        }
+        None
+    }
+
+    /// Unmaps a batch that was claimed, and starts its shootdown: there is none in flight on this CPU. True if there were any.
+    fn unmap_claimed(&mut self, mut batch: Chain) -> bool {
+        let gone = self.unmap_batch(&mut batch, BATCH);
+        self.area.numbers.pay(gone as u32);
+        self.retire_due();
+        gone != 0
+    }
+
+    /// Takes the dirty bits of the deep stacks of the next chunk back, if there are a few of them and no CPU is long in flushing.
+    fn recover_some(&mut self) {
         let is_deep = |record: &SlotRecord| record.hold().deep && record.phase() == Phase::Ready;
-        let few = self.stretch(from).filter(|(_, record)| is_deep(record)).count() < FEW as usize;
+        let Some(chunk) = self.area.numbers.next_deep() else { return };
+        let few = self.meta.records_of(chunk).filter(|(_, record)| is_deep(record)).count() < FEW as usize;
         if few || !self.recovered() {
             return;
         }
         let mut deep = Chain::new();
-        for (slot, record) in self.stretch(from) {
+        for (slot, record) in self.meta.records_of(chunk) {
             if deep.len() < TOGETHER && is_deep(record) && record.claim(Phase::Ready, Phase::Recovering) {
                 deep.push(slot, record);
             }
@@ -120,6 +140,7 @@ impl<P: Platform> Here<'_, P> {
     /// Stacks that were recovered are ready again, where they are.
     pub(crate) fn back_to_their_slots(&self, mut clean: Chain) {
         while let Some(slot) = clean.pop(&self.meta) {
+            self.meta.note_idle(self.meta.geometry.record_chunk(slot));
             self.meta.known_record(slot).set_phase(Phase::Ready);
         }
     }
@@ -134,22 +155,28 @@ impl<P: Platform> StackArea<P> {
 
     /// Unmaps what is idle, all of it.
     pub(crate) fn drain_numbers(&self) {
-        let mut at = 0;
-        self.step_by_step(|here| {
-            at = here.unmap_stretch(at, BATCH, |_| true).unwrap_or(at);
-            at >= here.area.numbers.used()
-        });
+        self.sweep(|_| true, true);
     }
 
-    /// Unmaps what was idle since this was last called, as far as that goes without waiting.
+    /// Unmaps what had no owner since this was last called, as far as that goes without waiting.
     pub(crate) fn trim_numbers(&self) {
-        let mut at = 0;
-        self.step_by_step(|here| match here.unmap_stretch(at, BATCH, |record| record.idle_since(Passer::Trim)) {
-            Some(next) => {
-                at = next;
-                at >= here.area.numbers.used()
+        self.sweep(SlotRecord::was_idle, false);
+    }
+
+    /// Goes over all used chunks, and unmaps the idle stacks that `goes` says. Where a batch is in flight on this CPU it waits for that, or
+    /// leaves the rest for another time.
+    fn sweep(&self, goes: impl Fn(&SlotRecord) -> bool, waits: bool) {
+        let (mut left, mut from) = (self.numbers.chunks(), 0);
+        self.step_by_step(|here| {
+            if left == 0 || !here.retire_due() {
+                return left == 0 || !waits;
             }
-            None => true,
+            let mut batch = Chain::new();
+            let next = here.claim_idle(left - 1, from, &mut batch, BATCH, &goes);
+            left -= usize::from(next.is_none());
+            from = next.unwrap_or(0);
+            here.unmap_claimed(batch);
+            left == 0
         });
     }
 }

@@ -138,18 +138,18 @@ impl<P: Platform> StackArea<P> {
     }
 
     /// Takes back the stack in `slot`, which is dead: its owner has ended its life, and has had a full fence since. It stays where it is.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn take_back_numbered(&self, guard: &P::Guard, slot: SlotIndex) {
         let Some((meta, line, _)) = self.lines(guard) else { return self.leak(slot) };
         if self.stands_on(&meta, slot) {
             return self.leak(slot);
         }
         let record = meta.known_record(slot);
-        let hold = record.hold();
-        if (hold.pinned || hold.written || self.scrubs_on_exit()) && self.tidy(line, slot, record).is_none() {
+        if !(record.is_quiet() && !self.scrubs_on_exit() || self.tidy(line, slot, record).is_some()) {
             return;
         }
         line.counters.released.bump();
+        meta.note_idle(meta.geometry.record_chunk(slot));
         record.make_ready();
         if line.counters.released.get().is_multiple_of(SOMETIMES) {
             self.look_after_idle(guard);
@@ -181,7 +181,7 @@ impl<P: Platform> Here<'_, P> {
         self.settle_flights();
         let record = self.meta.known_record(slot);
         if record.claim(Phase::Free, Phase::Building) {
-            self.area.numbers.note_used(number);
+            self.area.numbers.note_used(self.meta.geometry.record_chunk(slot));
             return self.populate_numbered(slot, record, owner);
         }
         match record.claim_ready(owner) {

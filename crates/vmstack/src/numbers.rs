@@ -32,10 +32,12 @@ pub enum Placement {
 pub(crate) struct Numbers {
     /// How many numbers there are: none in an area of the other placement.
     slots: AtomicU32,
-    /// Slots from this number on were never used.
-    used: AtomicU32,
-    /// Where the hand is that looks for idle stacks.
+    /// How many chunks of records there are, up to the highest number that was used.
+    chunks: AtomicU32,
+    /// The chunk above which the hand has looked for idle stacks, since there are too many.
     hand: AtomicU32,
+    /// The chunk above which stacks that went deep were looked for.
+    deep: AtomicU32,
     /// How many idle stacks have to go, since memory was short.
     owed: AtomicU32,
 }
@@ -43,12 +45,13 @@ pub(crate) struct Numbers {
 impl Numbers {
     #[cfg(not(all(loom, test)))]
     pub(crate) const fn new() -> Self {
-        Self { slots: AtomicU32::new(0), used: AtomicU32::new(0), hand: AtomicU32::new(0), owed: AtomicU32::new(0) }
+        let [slots, chunks, hand, deep, owed] = [const { AtomicU32::new(0) }; 5];
+        Self { slots, chunks, hand, deep, owed }
     }
 
     /// From here on numbers lead to `slots` slots. Before the area is ready.
     pub(crate) fn begin(&self, slots: usize) {
-        // Relaxed, here and below: whoever sees that the area is ready sees this, and the others are counts that order nothing.
+        // Relaxed, here and below: whoever sees that the area is ready sees this, and the others are counts and hints that order nothing.
         self.slots.store(slots as u32, Ordering::Relaxed);
     }
 
@@ -64,35 +67,47 @@ impl Numbers {
         self.slots() != 0
     }
 
-    /// No number at or above this was ever used.
-    pub(crate) fn used(&self) -> u32 {
-        self.used.load(Ordering::Relaxed)
+    /// No chunk of records at or above this was ever used.
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.load(Ordering::Relaxed) as usize
     }
 
-    /// This number is used.
-    pub(crate) fn note_used(&self, number: u32) {
-        self.used.fetch_max(number + 1, Ordering::Relaxed);
+    /// This chunk is used.
+    pub(crate) fn note_used(&self, chunk: usize) {
+        self.chunks.fetch_max(chunk as u32 + 1, Ordering::Relaxed);
     }
 
-    /// Where the hand is.
-    pub(crate) fn hand(&self) -> u32 {
-        self.hand.load(Ordering::Relaxed)
+    /// Where the hand is. At the top again, once it has come to the end.
+    pub(crate) fn hand(&self) -> usize {
+        match self.hand.load(Ordering::Relaxed) as usize {
+            0 => self.chunks(),
+            hand => hand,
+        }
     }
 
-    /// Puts the hand at `number`, or at the beginning if that is past the last one that was used. Two CPUs that move it at once look at
-    /// the same stretch twice.
-    pub(crate) fn put_hand(&self, number: u32) {
-        self.hand.store(if number < self.used() { number } else { 0 }, Ordering::Relaxed);
+    /// Puts the hand at `chunk`. Two CPUs that move it at once look at the same chunks twice.
+    pub(crate) fn put_hand(&self, chunk: usize) {
+        self.hand.store(chunk as u32, Ordering::Relaxed);
+    }
+
+    /// The next chunk to look for deep stacks in.
+    pub(crate) fn next_deep(&self) -> Option<usize> {
+        let next = |chunk: u32| Some(if chunk == 0 { self.chunks() as u32 } else { chunk }.saturating_sub(1));
+        self.deep
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .ok()
+            .and_then(next)
+            .map(|chunk| chunk as usize)
     }
 
     /// How many idle stacks have to go, whoever needs them next.
-    pub(crate) fn owed(&self) -> u32 {
-        self.owed.load(Ordering::Relaxed)
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.load(Ordering::Relaxed) as usize
     }
 
     /// So many have to go.
-    pub(crate) fn owe(&self, stacks: u32) {
-        self.owed.store(stacks, Ordering::Relaxed);
+    pub(crate) fn owe(&self, stacks: usize) {
+        self.owed.store(stacks as u32, Ordering::Relaxed);
     }
 
     /// So many have gone.

@@ -31,9 +31,11 @@ impl<P: Platform> StackArea<P> {
     #[cold]
     #[inline(never)]
     pub(crate) fn take_back_odd(&self, guard: &P::Guard, slot: SlotIndex) {
-        if self.numbers.lead() {
-            return self.take_back_numbered(guard, slot);
-        }
+        if self.numbers.lead() { self.take_back_numbered(guard, slot) } else { self.take_back_here(guard, slot) }
+    }
+
+    #[inline(never)]
+    fn take_back_here(&self, guard: &P::Guard, slot: SlotIndex) {
         match self.here(guard) {
             // We run on it though nobody owns it, or on a CPU that the area does not know: never.
             Ok(mut here) if !self.stands_on(&here.meta, slot) => here.take_back(slot),

@@ -4,8 +4,9 @@
 //! a kernel numbers its tasks anyway. Then a pattern of many lives says what becomes of the stacks, by who hands the numbers out: how many
 //! were ready in their slots, and how many bytes were held for that.
 //!
-//! The pattern: 100,000 tasks, in bursts that grow from 64 that are alive to 256, and then end in an order that looks like chance until 64
-//! are left. After each burst the area is asked what it has to do for its budget, as at a tick.
+//! The pattern: 256 tasks are alive. In each burst up to 48 of them end, by chance how many and which, and as many begin, until 100,000 have
+//! lived. After the ends the area is asked what it has to do for its budget, as at a tick. With a budget a tenth of the most stacks that are in
+//! use may be idle.
 
 use alloc::vec::Vec;
 
@@ -24,11 +25,11 @@ use crate::{fact, println};
 const SOME: u32 = 4711;
 /// Tasks of the pattern.
 const LIVES: u64 = 100_000;
-/// How many of them are alive between two bursts, and at the height of one.
-const FEWEST: usize = 64;
-const MOST: usize = 256;
-/// How many idle stacks may be kept, where there is a budget: a tenth of the most that are alive.
-const BUDGET: usize = MOST / 10;
+/// How many of them are alive, and how many end in one burst at most.
+const ALIVE: usize = 256;
+const BURST: usize = 48;
+/// How many idle stacks may be kept, where there is a budget.
+const BUDGET: usize = ALIVE / 10;
 
 static NUMBERED: StackArea<Kernel> = StackArea::new(Kernel);
 /// What the pattern is compared with.
@@ -48,7 +49,7 @@ pub(super) fn count(section: &Section, empty: u64, page: u64) {
     fact!("stack.numbered.long", "{}", long(section));
     fact!("stack.numbered.cold", "{}", cold(section, page));
     finding(empty);
-    for (name, budget) in [("free", usize::MAX), ("budget", BUDGET)] {
+    for (name, budget) in [("unlimited", usize::MAX), ("budget", BUDGET)] {
         pattern(section, name, budget);
     }
 }
@@ -131,7 +132,7 @@ fn cold(section: &Section, page: u64) -> u64 {
 fn finding(empty: u64) {
     let next = median(|| _ = core::hint::black_box(task::next_number()));
     let mut numbers = Lowest::new();
-    (0..MOST).for_each(|_| _ = numbers.take());
+    (0..ALIVE).for_each(|_| _ = numbers.take());
     let lowest = median(|| {
         let number = core::hint::black_box(numbers.take());
         numbers.give(number);
@@ -151,10 +152,10 @@ fn pattern(section: &Section, name: &str, budget: usize) {
         area.drain();
         area.set_budget(budget);
         let before = area.counters();
-        let most = Lives { section, area, numbers, alive: Vec::with_capacity(MOST), chance: 1 }.run();
+        let most = Lives { section, area, numbers, alive: Vec::with_capacity(ALIVE), chance: 1 }.run();
         let after = area.counters();
         let (all, built) = (after.allocated - before.allocated, after.populated - before.populated);
-        fact!(format_args!("stack.pattern.{name}.{way}"), "{all} {built} {most} {}", MOST * TASK_STACK);
+        fact!(format_args!("stack.pattern.{name}.{way}"), "{all} {built} {most} {}", ALIVE * TASK_STACK);
         area.set_budget(usize::MAX);
     }
 }
@@ -169,16 +170,14 @@ struct Lives<'s> {
 }
 
 impl Lives<'_> {
-    /// All of them. The most bytes that were held between two bursts.
+    /// All of them. The most bytes that were held between ends and beginnings.
     fn run(&mut self) -> u64 {
         let (mut lives, mut held) = (0, 0);
         while lives < LIVES {
-            while self.alive.len() < MOST && self.start() {
+            while self.alive.len() < ALIVE && self.start() {
                 lives += 1;
             }
-            while self.alive.len() > FEWEST {
-                self.end();
-            }
+            (0..=self.below(BURST)).for_each(|_| self.end());
             self.area.answer_pressure();
             held = self.area.counters().held.max(held);
         }
@@ -186,6 +185,12 @@ impl Lives<'_> {
             self.end();
         }
         held
+    }
+
+    /// What looks like chance.
+    fn below(&mut self, limit: usize) -> usize {
+        self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.chance >> 33) as usize % limit.max(1)
     }
 
     /// A task begins. False if there was no stack for it.
@@ -204,8 +209,8 @@ impl Lives<'_> {
 
     /// Some task ends.
     fn end(&mut self) {
-        self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let stack = self.alive.swap_remove((self.chance >> 33) as usize % self.alive.len());
+        let which = self.below(self.alive.len());
+        let stack = self.alive.swap_remove(which);
         let number = stack.id().slot().get();
         stack.free_in(self.section);
         if let Some(numbers) = &mut self.numbers {

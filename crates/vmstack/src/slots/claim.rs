@@ -15,17 +15,8 @@
 //!
 //! Contexts: task and interrupt, under a guard.
 
-use super::{GENERATION, PHASE_BITS, PHASE_MASK, Phase, SlotRecord};
-use crate::sync::{AtomicU32, Ordering};
-
-/// Who remembers when he last came by a slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Passer {
-    /// The hand that looks for what is above the budget.
-    Hand,
-    /// Whoever asks every few seconds what nobody needed.
-    Trim,
-}
+use super::{GENERATION, PHASE_BITS, PHASE_MASK, PINS_MASK, Phase, SlotRecord, WRITTEN};
+use crate::sync::Ordering;
 
 impl SlotRecord {
     /// Ready to live, in a new generation, for one of those who want it. None if it is not ready, or was not for long enough.
@@ -63,18 +54,20 @@ impl SlotRecord {
         live >> PHASE_BITS
     }
 
-    /// Whether the slot had no new owner since `passer` last came by. He has come by now.
-    pub(crate) fn idle_since(&self, passer: Passer) -> bool {
-        let mark: &AtomicU32 = match passer {
-            // Nothing here is ever in a depot, which these two are for.
-            Passer::Hand => &self.next_magazine,
-            Passer::Trim => &self.rounds,
-        };
-        // Zero: he never came.
-        let now = self.state().generation + 1;
-        let idle = mark.load(Ordering::Relaxed) == now;
-        mark.store(now, Ordering::Relaxed);
-        idle
+    /// Whether nobody has a pin, and nothing is to be done to the stack before it is ready, whatever node it is of. For the owner, who
+    /// has ended the life and had a full fence since.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        // Acquire: as in `is_plain`.
+        self.hold.load(Ordering::Acquire) & (PINS_MASK | WRITTEN) == 0
+    }
+
+    /// Whether the slot had no new owner since this was last asked. The generation tells, so owners write nothing for it.
+    pub(crate) fn was_idle(&self) -> bool {
+        // Nothing here is ever in a depot, which this word is for elsewhere. Zero: it was never asked.
+        let (last, now) = (self.rounds.load(Ordering::Relaxed), self.state().generation + 1);
+        self.rounds.store(now, Ordering::Relaxed);
+        last == now
     }
 }
 
