@@ -5,8 +5,8 @@
 //! were ready in their slots, and how many bytes were held for that.
 //!
 //! The pattern: 256 tasks are alive. In each burst up to 48 of them end, by chance how many and which, and as many begin, until 100,000 have
-//! lived. After the ends the area is asked what it has to do for its budget, as at a tick. With a budget a tenth of the most stacks that are in
-//! use may be idle.
+//! lived. After the ends the area is asked what it has to do for its budget, as at a tick. With a budget as many stacks may be idle as a
+//! burst leaves: the magazines come to as many by themselves.
 
 use alloc::vec::Vec;
 
@@ -28,8 +28,8 @@ const LIVES: u64 = 100_000;
 /// How many of them are alive, and how many end in one burst at most.
 const ALIVE: usize = 256;
 const BURST: usize = 48;
-/// How many idle stacks may be kept, where there is a budget.
-const BUDGET: usize = ALIVE / 10;
+/// How many idle stacks may be kept, where there is a budget: as many as a burst leaves.
+const BUDGET: usize = BURST;
 
 static NUMBERED: StackArea<Kernel> = StackArea::new(Kernel);
 /// What the pattern is compared with.
