@@ -157,6 +157,18 @@ fn trim_takes_what_was_idle_since_it_last_came() {
 }
 
 #[test]
+fn trim_comes_by_each_stack_once_though_a_batch_is_less_than_a_page_of_records() {
+    let fake = fake_of(1, Flush::Now);
+    let area = numbered(&fake, 64);
+    warm(&area, 0..64);
+    area.trim();
+    // The hand goes down: it meets these first, and must not take them for idle when it comes back for the rest.
+    warm(&area, 48..64);
+    area.trim();
+    assert_eq!(ready(&area), 16);
+}
+
+#[test]
 fn pressure_and_drain_take_everything_that_is_idle_and_nothing_else() {
     for drain in [false, true] {
         let fake = fake_of(2, Flush::WhenAsked);
@@ -172,6 +184,7 @@ fn pressure_and_drain_take_everything_that_is_idle_and_nothing_else() {
         let recount = area.recount();
         assert_eq!((recount.live, recount.ready, recount.retiring), (held.len(), 0, 0), "drain: {drain}");
         held.iter().for_each(|stack| assert_guarded(&fake, stack));
+        assert!(matches!(area.alloc(1), Err(AllocError::WantsNumber)), "what is free again is its number's");
     }
 }
 
