@@ -23,8 +23,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use vmstack::{
-    AreaConfig, Cpu, Hint, InitError, KernelStack, MAX_STACK_SIZE, Mapping, NotMapped, Pages, PhysAddr, Platform,
-    Scrub, StackArea, StackKind, Unmapped, VirtAddr, VirtRange,
+    AreaConfig, Cpu, Hint, InitError, KernelStack, MAX_STACK_SIZE, Mapping, NotMapped, Pages, PhysAddr, Placement,
+    Platform, Scrub, StackArea, StackKind, Unmapped, VirtAddr, VirtRange,
 };
 use vmstack_paging::{Access, Attributes, Group, MapError};
 
@@ -261,12 +261,13 @@ pub(crate) fn make_idle_area(
     number: usize,
     slots: usize,
     size: usize,
+    placement: Placement,
 ) -> Result<(), InitError<StackError>> {
     const EACH: usize = 32;
     let start = BASE + (TASKS_GIB + 6 + number * EACH) * GIB;
     let range = VirtRange::new(VirtAddr::new(start), EACH * GIB).unwrap_or(VirtRange::EMPTY);
     // SAFETY: below the same top-level entry, behind everything else here; each number is used once.
-    unsafe { area.init(&AreaConfig::new(range, slots, size, 1)) }.map(|_| ())
+    unsafe { area.init(&AreaConfig::new(range, slots, size, 1).placement(placement)) }.map(|_| ())
 }
 
 /// A range that is nobody's, for experiments: below the same top-level entry, and aligned as widely as any slot.

@@ -6,6 +6,8 @@
 //! - the shootdown's share of a cold stack, with several CPUs: the sender's part and each receiver's handler, divided by the stacks of a
 //!   batch. CPUs that wait for each other would count something else each time, so none does;
 //! - what a policy of clearing pays: pages cleared against pages handed out, in the steady state.
+//!
+//! Stacks whose slots go by their tasks' numbers are in `numbered`.
 
 use super::Setting;
 use super::counted::{Facts, Figure, INSTRUCTIONS, Trial};
@@ -15,6 +17,8 @@ use crate::emulator::scratch;
 use crate::failure::Failure;
 use crate::report::show_figures;
 use crate::screen::Screen;
+
+mod numbered;
 
 /// The memory of the machine, in MiB.
 const MEMORY: u32 = 512;
@@ -64,6 +68,7 @@ fn judge(facts: &Facts) -> Vec<Check> {
     checks.extend(cold(facts));
     checks.push(facts.check("stack.scrub_shallow", Some(Aim::AtMost(0.30)), |facts| paid(facts, "dirty")));
     POLICIES.iter().for_each(|(policy, _)| checks.extend(scrubbing(facts, policy)));
+    checks.extend(numbered::judge(facts));
     checks
 }
 

@@ -12,9 +12,11 @@ use core::fmt;
 use crate::addr::{Cpu, VirtAddr};
 use crate::chain::FreeList;
 use crate::config::{AreaConfig, GeometryError};
+use crate::error::{AllocError, InitError};
 use crate::geometry::{Geometry, Place, SlotIndex};
 use crate::here::Here;
 use crate::metadata::{self, Metadata, MetadataError};
+use crate::numbers::{Numbers, Placement};
 use crate::platform::{Node, Platform};
 use crate::pressure::Pressure;
 use crate::registry::Registry;
@@ -27,90 +29,6 @@ use crate::usage::{Counters, Recount};
 const NEW: u8 = 0;
 const BEING_INITIALISED: u8 = 1;
 const READY: u8 = 2;
-
-/// Why an area could not be initialised.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum InitError<E> {
-    /// It was initialised before, or is being initialised now.
-    AlreadyInitialised,
-    /// The configuration is wrong.
-    Geometry(GeometryError),
-    /// The platform could not make the top-level page-table entries of the range.
-    NotPrepared(E),
-    /// There are no frames for the directory of slot records.
-    NoFrames(E),
-    /// The directory of slot records could not be mapped.
-    NotMapped(E),
-}
-
-/// Why a stack could not be had.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum AllocError<E> {
-    /// The area was not initialised yet.
-    NotInitialised,
-    /// All slots are in use.
-    OutOfSlots {
-        /// How many the area has.
-        slots: usize,
-    },
-    /// The platform has no frames.
-    NoFrames(E),
-    /// The platform could not map the frames.
-    NotMapped(E),
-    /// The platform says that it runs on a CPU which the area was not initialised for.
-    UnknownCpu {
-        /// The CPU.
-        cpu: Cpu,
-        /// How many CPUs the area was initialised for.
-        cpus: usize,
-    },
-    /// The area was not initialised for the node that was asked for.
-    UnknownNode {
-        /// The node.
-        node: Node,
-        /// How many nodes the area was initialised for.
-        nodes: usize,
-    },
-}
-
-impl<E: fmt::Debug> fmt::Display for InitError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AlreadyInitialised => write!(f, "the stack area is already initialised"),
-            Self::Geometry(error) => write!(f, "the stack area cannot have this shape: {error}"),
-            Self::NotPrepared(reason) => write!(f, "no top-level page tables for the stack area: {reason:?}"),
-            Self::NoFrames(reason) => write!(f, "no frames for the stack area's records: {reason:?}"),
-            Self::NotMapped(reason) => write!(f, "the stack area's records cannot be mapped: {reason:?}"),
-        }
-    }
-}
-
-impl<E: fmt::Debug> fmt::Display for AllocError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotInitialised => write!(f, "the stack area is not initialised"),
-            Self::OutOfSlots { slots } => write!(f, "all {slots} slots of the stack area are in use"),
-            Self::NoFrames(reason) => write!(f, "no frames for a stack: {reason:?}"),
-            Self::NotMapped(reason) => write!(f, "a stack cannot be mapped: {reason:?}"),
-            Self::UnknownCpu { cpu, cpus } => write!(f, "CPU {cpu} is not one of the stack area's {cpus}"),
-            Self::UnknownNode { node, nodes } => write!(f, "node {node} is not one of the stack area's {nodes}"),
-        }
-    }
-}
-
-impl<E: fmt::Debug> core::error::Error for InitError<E> {}
-impl<E: fmt::Debug> core::error::Error for AllocError<E> {}
-
-impl<E> From<MetadataError<E>> for AllocError<E> {
-    fn from(error: MetadataError<E>) -> Self {
-        match error {
-            MetadataError::NoFrames(reason) => Self::NoFrames(reason),
-            MetadataError::NotMapped(reason) => Self::NotMapped(reason),
-        }
-    }
-}
 
 /// A range of virtual memory in which every slot can hold one guarded stack.
 pub struct StackArea<P: Platform> {
@@ -129,6 +47,7 @@ pub struct StackArea<P: Platform> {
     /// How many ready stacks may be kept, all depots together.
     pub(crate) budget: AtomicU32,
     pub(crate) pressure: Pressure,
+    pub(crate) numbers: Numbers,
     leaked: AtomicU64,
     pub(crate) faults: AtomicU64,
     pub(crate) registry: Registry,
@@ -156,6 +75,7 @@ impl<P: Platform> StackArea<P> {
             scrub: AtomicU8::new(Scrub::Dirty as u8),
             budget: AtomicU32::new(u32::MAX),
             pressure: Pressure::new(),
+            numbers: Numbers::new(),
             leaked: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             registry: Registry::new(),
@@ -219,6 +139,11 @@ impl<P: Platform> StackArea<P> {
         )?;
         // SAFETY: the state is BEING_INITIALISED, so nobody else reads or writes the geometry.
         unsafe { *self.geometry.get() = geometry };
+        if config.placement == Placement::Numbered {
+            self.numbers.begin(geometry.slots());
+            // None is left for who comes without a number.
+            self.fresh.store(geometry.slots() as u32, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -271,7 +196,7 @@ impl<P: Platform> StackArea<P> {
     fn note_plain_cpus(&self) {
         loop {
             let on_exit = self.scrubs_on_exit();
-            let plain = if on_exit { 0 } else { self.cpus() };
+            let plain = if on_exit || self.numbers.lead() { 0 } else { self.cpus() };
             // Release: as in `init`. Acquire: whoever overwrites what another has noted sees the policy that it was noted for.
             self.plain_cpus.swap(plain, Ordering::AcqRel);
             if self.scrubs_on_exit() == on_exit {

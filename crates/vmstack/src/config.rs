@@ -6,6 +6,7 @@
 use core::fmt;
 
 use crate::addr::{Cpu, VirtRange};
+use crate::numbers::Placement;
 use crate::platform::Node;
 
 /// The smallest stack, in bytes.
@@ -86,6 +87,7 @@ pub struct AreaConfig {
     pub(crate) cpus: usize,
     pub(crate) nodes: usize,
     pub(crate) kind: StackKind,
+    pub(crate) placement: Placement,
 }
 
 impl AreaConfig {
@@ -105,7 +107,14 @@ impl AreaConfig {
             cpus,
             nodes: 1,
             kind: StackKind::Task,
+            placement: Placement::Any,
         }
+    }
+
+    /// Which slot a stack gets. [`Placement::Any`] unless said otherwise.
+    #[must_use]
+    pub const fn placement(self, placement: Placement) -> Self {
+        Self { placement, ..self }
     }
 
     /// What the stacks are for. [`StackKind::Task`] unless said otherwise.

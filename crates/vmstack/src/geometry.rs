@@ -82,7 +82,6 @@ pub struct Geometry {
     cpus: u32,
     nodes: u32,
     kind: StackKind,
-    sizes: MetadataSizes,
     metadata: VirtAddr,
     /// Bytes of the directory, up to where the lines begin.
     directory: usize,
@@ -90,6 +89,8 @@ pub struct Geometry {
     first_pages: usize,
     /// Pages of a chunk of metadata that is made on use: a power of two.
     chunk_pages: usize,
+    /// How many records a chunk has room for, as a power of two.
+    chunk_shift: u32,
     chunks: usize,
     lines: VirtAddr,
     records: VirtAddr,
@@ -108,11 +109,11 @@ impl Geometry {
         cpus: 0,
         nodes: 0,
         kind: StackKind::Other,
-        sizes: MetadataSizes { record: 1, line: 1, depot: 1 },
         metadata: VirtAddr::new(0),
         directory: 0,
         first_pages: 0,
         chunk_pages: 1,
+        chunk_shift: 0,
         chunks: 0,
         lines: VirtAddr::new(0),
         records: VirtAddr::new(0),
@@ -171,10 +172,11 @@ impl Geometry {
             cpus,
             nodes,
             kind: config.kind,
-            sizes,
             directory,
             first_pages: (directory + lines).div_ceil(page),
             chunk_pages,
+            // Both are powers of two.
+            chunk_shift: (chunk_pages * page / sizes.record).trailing_zeros(),
             chunks,
             ..Self::EMPTY
         })
@@ -378,12 +380,11 @@ impl Geometry {
 
     /// The chunk that holds the record of `slot`.
     pub(crate) const fn record_chunk(&self, slot: SlotIndex) -> usize {
-        // A chunk is a power of two of bytes.
-        (slot.0 as usize * self.sizes.record) >> self.chunk_bytes().trailing_zeros()
+        slot.0 as usize >> self.chunk_shift
     }
 
     /// How many records a chunk has room for.
     pub(crate) const fn records_in_chunk(&self) -> usize {
-        self.chunk_bytes() / self.sizes.record
+        1 << self.chunk_shift
     }
 }

@@ -5,13 +5,14 @@
 //!
 //! Contexts: task and interrupt. Never NMI, never the fault path.
 
-use crate::area::{AllocError, StackArea};
+use crate::area::StackArea;
 use crate::cache::{FEWEST_ROUNDS, Far, Line, MOST_ROUNDS, Near, OFTEN, SELDOM};
 use crate::chain::Chain;
+use crate::error::AllocError;
 use crate::geometry::SlotIndex;
 use crate::hit::Allocated;
 use crate::metadata::Metadata;
-use crate::platform::{Node, Platform};
+use crate::platform::{Hint, Node, Platform};
 use crate::slots::SlotRecord;
 use crate::stack::StackId;
 use crate::sync::Ordering;
@@ -63,7 +64,7 @@ impl<P: Platform> Here<'_, P> {
         self.populate(self.near.home.node(), owner)
     }
 
-    fn count_refused(&self, allocated: Allocated<P>) -> Allocated<P> {
+    pub(crate) fn count_refused(&self, allocated: Allocated<P>) -> Allocated<P> {
         allocated.inspect_err(|_| self.line.counters.refused.bump())
     }
 
@@ -210,17 +211,28 @@ impl<P: Platform> Here<'_, P> {
     }
 
     fn map_stack(&self, slot: SlotIndex, node: Node) -> Result<(), AllocError<P::Error>> {
-        let (platform, record) = (self.meta.platform, self.meta.known_record(slot));
+        let record = self.meta.known_record(slot);
+        let hint = self.map_frames(slot, record, node)?;
+        record.set_mapped(node, hint);
+        Ok(())
+    }
+
+    /// Maps frames of `node`, which read as zero, as the stack in `slot`: nobody else has that, and nothing is mapped there.
+    pub(crate) fn map_frames(
+        &self,
+        slot: SlotIndex,
+        record: &SlotRecord,
+        node: Node,
+    ) -> Result<Hint, AllocError<P::Error>> {
+        let platform = self.meta.platform;
         let mapping = self.meta.mapping(slot, record);
         let frames = platform.take_frames_on(node, mapping.pages().count()).map_err(AllocError::NoFrames)?;
         // SAFETY: (1) the pages lie in this area; (2) the slot was free, so none of it is mapped, and no CPU remembers that
         // it was (it went to the free list after its shootdown); (3) as many frames were taken.
-        let hint = unsafe { platform.map(mapping, frames) }.map_err(|failed| {
+        unsafe { platform.map(mapping, frames) }.map_err(|failed| {
             platform.give_frames(failed.frames);
             AllocError::NotMapped(failed.reason)
-        })?;
-        record.set_mapped(node, hint);
-        Ok(())
+        })
     }
 
     /// A free slot with a record: one that was used before, or else the next fresh one.
@@ -231,7 +243,7 @@ impl<P: Platform> Here<'_, P> {
         let mut fresh = self.area.fresh.load(Ordering::Relaxed);
         loop {
             let slots = self.meta.geometry.slots();
-            let slot = self.meta.geometry.slot(fresh as usize).ok_or(AllocError::OutOfSlots { slots })?;
+            let slot = self.meta.geometry.slot(fresh as usize).ok_or_else(|| self.area.no_slot(slots))?;
             self.meta.ensure_record(slot)?;
             // Relaxed: the index is all that is taken; `ensure_record` has ordered the record itself.
             match self.area.fresh.compare_exchange_weak(fresh, fresh + 1, Ordering::Relaxed, Ordering::Relaxed) {

@@ -12,8 +12,9 @@
 //! Contexts: task and interrupt, under a guard. Never NMI, never the fault path.
 
 use crate::addr::VirtAddr;
-use crate::area::{AllocError, StackArea};
+use crate::area::StackArea;
 use crate::cache::{Line, Near};
+use crate::error::AllocError;
 use crate::geometry::SlotIndex;
 use crate::metadata::Metadata;
 use crate::platform::Platform;

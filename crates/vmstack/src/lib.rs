@@ -18,8 +18,8 @@
 //! | what | task | interrupt | NMI | fault path |
 //! | --- | --- | --- | --- | --- |
 //! | [`StackArea::init`] | yes | | | |
-//! | [`StackArea::alloc`], dropping a [`KernelStack`] or [`Pin`], [`StackArea::pin`] | yes | yes | | |
-//! | [`StackArea::alloc_waiting`], [`StackArea::drain`], [`StackArea::leave_cpu`] | yes, may wait | | | |
+//! | [`StackArea::alloc`], [`StackArea::alloc_numbered`], dropping a [`KernelStack`] or [`Pin`], [`StackArea::pin`] | yes | yes | | |
+//! | [`StackArea::alloc_waiting`], [`StackArea::alloc_numbered_waiting`], [`StackArea::drain`], [`StackArea::leave_cpu`] | yes, may wait | | | |
 //! | [`StackArea::trim`] | yes | | | |
 //! | [`StackArea::pressure`], [`StackArea::answer_pressure`] | yes | yes | | |
 //! | [`StackArea::on_fault`], [`StackArea::classify`], [`StackArea::geometry`] | yes | yes | yes | yes |
@@ -41,14 +41,21 @@ mod classify;
 mod config;
 mod depot;
 #[cfg(not(all(loom, test)))]
+mod error;
+#[cfg(not(all(loom, test)))]
 mod fault;
 mod geometry;
+#[cfg(not(all(loom, test)))]
+mod hand;
 #[cfg(not(all(loom, test)))]
 mod here;
 #[cfg(not(all(loom, test)))]
 mod hit;
 #[cfg(not(all(loom, test)))]
 mod metadata;
+#[cfg(not(all(loom, test)))]
+mod numbered;
+mod numbers;
 mod platform;
 mod pressure;
 #[cfg(not(all(loom, test)))]
@@ -74,15 +81,18 @@ mod usage;
 
 pub use addr::{Cpu, Pages, PhysAddr, VirtAddr, VirtRange};
 #[cfg(not(all(loom, test)))]
-pub use area::{AllocError, InitError, StackArea};
+pub use area::StackArea;
 #[cfg(not(all(loom, test)))]
 pub use classify::Finding;
 pub use config::{
     AreaConfig, GeometryError, MAX_CPUS, MAX_NODES, MAX_SLOTS, MAX_STACK_SIZE, MIN_STACK_SIZE, StackKind,
 };
 #[cfg(not(all(loom, test)))]
+pub use error::{AllocError, InitError};
+#[cfg(not(all(loom, test)))]
 pub use fault::{FaultContext, StackFault, StackView, Verdict};
 pub use geometry::{Geometry, SlotIndex};
+pub use numbers::Placement;
 pub use platform::{Hint, Mapping, Node, NotMapped, Platform, Unmapped};
 #[cfg(not(all(loom, test)))]
 pub use registry::{ExternalStack, RegisterError};

@@ -14,11 +14,13 @@ use crate::depot::Depot;
 use crate::geometry::{Geometry, MetadataSizes, SlotIndex};
 use crate::platform::{Hint, Mapping, Node, Platform};
 use crate::slots::{FRAME_WORDS, SlotRecord};
-use crate::sync::{AtomicU8, Ordering};
+use crate::sync::{AtomicU8, Ordering, fence};
 
 const ABSENT: u8 = 0;
 const BEING_MADE: u8 = 1;
 const MADE: u8 = 2;
+/// Made, and there may be idle stacks among its slots: for areas where numbers lead to slots.
+const IDLE: u8 = 3;
 
 /// The sizes that the geometry lays metadata out with.
 pub(crate) const fn sizes<P: Platform>() -> MetadataSizes {
@@ -111,7 +113,7 @@ impl<'a, P: Platform> Metadata<'a, P> {
 
     fn is_made(&self, chunk: usize) -> bool {
         // Acquire: pairs with the Release that published the chunk, so that its contents are seen.
-        self.directory_byte(chunk).load(Ordering::Acquire) == MADE
+        self.directory_byte(chunk).load(Ordering::Acquire) >= MADE
     }
 
     /// Makes chunk number `chunk` if it is absent: of zeroes, as records of slots that were never used are.
@@ -124,7 +126,7 @@ impl<'a, P: Platform> Metadata<'a, P> {
             // Acquire: as in `is_made`.
             match byte.compare_exchange(ABSENT, BEING_MADE, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => break,
-                Err(MADE) => return Ok(()),
+                Err(MADE | IDLE) => return Ok(()),
                 Err(_) => core::hint::spin_loop(),
             }
         }
@@ -144,6 +146,39 @@ impl<'a, P: Platform> Metadata<'a, P> {
             // SAFETY: the chunk was just mapped.
             unsafe { self.record_unchecked(SlotIndex::new(slot as u32)) }.set_hint(hint);
         }
+    }
+
+    /// Notes that there may be an idle stack in `chunk`. Before it is idle, for whoever has had a full fence since it ended its life.
+    #[inline]
+    pub(crate) fn note_idle(&self, chunk: usize) {
+        let byte = self.directory_byte(chunk);
+        if byte.load(Ordering::Relaxed) != IDLE {
+            // Release: as where it was made, for whoever sees only this.
+            byte.store(IDLE, Ordering::Release);
+        }
+    }
+
+    /// Whether there may be idle stacks in `chunk`. Forgets it, for whoever looks now.
+    pub(crate) fn take_idle(&self, chunk: usize) -> bool {
+        let byte = self.directory_byte(chunk);
+        let idle = byte.load(Ordering::Relaxed) == IDLE;
+        if idle {
+            byte.store(MADE, Ordering::Release);
+            // Between this and the look at the records: whoever gives one back sees this, or is seen.
+            fence(Ordering::SeqCst);
+        }
+        idle
+    }
+
+    /// The slots of `chunk` and their records: none if it was never made.
+    pub(crate) fn records_of(
+        &self,
+        chunk: usize,
+    ) -> impl DoubleEndedIterator<Item = (SlotIndex, &'a SlotRecord)> + use<'a, P> {
+        let each = self.geometry.records_in_chunk();
+        let slots = if self.is_made(chunk) { chunk * each..(chunk + 1) * each } else { 0..0 };
+        let meta = *self;
+        slots.filter_map(move |index| meta.geometry.slot(index)).map(move |slot| (slot, meta.known_record(slot)))
     }
 
     /// Makes the record of `slot`, if it is the first in its chunk to be used.
@@ -177,8 +212,8 @@ impl<'a, P: Platform> Metadata<'a, P> {
     #[inline]
     pub(crate) fn known_record(&self, slot: SlotIndex) -> &'a SlotRecord {
         debug_assert!(self.is_made(self.geometry.record_chunk(slot)), "slot {} has no record", slot.get());
-        // SAFETY: a slot gets into a handle, a pin, a chain or a list only through `Here::take_slot`, which makes the record; and
-        // a handle from a raw word is its maker's promise.
+        // SAFETY: a slot gets into a handle, a pin, a chain or a list only through `Here::take_slot` or `Here::build`, which
+        // make the record; and a handle from a raw word is its maker's promise.
         unsafe { self.record_unchecked(slot) }
     }
 
@@ -211,12 +246,7 @@ impl<'a, P: Platform> Metadata<'a, P> {
 
     /// The records of all slots that were ever used, for a recount.
     pub(crate) fn records(&self) -> impl Iterator<Item = (SlotIndex, &'a SlotRecord)> + '_ {
-        let each = self.geometry.records_in_chunk();
-        (0..self.geometry.chunks())
-            .filter(|&chunk| self.is_made(chunk))
-            .flat_map(move |chunk| chunk * each..(chunk + 1) * each)
-            .filter_map(|index| self.geometry.slot(index))
-            .map(|slot| (slot, self.known_record(slot)))
+        (0..self.geometry.chunks()).flat_map(|chunk| self.records_of(chunk))
     }
 
     /// The number of metadata pages that exist.

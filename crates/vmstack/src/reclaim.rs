@@ -52,6 +52,7 @@ impl<P: Platform> Here<'_, P> {
     pub(crate) fn settle_all(&mut self) {
         self.settle_here();
         self.settle_depots();
+        self.settle_numbers();
     }
 
     /// Looks after the depots of all nodes. When one had something to do, the next is for another time.
@@ -94,6 +95,7 @@ impl<P: Platform> Here<'_, P> {
         }
         self.empty_magazines();
         self.meta.depots().for_each(Depot::owe_all);
+        self.owe_idle();
     }
 
     /// Unmaps up to `most` stacks of a magazine of `node`'s depot, and no more than a batch, and starts their shootdown. Says how
@@ -119,7 +121,7 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Unmaps up to `most` stacks of `magazine` and starts their shootdown.
-    fn unmap_batch(&mut self, magazine: &mut Chain, most: usize) -> usize {
+    pub(crate) fn unmap_batch(&mut self, magazine: &mut Chain, most: usize) -> usize {
         let mut batch = Chain::new();
         while (batch.len() as usize) < most
             && let Some(slot) = magazine.pop(&self.meta)
@@ -173,7 +175,10 @@ impl<P: Platform> Here<'_, P> {
         self.meta.platform.give_batch(batch.slots(&self.meta).map(frames));
         while let Some(slot) = batch.pop(&self.meta) {
             self.meta.known_record(slot).set_phase(Phase::Free);
-            self.area.free_list().push(slot, &self.meta);
+            // Where numbers lead to slots, it may be somebody's by now.
+            if !self.area.numbers.lead() {
+                self.area.free_list().push(slot, &self.meta);
+            }
         }
     }
 
@@ -199,7 +204,7 @@ impl<P: Platform> Here<'_, P> {
 impl<P: Platform> StackArea<P> {
     /// Does `step` again and again until it says that it is done. Each enters and leaves, so that other CPUs' shootdowns are answered
     /// while this one waits.
-    fn step_by_step(&self, mut step: impl FnMut(&mut Here<'_, P>) -> bool) {
+    pub(crate) fn step_by_step(&self, mut step: impl FnMut(&mut Here<'_, P>) -> bool) {
         loop {
             let guard = self.platform().enter();
             if self.here(&guard).map_or(true, |mut here| step(&mut here)) {
@@ -220,6 +225,7 @@ impl<P: Platform> StackArea<P> {
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
     pub fn drain(&self) {
         self.step_by_step(|here| here.leave_step());
+        self.drain_numbers();
         let Some(meta) = self.metadata() else { return };
         for node in meta.nodes() {
             let mut left = meta.depot(node).held() as usize;
@@ -280,9 +286,10 @@ impl<P: Platform> StackArea<P> {
             let mut idle = meta.depot(node).take_idle() as usize;
             self.step_by_step(|here| !here.retire_due() || here.unmap_some(node, &mut idle));
         }
+        self.trim_numbers();
     }
 
-    /// How many ready stacks may be kept in the depots, all together. No limit unless said otherwise.
+    /// How many ready stacks may be kept in the depots, all together, or in the slots of their numbers. No limit unless said otherwise.
     ///
     /// What is above it is unmapped, a batch at a time, by CPUs that leave a magazine there. What the CPUs keep themselves is not
     /// counted: two magazines each, of 64 stacks at most, and of no more than all CPUs' share of half the budget.

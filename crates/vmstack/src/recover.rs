@@ -18,9 +18,9 @@ use crate::platform::Platform;
 use crate::slots::SlotRecord;
 
 /// How many stacks share a shootdown.
-const TOGETHER: u32 = 16;
+pub(crate) const TOGETHER: u32 = 16;
 /// How many share one, at least, when there is nothing else to hand out.
-const FEW: u32 = 4;
+pub(crate) const FEW: u32 = 4;
 
 impl<P: Platform> Here<'_, P> {
     /// Sets a ready stack aside that went deep.
@@ -57,7 +57,7 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Clears the stacks that wait, takes their dirty bits back, and starts to flush them.
-    fn recover(&mut self) {
+    pub(crate) fn recover(&mut self) {
         let (meta, mut deep, mut clean) = (self.meta, self.far().deep.take(), Chain::new());
         while let Some(slot) = deep.pop(&meta) {
             let record = meta.known_record(slot);
@@ -85,7 +85,11 @@ impl<P: Platform> Here<'_, P> {
         }
         far.recovery_ticket = None;
         let clean = far.recovering.take();
-        self.leave(node, clean);
+        if self.area.numbers.lead() {
+            self.back_to_their_slots(clean);
+        } else {
+            self.leave(node, clean);
+        }
         true
     }
 }

@@ -16,11 +16,12 @@
 //! Contexts: task and interrupt, under a guard. Never NMI, never the fault path.
 
 use crate::area::StackArea;
+use crate::cache::Line;
 use crate::chain::Chain;
 use crate::geometry::SlotIndex;
 use crate::here::Here;
 use crate::platform::{Node, Platform};
-use crate::slots::SlotRecord;
+use crate::slots::{Hold, SlotRecord};
 
 /// How many stacks of another node are sent home together.
 const AWAY: u32 = 16;
@@ -30,11 +31,32 @@ impl<P: Platform> StackArea<P> {
     #[cold]
     #[inline(never)]
     pub(crate) fn take_back_odd(&self, guard: &P::Guard, slot: SlotIndex) {
+        if self.numbers.lead() { self.take_back_numbered(guard, slot) } else { self.take_back_here(guard, slot) }
+    }
+
+    #[inline(never)]
+    fn take_back_here(&self, guard: &P::Guard, slot: SlotIndex) {
         match self.here(guard) {
             // We run on it though nobody owns it, or on a CPU that the area does not know: never.
             Ok(mut here) if !self.stands_on(&here.meta, slot) => here.take_back(slot),
             _ => self.leak(slot),
         }
+    }
+
+    /// Does to a dead stack what was noted about it, and what the policy wants. None if it is left to its pins.
+    pub(crate) fn tidy(&self, line: &Line<P>, slot: SlotIndex, record: &SlotRecord) -> Option<Hold> {
+        if record.hold().pinned && record.leave_to_pins() {
+            return None;
+        }
+        let hold = record.hold();
+        if hold.written {
+            self.clear_whole(line, slot, record);
+            record.unmark_written();
+        }
+        if self.scrubs_on_exit() {
+            self.clear_written(line, slot, record);
+        }
+        Some(hold)
     }
 }
 
@@ -46,17 +68,7 @@ impl<P: Platform> Here<'_, P> {
             record.make_ready();
             return self.keep(slot, record);
         }
-        if record.hold().pinned && record.leave_to_pins() {
-            return;
-        }
-        let hold = record.hold();
-        if hold.written {
-            self.area.clear_whole(self.line, slot, record);
-            record.unmark_written();
-        }
-        if self.area.scrubs_on_exit() {
-            self.area.clear_written(self.line, slot, record);
-        }
+        let Some(hold) = self.area.tidy(self.line, slot, record) else { return };
         self.line.counters.released.bump();
         record.make_ready();
         if hold.node != self.near.home.node() {

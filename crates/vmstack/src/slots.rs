@@ -48,6 +48,10 @@ pub enum Phase {
     Leaked = 5,
     /// Given back by its owner; the last pin will put it in a cache.
     Pinned = 6,
+    /// Somebody has come with its number, and is mapping frames: see [`Placement::Numbered`](crate::Placement::Numbered).
+    Building = 7,
+    /// Mapped, where numbers lead to slots, and waiting for every CPU to forget that its pages were written.
+    Recovering = 8,
 }
 
 impl Phase {
@@ -59,6 +63,8 @@ impl Phase {
             3 => Self::Dead,
             4 => Self::Retiring,
             6 => Self::Pinned,
+            7 => Self::Building,
+            8 => Self::Recovering,
             _ => Self::Leaked,
         }
     }
@@ -275,11 +281,16 @@ impl SlotRecord {
     /// Free to ready: the stack is mapped, on `node`, and the platform remembers `hint`.
     #[inline]
     pub(crate) fn set_mapped(&self, node: Node, hint: Hint) {
+        self.note_mapping(node, hint);
+        self.set_phase(Phase::Ready);
+    }
+
+    /// Notes that the stack is mapped, and nothing else. For the one who holds the slot.
+    pub(crate) fn note_mapping(&self, node: Node, hint: Hint) {
         self.set_hint(hint);
         // Readers of a stack that is gone may be counting themselves at this moment.
         let change = |hold: u32| Some(hold & PINS_MASK | Home::new(node).0);
         let _ = self.hold.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
-        self.set_phase(Phase::Ready);
     }
 
     /// Remembers the frames of a slot that is retiring, so that no other memory is needed for it (INV-FREE).
@@ -405,6 +416,8 @@ pub(crate) struct Refused {
     /// The stack was left to its pins, and this was the last that was counted: the caller holds it now.
     pub(crate) last: bool,
 }
+
+pub(crate) mod claim;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -13,7 +13,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct Counters {
     /// Stacks handed out.
     pub allocated: u64,
-    /// Of these, the ones that came ready from what the CPU keeps.
+    /// Of these, the ones that came ready from what the CPU keeps, or were ready in the slot of their number.
     pub hits: u64,
     /// Of these, the ones that took a magazine from the depot of a node: ready too.
     pub from_depot: u64,
@@ -134,9 +134,9 @@ impl Count {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Recount {
-    /// Slots without frames: on the free list, or never used.
+    /// Slots without frames: on the free list, or never used, or being given some.
     pub free: usize,
-    /// Mapped stacks in caches.
+    /// Mapped stacks of nobody: in caches, or in the slots of their numbers.
     pub ready: usize,
     /// Stacks handed out.
     pub live: usize,
@@ -163,8 +163,8 @@ impl Recount {
 
     pub(crate) fn note(&mut self, phase: Phase, pinned: bool) {
         let (count, right) = match phase {
-            Phase::Free => (&mut self.free, !pinned),
-            Phase::Ready => (&mut self.ready, !pinned),
+            Phase::Free | Phase::Building => (&mut self.free, !pinned),
+            Phase::Ready | Phase::Recovering => (&mut self.ready, !pinned),
             Phase::Live => (&mut self.live, true),
             Phase::Dead => (&mut self.dead, true),
             Phase::Pinned => (&mut self.pinned, pinned),

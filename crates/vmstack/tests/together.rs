@@ -7,21 +7,24 @@ mod fake;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use fake::cpus::{become_cpu, interrupted_by};
-use fake::{Area, Fake, Flush, SIZE, Stack, UNMAPPED, area_of, assert_held_is_right};
+use fake::{Area, Fake, FakeError, Flush, SIZE, Stack, UNMAPPED, area_of, assert_held_is_right, numbered_area_of};
 use std::sync::Mutex;
 use std::thread;
-use vmstack::{Node, Platform, StackId};
+use vmstack::{AllocError, Node, Placement, Platform, StackId};
 
 const MIB: usize = 1 << 20;
 const CPUS: usize = 4;
 const NODES: usize = 2;
 const STEPS: usize = 4000;
 const SLOTS: usize = 160;
+/// Where numbers lead to slots, all CPUs come with these: often with the same at once.
+const NUMBERS: usize = 24;
 
 /// What all CPUs know: stacks that change hands, and the names of stacks that may be pinned.
 struct Common<'f> {
     fake: &'f Fake,
     area: &'f Area<'f>,
+    placement: Placement,
     mail: Mutex<Vec<(Stack<'f>, u8)>>,
     names: Mutex<[Option<StackId>; 16]>,
     pinned: AtomicUsize,
@@ -38,11 +41,19 @@ impl Chance {
 }
 
 impl<'f> Common<'f> {
+    /// Some stack, or that of `number`.
+    fn ask(&self, number: usize) -> Result<Stack<'f>, AllocError<FakeError>> {
+        match self.placement {
+            Placement::Numbered => self.area.alloc_numbered(number as u32, 1),
+            _ => self.area.alloc(1),
+        }
+    }
+
     /// Takes a stack, and marks it.
     fn start(&self, chance: &mut Chance, held: &mut Vec<(Stack<'f>, u8)>) {
         let node = Node::new(chance.below(NODES) as u8);
-        let asked = chance.below(4) == 0;
-        let got = if asked { self.area.alloc_on(node, 1) } else { self.area.alloc(1) };
+        let asked = chance.below(4) == 0 && self.placement == Placement::Any;
+        let got = if asked { self.area.alloc_on(node, 1) } else { self.ask(chance.below(NUMBERS)) };
         let Ok(stack) = got else { return };
         assert!(self.fake.reads_zero(stack.bottom(), SIZE), "INV-ZERO");
         assert!(!asked || self.fake.node_of(stack.bottom()) == node, "another node than the one that was asked for");
@@ -120,14 +131,15 @@ fn unsafe_read(stack: &Stack<'_>) -> u8 {
     unsafe { stack.top().wrapping_sub(8).as_mut_ptr::<u8>().read() }
 }
 
-fn all_together(flush: Flush, interrupts: bool) {
+fn all_together(flush: Flush, interrupts: bool, placement: Placement) {
     let fake = &Fake::new(CPUS, SLOTS * 4 + 20, 16 * MIB, flush).on_nodes(NODES);
-    let area = &area_of(fake, SLOTS);
-    let common = Common { fake, area, mail: Mutex::default(), names: Mutex::default(), pinned: AtomicUsize::new(0) };
+    let area = &if placement == Placement::Numbered { numbered_area_of(fake, SLOTS) } else { area_of(fake, SLOTS) };
+    let (mail, names, pinned) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
+    let common = Common { fake, area, placement, mail, names, pinned };
     thread::scope(|scope| {
         for cpu in 0..CPUS {
             let common = &common;
-            let handler = || drop(common.area.alloc(2));
+            let handler = move || drop(common.ask(cpu));
             scope.spawn(move || match interrupts {
                 true => interrupted_by(&handler, || common.run_cpu(cpu)),
                 false => common.run_cpu(cpu),
@@ -153,15 +165,30 @@ fn all_together(flush: Flush, interrupts: bool) {
 
 #[test]
 fn cpus_that_flush_at_once() {
-    all_together(Flush::Now, false);
+    all_together(Flush::Now, false, Placement::Any);
 }
 
 #[test]
 fn cpus_that_flush_late() {
-    all_together(Flush::WhenAsked, false);
+    all_together(Flush::WhenAsked, false, Placement::Any);
 }
 
 #[test]
 fn cpus_that_are_interrupted() {
-    all_together(Flush::WhenAsked, true);
+    all_together(Flush::WhenAsked, true, Placement::Any);
+}
+
+#[test]
+fn cpus_that_come_with_the_same_numbers() {
+    all_together(Flush::Now, false, Placement::Numbered);
+}
+
+#[test]
+fn cpus_that_come_with_the_same_numbers_and_flush_late() {
+    all_together(Flush::WhenAsked, false, Placement::Numbered);
+}
+
+#[test]
+fn cpus_that_come_with_the_same_numbers_and_are_interrupted() {
+    all_together(Flush::WhenAsked, true, Placement::Numbered);
 }

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use vmstack::{Geometry, StackArea, VirtRange};
+use vmstack::{Geometry, Placement, StackArea, VirtRange};
 
 use crate::arch::layout::PAGE_SIZE;
 use crate::mm::heap;
@@ -29,7 +29,7 @@ static AREAS: [StackArea<Kernel>; 4] = [const { StackArea::new(Kernel) }; 4];
 pub(crate) fn count() {
     for (number, area) in AREAS.iter().enumerate() {
         let size = (8 << 10) << number;
-        if let Err(error) = stacks::make_idle_area(area, number, SLOTS, size) {
+        if let Err(error) = stacks::make_idle_area(area, number, SLOTS, size, Placement::Any) {
             println!("vmstack: no area for stacks of {size} bytes: {error}");
         } else if fill(area, size).is_err() {
             println!("vmstack: no memory to remember stacks in");

@@ -20,6 +20,8 @@ use crate::thread_info;
 
 pub(crate) mod fault;
 pub(crate) mod memory;
+mod numbered;
+mod numbers;
 mod shootdown;
 pub(crate) mod stack;
 
@@ -122,6 +124,8 @@ pub(crate) fn median(mut work: impl FnMut()) -> u64 {
 }
 
 /// The median of what `measured` says.
+// In a frame of its own, which is gone when the next one is taken.
+#[inline(never)]
 fn median_of(mut measured: impl FnMut() -> u64) -> u64 {
     let mut samples = [0_u64; ROUNDS];
     for _ in 0..WARM_UP {

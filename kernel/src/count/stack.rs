@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use vmstack::{Scrub, VirtAddr};
 
-use super::{calibrate, median, shootdown, write_top};
+use super::{calibrate, median, numbered, shootdown, write_top};
 use crate::arch::cpu;
 use crate::arch::layout::PAGE_SIZE;
 use crate::fact;
@@ -18,9 +18,9 @@ use crate::stacks::{Stack, TASK_STACK, TASKS};
 use crate::sync::Section;
 
 /// The pages of a stack.
-const PAGES: usize = TASK_STACK / PAGE_SIZE;
+pub(super) const PAGES: usize = TASK_STACK / PAGE_SIZE;
 /// Stacks that are made and unmade together where batches count.
-const MANY: usize = 1024;
+pub(super) const MANY: usize = 1024;
 /// How many stacks are in rotation in the steady state.
 const ROTATION: usize = 64;
 /// Tasks that live and die before anything is counted in the steady state.
@@ -46,6 +46,7 @@ pub(crate) fn count() {
     {
         steady(&section, name, scrub);
     }
+    numbered::count(&section, empty, page);
 }
 
 /// What clearing a page costs.
@@ -115,7 +116,7 @@ fn depot(section: &Section) -> u64 {
 }
 
 /// What it costs to remember a stack in a list and to take it out again: no part of what is counted.
-fn around_a_stack(section: &Section) -> u64 {
+pub(super) fn around_a_stack(section: &Section) -> u64 {
     let mut words: Vec<[usize; 2]> = Vec::with_capacity(MANY);
     let start = cpu::cycles();
     (0..MANY)

@@ -69,6 +69,22 @@ fn every_policy_and_depth_has_a_row() {
 }
 
 #[test]
+fn numbers_have_their_rows_and_say_what_is_held() {
+    for row in ["hot", "hot_used1", "cold", "number.next", "number.lowest"] {
+        let _there = figure(LOG, &format!("stack.numbered.{row}"));
+    }
+    let log = LOG.replace("pattern.budget.cyclic 100030 99454", "pattern.budget.cyclic 200000 150000");
+    assert!((figure(&log, "stack.numbered.found.budget.cyclic") - 0.25).abs() < 1e-9);
+    let detail = finding(&log, "stack.numbered.found.budget.cyclic").detail;
+    assert!(detail.contains("200000 tasks") && detail.contains("768 KiB held"), "{detail}");
+    let none = finding(
+        &LOG.replace("pattern.budget.cyclic 100030", "pattern.budget.cyclic 0"),
+        "stack.numbered.found.budget.cyclic",
+    );
+    assert_eq!((none.outcome, none.figure), (Verdict::Fail, None));
+}
+
+#[test]
 fn a_fact_that_is_missing_falls_short_alone_and_a_wrong_clock_or_a_dead_machine_in_all() {
     let without = LOG.replace("fact stack.depot", "fact other");
     let short: Vec<_> = findings(&without).into_iter().filter(|check| check.outcome == Verdict::Fail).collect();

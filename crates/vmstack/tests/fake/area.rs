@@ -1,7 +1,7 @@
 //! An area on the fake platform, and what must hold of it.
 
 use super::Fake;
-use vmstack::{KernelStack, StackArea};
+use vmstack::{KernelStack, Placement, StackArea};
 
 /// The stacks of these tests, in bytes.
 pub(crate) const SIZE: usize = 16 << 10;
@@ -13,6 +13,14 @@ pub(crate) fn area_of(fake: &Fake, slots: usize) -> Area<'_> {
     let area = StackArea::new(fake);
     // The fake's memory is this area's alone.
     unsafe { area.init(&fake.config(slots, SIZE)) }.expect("the area is initialised");
+    area
+}
+
+/// As [`area_of`], with a slot for each number.
+pub(crate) fn numbered_area_of(fake: &Fake, slots: usize) -> Area<'_> {
+    let area = StackArea::new(fake);
+    // As above.
+    unsafe { area.init(&fake.config(slots, SIZE).placement(Placement::Numbered)) }.expect("the area is initialised");
     area
 }
 
