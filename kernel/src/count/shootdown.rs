@@ -9,14 +9,14 @@ use super::{median, median_of};
 use crate::arch::cpu;
 use crate::fact;
 use crate::interrupts;
-use crate::stacks::{self, TASK_STACK, TASKS};
+use crate::stacks::{TASK_STACK, TASKS, shootdown};
 
 /// How many CPUs the sender believes to be up.
 const CPUS: usize = 4;
 
 /// Counts both. A batch has `stacks` stacks.
 pub(super) fn count(empty: u64, stacks: usize) {
-    let sender = stacks::as_if_up(CPUS, || median(|| flush(stacks))).saturating_sub(empty);
+    let sender = shootdown::as_if_up(CPUS, || median(|| flush(stacks))).saturating_sub(empty);
     fact!("stack.shootdown", "{CPUS} {sender} {} {stacks} {}", handler(), stacks * TASK_STACK);
 }
 
@@ -24,7 +24,7 @@ pub(super) fn count(empty: u64, stacks: usize) {
 fn flush(stacks: usize) {
     let Some(geometry) = TASKS.geometry() else { return };
     let batch = (0..stacks).filter_map(|index| geometry.slot(index)).map(|slot| geometry.pages(slot));
-    stacks::flush_everywhere(batch);
+    shootdown::flush_everywhere(batch);
 }
 
 /// What a CPU does that is asked to flush.

@@ -21,7 +21,7 @@ use crate::hotplug;
 use crate::interrupts;
 use crate::mm::memory;
 use crate::oops::marks::{Step, reached};
-use crate::stacks;
+use crate::stacks::{self, shootdown};
 use crate::sync::{Section, VitalGuard, rcu};
 
 /// The task that each CPU switched away from, until the next one has let go of it.
@@ -167,6 +167,7 @@ fn after_switch() {
         unsafe { rcu::call(&task.rcu, super::give_up) };
     }
     rcu::poll_switch();
+    shootdown::pass();
 }
 
 /// What a new task runs first: it was switched to with the queue locked and interrupts off.
@@ -210,10 +211,12 @@ pub(crate) fn idle() -> ! {
         crash::while_idle();
         cpu::disable_interrupts();
         rcu::idle();
+        shootdown::idle();
         if goes_idle() {
             // SAFETY: nothing is held here.
             unsafe { cpu::wait_for_interrupt() };
         }
+        shootdown::awake();
         rcu::awake();
         // SAFETY: nothing is held here.
         unsafe { cpu::enable_interrupts() };
