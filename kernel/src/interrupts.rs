@@ -343,7 +343,7 @@ pub(crate) fn ask_to_forget(cpu: usize) {
 
 /// Sends `vector` to the other CPUs.
 fn send(vector: u8) {
-    if shootdown::cpus_up() > 1 {
+    if shootdown::others_are_up() {
         send_to(Target::AllButSelf, vector);
     }
 }

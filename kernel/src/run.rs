@@ -60,6 +60,7 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Stack => count::stack::count(),
         Mode::Fault => count::fault::count(),
         Mode::Memory => count::memory::count(),
+        Mode::Pending => count::pending::measure(),
         Mode::Stale => stale::show(),
         Mode::Crash => crash::run(&options),
         Mode::Program => run_program(&options),

@@ -20,6 +20,7 @@ use crate::thread_info;
 
 pub(crate) mod fault;
 pub(crate) mod memory;
+pub(crate) mod pending;
 mod shootdown;
 pub(crate) mod stack;
 

@@ -162,9 +162,9 @@ pub(crate) fn cpu_goes_down() {
     CPUS_UP.fetch_and(!(1 << this_cpu()), Ordering::AcqRel);
 }
 
-/// How many CPUs are asked to flush.
-pub(crate) fn cpus_up() -> usize {
-    CPUS_UP.load(Ordering::Acquire).count_ones() as usize
+/// Whether there is another CPU to be asked.
+pub(crate) fn others_are_up() -> bool {
+    !CPUS_UP.load(Ordering::Acquire).is_power_of_two()
 }
 
 /// Runs `work` as if CPUs 0 to `cpus` were up, in a boot of one: those that are not there are away, and need not be waited for.
@@ -173,6 +173,11 @@ pub(crate) fn as_if_up<R>(cpus: usize, work: impl FnOnce() -> R) -> R {
     let result = work();
     CPUS_UP.store(up, Ordering::Release);
     result
+}
+
+/// Puts this CPU behind, as another one does that begins a shootdown: to be counted. Interrupts are off.
+pub(crate) fn fall_behind() {
+    EPOCHS.begin();
 }
 
 /// Flushes the pages of `batch` as a shootdown does, and looks once whether every CPU has. What it costs is counted.

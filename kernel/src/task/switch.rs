@@ -66,6 +66,7 @@ pub(crate) fn exit() -> ! {
 pub(super) fn leave_cpu(section: Option<Section>, decide: impl FnOnce(Node) -> bool) {
     // Restored when the task comes back, however it was before: the lock's own guard goes to the next task.
     let _interrupts = InterruptsOff::new();
+    shootdown::pass();
     let mut queue = QUEUE.lock();
     drop(section);
     rcu::note_switch();
@@ -167,7 +168,6 @@ fn after_switch() {
         unsafe { rcu::call(&task.rcu, super::give_up) };
     }
     rcu::poll_switch();
-    shootdown::pass();
 }
 
 /// What a new task runs first: it was switched to with the queue locked and interrupts off.
