@@ -35,7 +35,7 @@ pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Chec
     let folder = scratch()?;
     let archive = setting.boots.write_archive(folder.path())?;
     screen.heading("What a stack takes of memory, in bytes");
-    let facts = Trial { mode: "memory", counting: false, memory: MEMORY }.run(setting, &archive, screen)?;
+    let facts = Trial::of("memory", false, MEMORY).run(setting, &archive, screen)?;
     let checks = judge(&facts);
     show_figures(screen, &checks);
     Ok(checks)

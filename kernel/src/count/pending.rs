@@ -7,9 +7,14 @@
 //! | a drain | many ready stacks are given back, a batch after the other, and waited for |
 //! | a storm | on all CPUs stacks are built and given up at once, in little memory: what waits is missing elsewhere |
 //!
-//! The first two while the other CPUs are *idle*, *switching* (ten thousand times a second each), or *busy* with one task that never leaves.
+//! The first two while the other CPUs are *idle*, *switching* (every [`WORK`] nanoseconds or so), or *busy* with one task that never leaves.
+//!
+//! Where instructions are counted the emulator runs one CPU after the other, and passes on to the next where a CPU says that it waits. So all
+//! that works here says so every thousand instructions: then the CPUs are side by side, as closely as that, and the clock counts what all of
+//! them together do.
 
 use alloc::vec::Vec;
+use core::hint;
 use core::iter;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -25,17 +30,17 @@ use crate::task::{self, sched};
 use crate::{boot, fact, println};
 
 /// Flushes of which each state of the others has one.
-const SAMPLES: usize = 101;
+const SAMPLES: usize = 21;
 /// How long there is nothing between two, in nanoseconds: so many times a number below [`STEPS`], so that they keep no step with the timer.
 const STEP: u64 = 103_000;
 const STEPS: u64 = 97;
 /// How long a task works that switches, in nanoseconds.
 const WORK: u64 = 100_000;
 /// Stacks that are drained.
-const DRAINED: usize = 512;
+const DRAINED: usize = 256;
 /// Stacks that a task of the storm has at once, and how often.
 const AT_ONCE: usize = 48;
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 25;
 /// Tasks of the storm for each CPU: so that there is always another one to switch to.
 const EACH: usize = 2;
 /// Stacks that there is memory for beside those that the storm has at once.
@@ -46,6 +51,10 @@ const STATES: [(&str, fn()); 3] = [("idle", || ()), ("switching", switch_on), ("
 
 /// Measures everything.
 pub(crate) fn measure() {
+    {
+        let _interrupts = cpu::InterruptsOff::new();
+        super::calibrate(super::median(|| ()));
+    }
     for (name, company) in STATES {
         let tasks = if name == "switching" { EACH } else { 1 } * (boot::cpus() - 1);
         GOING.store(true, Ordering::Release);
@@ -98,16 +107,22 @@ fn wait(ticks: u64) {
     sched::sleep_until(sched::ticks() + ticks);
 }
 
+/// Works for about a thousand instructions.
+fn work() {
+    (0..500).for_each(|turn| _ = hint::black_box(turn));
+    cpu::relax();
+}
+
 fn spin(nanoseconds: u64) {
     let end = clock::now() + nanoseconds;
     while clock::now() < end {
-        cpu::relax();
+        work();
     }
 }
 
 fn work_on() {
     while GOING.load(Ordering::Relaxed) {
-        cpu::relax();
+        work();
     }
 }
 
@@ -208,7 +223,7 @@ fn take_and_give() {
         // Nobody has stacks who does not run.
         percpu::preempt_disable();
         let stacks: ArrayVec<Stack, AT_ONCE> = (0..AT_ONCE).filter_map(|_| take()).collect();
-        drop(stacks);
+        stacks.into_iter().for_each(give);
         TASKS.pressure();
         look();
         percpu::preempt_enable();
@@ -221,7 +236,13 @@ fn take() -> Option<Stack> {
     if stack.is_none() && waiting() != 0 {
         MISSED.fetch_add(1, Ordering::Relaxed);
     }
+    cpu::relax();
     stack
+}
+
+fn give(stack: Stack) {
+    drop(stack);
+    cpu::relax();
 }
 
 /// Bytes of stacks that are unmapped and not given back.
