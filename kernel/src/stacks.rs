@@ -261,11 +261,13 @@ pub(crate) fn scrub_whole() {
 const STACK_MEMORY: Attributes = Attributes::kernel(Access::ReadWrite);
 
 // SAFETY: (1) the kernel's tables are shared by every address space, and only the library maps in the areas' ranges, with
-// `STACK_MEMORY`, which is not executable; (2) frames are the buddy allocator's, cleared by `FrameList`; (3) a ticket is due when
-// every CPU has flushed since (`epochs`); (4) CPU numbers index the per-CPU blocks; (5) the guard turns interrupts
-// and preemption off, and nobody is killed under it; (6) dirty bits are the hardware's, and only the library's pages are asked about; (7) panics abort; (8) nothing calls in;
-// (9) the guard looks for room before it enters (`check_headroom`), and `vital` says that it is held; (10) a task hands its stack over before its last switch and the next one
-// reaps after that, and the switch has a full fence (`TaskWords::arrive`), on the path of every switch (`flags::switched`).
+// `STACK_MEMORY`, which is not executable; (2) frames are the buddy allocator's, cleared by `FrameList` and `take_run`; (3) a ticket is due
+// when every CPU that may touch stacks has flushed since, and the others flush before they may (`epochs`); (4) CPU numbers index the
+// per-CPU blocks; (5) the guard turns interrupts and preemption off, and nobody is killed under it; (6) dirty bits are the hardware's, and
+// only the library's pages are asked about; (7) panics abort; (8) nothing calls in; (9) `vital` says that a guard is held, and the oops
+// path sets `indispensable` by it; (10) a dying task hands its stack over in `switch::exit`, and the next one reaps in `after_switch`: in between
+// every switch has the fence of `TaskWords::arrive`. The boots that count do both without a switch, on one CPU, where no other can see
+// the order.
 unsafe impl Platform for Kernel {
     const PAGE_SIZE: usize = PAGE_SIZE;
     type Frames = Frames;

@@ -72,6 +72,7 @@ fn this_cpu() -> usize {
 }
 
 /// Begins to flush `batch` everywhere, and returns the number to ask about.
+#[inline]
 pub(super) fn begin(batch: impl Iterator<Item = Pages> + Clone) -> u64 {
     if is(How::Never) {
         return 0;
@@ -94,6 +95,7 @@ pub(super) fn is_over(number: u64) -> bool {
 }
 
 /// Makes this CPU's TLB forget `batch`.
+#[inline]
 fn flush_here(batch: impl Iterator<Item = Pages> + Clone) {
     /// From so many pages on it is cheaper to forget everything (Linux has 33 too: `tlb_single_page_flush_ceiling`).
     const CEILING: usize = 33;
