@@ -70,9 +70,9 @@ pub struct Measured<'a> {
     pub words: &'a str,
     /// What shows that it came to its end.
     pub proof: Proof<'a>,
-    /// Whether instructions are counted, on one CPU.
+    /// Whether instructions are counted: on one CPU, or of several that take turns.
     pub counting: bool,
-    /// Its CPUs, where none are counted.
+    /// Its CPUs.
     pub cpus: u32,
     /// Its memory, in MiB.
     pub memory: u32,
@@ -186,7 +186,11 @@ impl<'a> Boots<'a> {
     ///
     /// When the boot could not be started, or on a signal.
     pub fn measure(&self, measured: Measured<'_>) -> Result<(Outcome, Transcript), Failure> {
-        let accelerator = if measured.counting { Accelerator::Counting } else { self.kvm.accelerator() };
+        let accelerator = match (measured.counting, measured.cpus) {
+            (false, _) => self.kvm.accelerator(),
+            (true, 1) => Accelerator::Counting,
+            (true, _) => Accelerator::InTurns,
+        };
         let boot = self.boot(measured.words, accelerator);
         let boot = Boot {
             kernel: measured.kernel.unwrap_or(boot.kernel),

@@ -30,6 +30,8 @@ pub enum Accelerator {
     Tcg,
     /// Software emulation of one CPU whose clock is the number of instructions: for counting.
     Counting,
+    /// The same for several CPUs, which take turns: the clock counts what all of them do together.
+    InTurns,
 }
 
 /// One machine to boot.
@@ -120,7 +122,7 @@ impl Boot<'_> {
         match self.accelerator {
             Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "max"]),
             Accelerator::Tcg => add(&["-accel", "tcg,thread=multi", "-cpu", "max"]),
-            Accelerator::Counting => {
+            Accelerator::Counting | Accelerator::InTurns => {
                 // Without `erms` nobody clears memory byte by byte, which would count eight times as much.
                 add(&["-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", "max,-erms"]);
             }

@@ -16,7 +16,7 @@ const COLUMNS: usize = 80;
 const NO_CONTROL: &str = "the control needs stacks without guards, which only the kernel has";
 const NO_COUNTING: &str = "instructions and page tables are counted in the kernel; a process does not see its own";
 /// What is skipped, and why.
-const SKIPPED: [(&str, &str); 11] = [
+const SKIPPED: [(&str, &str); 15] = [
     ("control.neighbour_corrupted", NO_CONTROL),
     ("control.thread_info_corrupted", NO_CONTROL),
     ("control.mapped_thread_info_corrupted", NO_CONTROL),
@@ -28,7 +28,13 @@ const SKIPPED: [(&str, &str); 11] = [
     ("cost.current_percpu", NO_COUNTING),
     ("cost.current_struct", NO_COUNTING),
     ("cost.current_slot", NO_COUNTING),
+    ("flush.zero_words", FLUSHED),
+    ("flush.frame_words", FLUSHED),
+    ("control.unflushed_zero_words", FLUSHED),
+    ("control.unflushed_frame_words", FLUSHED),
 ];
+/// Why there are no stale translations to look for.
+const FLUSHED: &str = "Linux has flushed every TLB when a call that changes mappings returns";
 
 /// What the checks are called when the kernel's are in the same list.
 const PREFIX: &str = "hosted.";

@@ -9,6 +9,7 @@
 //!   B  control, virtual stacks, thread_info at their bottom   why thread_info had to move away         (control)
 //!   C  story, virtual stacks                                  overflow, survivors, memory, balance     (overflow, memory)
 //!   D  count, one CPU, instructions as the clock              what a stack costs                       (cost)
+//!   E  stale, virtual stacks                                  what flushes are for                     (stale)
 //! ```
 
 use serde_json::Number;
@@ -25,6 +26,7 @@ mod cost;
 pub(crate) mod drawing;
 mod memory;
 mod overflow;
+mod stale;
 
 /// What a claim's facts came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +96,7 @@ pub struct Scene {
 }
 
 /// The story, in the order in which it is told.
-pub const SCENES: [Scene; 4] = [control::DIRECT, control::MAPPED, overflow::SCENE, cost::SCENE];
+pub const SCENES: [Scene; 5] = [control::DIRECT, control::MAPPED, overflow::SCENE, cost::SCENE, stale::SCENE];
 
 impl Scene {
     /// The kernel's command line.

@@ -26,6 +26,13 @@ impl Words {
         Self(format!("mode={mode}"))
     }
 
+    /// The mode that it begins with.
+    #[must_use]
+    pub fn mode_named(&self) -> &str {
+        let mode = self.0.split(' ').next().unwrap_or_default();
+        mode.strip_prefix("mode=").unwrap_or_default()
+    }
+
     /// With the further word `name=value`.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {

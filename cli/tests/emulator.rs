@@ -29,7 +29,7 @@ mod hostile;
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
 /// The names that scripts read.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 23] = [
     "control.neighbour_corrupted",
     "control.thread_info_corrupted",
     "control.mapped_thread_info_corrupted",
@@ -49,6 +49,10 @@ const NAMES: [&str; 19] = [
     "cost.current_percpu",
     "cost.current_struct",
     "cost.current_slot",
+    "flush.zero_words",
+    "flush.frame_words",
+    "control.unflushed_zero_words",
+    "control.unflushed_frame_words",
 ];
 
 /// Machines on which the story is told: CPUs.

@@ -217,7 +217,7 @@ fn become_idle(raw: usize) {
     let stack: Stack = unsafe { Stack::from_raw(&IDLE, raw) };
     sched::start_idle(TaskStack::Mapped(stack));
     rcu::come();
-    stacks::cpu_is_up();
+    stacks::shootdown::cpu_is_up();
 }
 
 /// The clock also runs where there is no timer: in boots that count instructions.

@@ -158,12 +158,12 @@ fn go(me: usize) {
     apic::stop_timer();
     sched::cpu_goes_down();
     rcu::leave_cpu();
-    stacks::cpu_goes_down();
+    stacks::shootdown::cpu_goes_down();
     while STATES[me].load(Ordering::Acquire) != COMING {
         cpu::halt();
     }
     // First of all: it flushes what changed meanwhile.
-    stacks::cpu_is_up();
+    stacks::shootdown::cpu_is_up();
     rcu::awake();
     AWAY.fetch_and(!(1 << me), Ordering::SeqCst);
     let started = apic::start_timer(TICKS_PER_SECOND as u32);

@@ -24,11 +24,12 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::ioapic::{IoApic, Route};
 use crate::arch::percpu::{self, MAX_CPUS, PerCpu};
 use crate::arch::provoke;
+use crate::crash;
 use crate::mm::memory::active;
 use crate::process::signal::timers;
+use crate::stacks::shootdown;
 use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched;
-use crate::{crash, stacks};
 
 const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
@@ -164,6 +165,7 @@ impl Serving {
         if depth == 0 {
             let preempt_count = percpu::this_cpu().preempt_count();
             self.preempt_count.store(preempt_count, Ordering::Relaxed);
+            shootdown::awake();
             rcu::note_interrupt(preempt_count);
         }
         if let Some(place) = self.vectors.get(depth) {
@@ -285,6 +287,7 @@ pub(crate) fn serve_undelivered() -> usize {
 
 /// The timer's tick. One CPU's is the machine's.
 fn tick() {
+    shootdown::pass();
     sched::tick();
     Serving::of_this_cpu().poll_rcu();
     if percpu::cpu_number().index() == 0 {
@@ -296,7 +299,7 @@ fn serve(vector: u8) {
     match vector {
         apic::VECTOR_TIMER => tick(),
         POKE => percpu::this_cpu().set_need_resched(true),
-        SHOOTDOWN => stacks::acknowledge_shootdown(),
+        SHOOTDOWN => shootdown::acknowledge(),
         FORGET => active::hear(),
         LOOK => {}
         vector => SOURCES.iter().filter(|source| source.vector == vector).for_each(|source| source.serve()),
@@ -340,7 +343,7 @@ pub(crate) fn ask_to_forget(cpu: usize) {
 
 /// Sends `vector` to the other CPUs.
 fn send(vector: u8) {
-    if stacks::cpus_up() > 1 {
+    if shootdown::others_are_up() {
         send_to(Target::AllButSelf, vector);
     }
 }

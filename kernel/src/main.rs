@@ -10,7 +10,7 @@
 //! | `fs` | files: what paths lead to, what is open, pipes, `/proc` |
 //! | `hotplug` | CPUs that go and come |
 //! | `hooks`, `interrupts`, `oops`, `trace`, `symbols` | faults, from the trap to the report |
-//! | `crash`, `control`, `story`, `count`, `thread_info` | what is provoked, shown and counted |
+//! | `crash`, `control`, `stale`, `story`, `count`, `thread_info` | what is provoked, shown and counted |
 //! | `balance` | everything, counted again |
 //!
 //! The kernel holds nothing that the library should. It prints facts; the host judges them (`docs/console.md`).
@@ -38,6 +38,7 @@ mod process;
 mod random;
 mod run;
 mod stacks;
+mod stale;
 mod story;
 mod symbols;
 mod sync;

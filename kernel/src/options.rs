@@ -15,6 +15,8 @@ pub(crate) enum Mode {
     Stack,
     Fault,
     Memory,
+    Pending,
+    Stale,
     Crash,
     Program,
 }
@@ -35,6 +37,8 @@ impl Mode {
             Self::Stack => "stack",
             Self::Fault => "fault",
             Self::Memory => "memory",
+            Self::Pending => "pending",
+            Self::Stale => "stale",
             Self::Crash => "crash",
             Self::Program => "program",
         }
@@ -49,6 +53,8 @@ impl Mode {
             Self::Stack,
             Self::Fault,
             Self::Memory,
+            Self::Pending,
+            Self::Stale,
             Self::Crash,
             Self::Program,
         ];
@@ -71,6 +77,8 @@ pub(crate) struct Options {
     pub(crate) late: bool,
     /// A stack is cleared from end to end before it is handed out, whatever its dirty bits say.
     pub(crate) scrub_whole: bool,
+    /// CPUs look for themselves whether they are to flush.
+    pub(crate) flush_at_switch: bool,
     /// The program's system calls are written to the log.
     pub(crate) traced: bool,
 }
@@ -90,6 +98,7 @@ impl Options {
             thread_info_at_bottom: false,
             late: false,
             scrub_whole: false,
+            flush_at_switch: false,
             traced: false,
         };
         for word in line.split_ascii_whitespace() {
@@ -102,6 +111,8 @@ impl Options {
                 Some(("scrub", "dirty")) => options.scrub_whole = false,
                 Some(("trace", "syscalls")) => options.traced = true,
                 Some(("scrub", "whole")) => options.scrub_whole = true,
+                Some(("flush", "message")) => options.flush_at_switch = false,
+                Some(("flush", "switch")) => options.flush_at_switch = true,
                 Some(("thread_info", "off")) => options.thread_info_at_bottom = false,
                 Some(("thread_info", "bottom")) => options.thread_info_at_bottom = true,
                 Some(("argv" | "env" | "crash", _)) => {}

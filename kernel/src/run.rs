@@ -6,11 +6,12 @@ use crate::console;
 use crate::mm::heap;
 use crate::options::{Mode, Options};
 use crate::process::{self, End, start, tree};
+use crate::stacks::shootdown::{self, How};
 use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
 use crate::task::{self, sched};
-use crate::{control, count, crash, fact, oops, println, stacks, story, syscall};
+use crate::{control, count, crash, fact, oops, println, stacks, stale, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new("run-options", None);
 
@@ -44,6 +45,9 @@ extern "C" fn main(_: usize) -> ! {
     if options.scrub_whole {
         stacks::scrub_whole();
     }
+    if options.flush_at_switch {
+        shootdown::flush_by(How::AtSwitch);
+    }
     if options.thread_info_at_bottom {
         control::put_thread_info_at_bottom();
     }
@@ -56,6 +60,8 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Stack => count::stack::count(),
         Mode::Fault => count::fault::count(),
         Mode::Memory => count::memory::count(),
+        Mode::Pending => count::pending::measure(),
+        Mode::Stale => stale::show(),
         Mode::Crash => crash::run(&options),
         Mode::Program => run_program(&options),
     }

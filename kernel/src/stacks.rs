@@ -12,14 +12,9 @@
 //! All of them lie under one top-level entry. The stacks of the image, on which CPU 0 comes up, are registered with
 //! `TASKS`, so that an overflow there is named as well.
 //!
-//! # Shootdown
-//!
-//! A shootdown bumps a generation, flushes this CPU, and sends an interrupt to the others; each of them flushes everything
-//! and then acknowledges the generation that it saw *before* it flushed. A ticket is a generation: it is due when every CPU
-//! that is up has acknowledged it. Nobody waits with interrupts off.
+//! How other CPUs are made to forget what was unmapped: [`shootdown`].
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use vmstack::{
@@ -29,13 +24,20 @@ use vmstack::{
 use vmstack_paging::{Access, Attributes, Group, MapError};
 
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
-use crate::arch::percpu::{self, MAX_CPUS};
-use crate::interrupts;
+use crate::arch::percpu;
 use crate::mm::frames::{self, FrameList, Giving};
 use crate::mm::inject;
 use crate::mm::tables;
 use crate::sync::Section;
 use crate::task::names;
+
+mod epochs;
+pub(crate) mod shootdown;
+
+/// The atomics of the protocol: loom's, in its tests.
+mod atomic {
+    pub(super) use core::sync::atomic::{AtomicU64, Ordering, fence};
+}
 
 /// The size of a task's stack, in bytes.
 pub(crate) const TASK_STACK: usize = 16 << 10;
@@ -183,36 +185,6 @@ impl Frames {
     }
 }
 
-/// Makes this CPU's TLB forget `batch`.
-fn flush_here(batch: impl Iterator<Item = Pages> + Clone) {
-    /// From so many pages on it is cheaper to forget everything (Linux has 33 too: `tlb_single_page_flush_ceiling`).
-    const CEILING: usize = 33;
-    if batch.clone().map(Pages::count).sum::<usize>() >= CEILING {
-        // SAFETY: the kernel runs in ring 0, and interrupts are off under a guard.
-        unsafe { vmstack_arch::tlb::flush_all() };
-        return;
-    }
-    for page in batch.flat_map(|pages| pages.addresses(PAGE_SIZE)) {
-        // SAFETY: the kernel runs in ring 0.
-        unsafe { vmstack_arch::tlb::flush_page(page) };
-    }
-}
-
-/// Asks every other CPU that is up to flush. This one has flushed what the new generation is for. Returns that generation.
-fn ask_others_to_flush() -> u64 {
-    // Release: pairs with the Acquire in `acknowledge_shootdown`: the entries were changed before.
-    let generation = GENERATION.fetch_add(1, Ordering::AcqRel) + 1;
-    let me = percpu::cpu_number().index();
-    if cpus_up() > 1 {
-        interrupts::ask_for_shootdown();
-    }
-    // This CPU has flushed these pages; what others asked of it comes by interrupt, and asks again. So its own
-    // acknowledgement may only move from the generation just before.
-    let before = generation - 1;
-    let _ = ACKNOWLEDGED[me].compare_exchange(before, generation, Ordering::AcqRel, Ordering::Relaxed);
-    generation
-}
-
 /// Why the kernel could not give what a stack needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum StackError {
@@ -282,72 +254,21 @@ pub(crate) fn reap() {
     EDGES.reap_in(&section);
 }
 
-/// Makes this CPU's TLB forget what a shootdown asks. Called by its interrupt handler, on every CPU but the sender.
-pub(crate) fn acknowledge_shootdown() {
-    // Acquire: pairs with the bump in `shootdown`: the unmapping comes before what is read here, and so before the flush.
-    let generation = GENERATION.load(Ordering::Acquire);
-    // SAFETY: the kernel runs in ring 0, and interrupts are off in a handler.
-    unsafe { vmstack_arch::tlb::flush_all() };
-    // Release: pairs with the load in `flushed`: the flush comes before the acknowledgement.
-    ACKNOWLEDGED[percpu::cpu_number().index()].store(generation, Ordering::Release);
-}
-
-/// Counts the CPU that calls it among those that acknowledge shootdowns.
-///
-/// Counted first: a shootdown that began before is acknowledged here, and one that begins after sends an interrupt.
-pub(crate) fn cpu_is_up() {
-    CPUS_UP.fetch_or(this_cpu(), Ordering::AcqRel);
-    acknowledge_shootdown();
-}
-
-/// Counts the CPU that calls it no longer: from here on it touches nothing of any area but its own stacks, until it is up again.
-/// Interrupts are off.
-pub(crate) fn cpu_goes_down() {
-    CPUS_UP.fetch_and(!this_cpu(), Ordering::AcqRel);
-}
-
-/// This CPU's bit.
-fn this_cpu() -> u64 {
-    1 << percpu::cpu_number().index()
-}
-
-/// How many CPUs take part in shootdowns.
-pub(crate) fn cpus_up() -> usize {
-    CPUS_UP.load(Ordering::Acquire).count_ones() as usize
-}
-
-/// Runs `work` as if CPUs 0 to `cpus` took part in shootdowns, in a boot of one: those that are not there have flushed already.
-pub(crate) fn as_if_up<R>(cpus: usize, work: impl FnOnce() -> R) -> R {
-    let up = CPUS_UP.fetch_or((1 << cpus) - 1, Ordering::AcqRel);
-    let absent = ACKNOWLEDGED.iter().take(cpus).enumerate().filter(|(cpu, _)| up & 1 << cpu == 0);
-    absent.for_each(|(_, acknowledged)| acknowledged.store(u64::MAX, Ordering::Release));
-    let result = work();
-    CPUS_UP.store(up, Ordering::Release);
-    result
-}
-
-/// Flushes the pages of `batch` as a shootdown does, and looks once whether every CPU has. What it costs is counted.
-pub(crate) fn flush_everywhere(batch: impl Iterator<Item = Pages> + Clone) -> bool {
-    let ticket = Kernel.shootdown(batch);
-    Kernel.flushed(&ticket)
-}
-
 /// Has every stack cleared from end to end before it is handed out: the control for what dirty bits save.
 pub(crate) fn scrub_whole() {
     TASKS.set_scrub(Scrub::Whole);
 }
 
-static GENERATION: AtomicU64 = AtomicU64::new(0);
-/// The CPUs that are up, by bit.
-static CPUS_UP: AtomicU64 = AtomicU64::new(0);
-static ACKNOWLEDGED: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
-
 const STACK_MEMORY: Attributes = Attributes::kernel(Access::ReadWrite);
 
 // SAFETY: (1) the kernel's tables are shared by every address space, and only the library maps in the areas' ranges, with
-// `STACK_MEMORY`, which is not executable; (2) frames are the buddy allocator's, cleared by `FrameList`; (3) a ticket is due when
-// all CPUs that are up have flushed since, see above; (4) CPU numbers index the per-CPU blocks; (5) the guard turns interrupts
-// and preemption off, and nobody is killed under it; (6) dirty bits are the hardware's, and only the library's pages are asked about; (7) panics abort; (8) nothing calls in.
+// `STACK_MEMORY`, which is not executable; (2) frames are the buddy allocator's, cleared by `FrameList` and `take_run`; (3) a ticket is due
+// when every CPU that may touch stacks has flushed since, and the others flush before they may (`epochs`); (4) CPU numbers index the
+// per-CPU blocks; (5) the guard turns interrupts and preemption off, and nobody is killed under it; (6) dirty bits are the hardware's, and
+// only the library's pages are asked about; (7) panics abort; (8) nothing calls in; (9) `vital` says that a guard is held, and the oops
+// path sets `indispensable` by it; (10) a dying task hands its stack over in `switch::exit`, and the next one reaps in `after_switch`: in between
+// every switch has the fence of `TaskWords::arrive`. The boots that count do both without a switch, on one CPU, where no other can see
+// the order.
 unsafe impl Platform for Kernel {
     const PAGE_SIZE: usize = PAGE_SIZE;
     type Frames = Frames;
@@ -401,16 +322,11 @@ unsafe impl Platform for Kernel {
     }
 
     fn shootdown(&self, batch: impl Iterator<Item = Pages> + Clone) -> u64 {
-        flush_here(batch);
-        ask_others_to_flush()
+        shootdown::begin(batch)
     }
 
     fn flushed(&self, ticket: &u64) -> bool {
-        let up = CPUS_UP.load(Ordering::Acquire);
-        // Acquire: pairs with the Release of each acknowledgement.
-        let is_up = |cpu: usize| up & 1 << cpu != 0;
-        let cpus = ACKNOWLEDGED.iter().take((u64::BITS - up.leading_zeros()) as usize).enumerate();
-        cpus.into_iter().all(|(cpu, acknowledged)| !is_up(cpu) || acknowledged.load(Ordering::Acquire) >= *ticket)
+        shootdown::is_over(*ticket)
     }
 
     fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
@@ -459,7 +375,7 @@ unsafe impl Platform for Kernel {
 
     #[inline]
     fn handed_over(&self) {
-        // A switch has a full fence between the two: `task::flags` carries the flags over.
+        // See (10) above.
     }
 
     fn write_owner(&self, owner: usize, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -25,11 +25,13 @@ const TOLERANCE_READING: u64 = 16;
 pub(super) const INSTRUCTIONS: &str = "instructions";
 
 /// One boot.
-pub(super) struct Trial<'a> {
-    /// The kernel's `mode=`.
-    pub(super) mode: &'a str,
+pub(super) struct Trial {
+    /// The kernel's command line.
+    pub(super) words: Words,
     /// Whether instructions are counted; else it runs as fast as the machine can.
     pub(super) counting: bool,
+    /// Its CPUs. Where there are several and instructions are counted, they take turns.
+    pub(super) cpus: u32,
     /// The machine's memory, in MiB.
     pub(super) memory: u32,
 }
@@ -51,17 +53,22 @@ impl Figure {
     }
 }
 
-impl Trial<'_> {
+impl Trial {
+    /// One of `mode` on one CPU.
+    pub(super) fn of(mode: &str, counting: bool, memory: u32) -> Self {
+        Self { words: Words::mode(mode), counting, cpus: 1, memory }
+    }
+
     /// Boots it.
     pub(super) fn run(&self, setting: &Setting<'_>, archive: &Path, screen: &mut Screen) -> Result<Facts, Failure> {
-        let marker = format!("end-of-{}", self.mode);
+        let marker = format!("end-of-{}", self.words.mode_named());
         let (outcome, transcript) = setting.boots.measure(Measured {
             kernel: None,
             archive,
-            words: Words::mode(self.mode).line()?,
+            words: self.words.line()?,
             proof: Proof::Marker(&marker),
             counting: self.counting,
-            cpus: 1,
+            cpus: self.cpus,
             memory: self.memory,
             limit: LIMIT,
         })?;

@@ -46,7 +46,7 @@ pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Chec
     let folder = scratch()?;
     let archive = setting.boots.write_archive(folder.path())?;
     screen.heading("The end of a task that overflows its stack, in instructions");
-    let facts = Trial { mode: "fault", counting: true, memory: MEMORY }.run(setting, &archive, screen)?;
+    let facts = Trial::of("fault", true, MEMORY).run(setting, &archive, screen)?;
     let checks = judge(&facts);
     show_figures(screen, &checks);
     Ok(checks)

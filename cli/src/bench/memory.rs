@@ -39,7 +39,7 @@ pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Chec
     screen.heading("What a stack takes of memory, in bytes");
     let spare = available_mib().unwrap_or(0);
     let memory = if spare > 2 * LESS_MEMORY as usize { MEMORY } else { LESS_MEMORY };
-    let facts = Trial { mode: "memory", counting: false, memory }.run(setting, &archive, screen)?;
+    let facts = Trial::of("memory", false, memory).run(setting, &archive, screen)?;
     let checks = judge(&facts);
     show_figures(screen, &checks);
     Ok(checks)

@@ -5,6 +5,7 @@
 //!
 //! - the shootdown's share of a cold stack, with several CPUs: the sender's part and each receiver's handler, divided by the stacks of a
 //!   batch. CPUs that wait for each other would count something else each time, so none does;
+//! - the same where CPUs look for themselves when they switch tasks, and how long batches wait with either ([`flush`]);
 //! - what a policy of clearing pays: pages cleared against pages handed out, in the steady state.
 //!
 //! Stacks whose slots go by their tasks' numbers are in `numbered`.
@@ -19,6 +20,7 @@ use crate::report::show_figures;
 use crate::screen::Screen;
 
 mod numbered;
+mod flush;
 
 /// The memory of the machine, in MiB.
 const MEMORY: u32 = 512;
@@ -56,8 +58,9 @@ pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Chec
     let folder = scratch()?;
     let archive = setting.boots.write_archive(folder.path())?;
     screen.heading("What a stack costs, in instructions");
-    let facts = Trial { mode: "stack", counting: true, memory: MEMORY }.run(setting, &archive, screen)?;
-    let checks = judge(&facts);
+    let facts = Trial::of("stack", true, MEMORY).run(setting, &archive, screen)?;
+    let mut checks = judge(&facts);
+    checks.extend(flush::run(setting, &archive, screen)?);
     show_figures(screen, &checks);
     Ok(checks)
 }
@@ -80,7 +83,7 @@ impl Plain {
 }
 
 /// A stack from nothing and back to nothing, its parts, and what several CPUs add to it.
-fn cold(facts: &Facts) -> [Check; 5] {
+fn cold(facts: &Facts) -> [Check; 6] {
     let part = |name, index: usize, what: &'static str| {
         facts.check(name, None, move |facts| Ok(Figure::instructions(facts.numbers::<4>("stack.cold")?[index], what)))
     };
@@ -97,6 +100,7 @@ fn cold(facts: &Facts) -> [Check; 5] {
         part("stack.cold.freed", 2, "of this, giving it back"),
         part("stack.cold.drained", 3, "of this, unmapping it in a batch"),
         facts.check("stack.cold.shootdown", None, shootdown),
+        facts.check("stack.cold.flush_at_switch", None, flush::at_switch),
     ]
 }
 

@@ -109,5 +109,8 @@ fn counting_is_one_cpu_in_software() {
     let words = counting.arguments(Path::new("/t/com2")).join(std::ffi::OsStr::new(" "));
     let line = words.to_string_lossy();
     assert!(line.contains("-icount shift=0,sleep=off -cpu max,-erms -smp 1 "), "{line}");
+    let turns = Boot { accelerator: Accelerator::InTurns, cpus: 4, devices, ..boot(Path::new("/q")) };
+    let several = turns.arguments(Path::new("/t/com2")).join(std::ffi::OsStr::new(" "));
+    assert_eq!(several.to_string_lossy(), line.replace("-smp 1 ", "-smp 4 "));
     assert!(line.ends_with("com2 -device edu -kernel /kernel -append mode=probe"), "{line}");
 }

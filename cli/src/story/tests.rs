@@ -1,6 +1,6 @@
 //! Judgements of sample transcripts: what must pass, and each way to fall short.
 
-use super::{SCENES, Scene, control, cost, overflow};
+use super::{SCENES, Scene, control, cost, overflow, stale};
 use crate::checks::{Check, Verdict, all_hold};
 use crate::console::Transcript;
 use crate::outcome::Outcome;
@@ -11,6 +11,7 @@ const CONTROL: &str = include_str!("../../tests/boots/control-direct.txt");
 const CONTROL_MAPPED: &str = include_str!("../../tests/boots/control-mapped.txt");
 const STORY: &str = include_str!("../../tests/boots/story.txt");
 const COUNT: &str = include_str!("../../tests/boots/count.txt");
+const STALE: &str = include_str!("../../tests/boots/stale.txt");
 
 fn judge(scene: &Scene, log: &str) -> Vec<Check> {
     scene.judge(Outcome::Orderly, &Transcript::of(log))
@@ -38,7 +39,8 @@ fn the_checks_are_those_that_scripts_know() {
         fragmentation.direct_fails fragmentation.virtual_succeeds zero.words guard.frames protection.writable_text \
         balance.frames balance.slots \
         cost.page_table_bytes_per_stack cost.alloc_free_virtual cost.alloc_free_direct \
-        cost.current_percpu cost.current_struct cost.current_slot"
+        cost.current_percpu cost.current_struct cost.current_slot \
+        flush.zero_words flush.frame_words control.unflushed_zero_words control.unflushed_frame_words"
     );
 }
 
@@ -49,13 +51,18 @@ fn each_scene_boots_as_the_contract_says() {
     assert_eq!(lines[1], "mode=control stacks=virtual thread_info=bottom");
     assert_eq!(lines[2], "mode=story stacks=virtual thread_info=off");
     assert_eq!((lines[3].as_str(), SCENES[3].counting), ("mode=count stacks=virtual thread_info=off", true));
+    assert_eq!(lines[4], "mode=stale stacks=virtual thread_info=off");
 }
 
 #[test]
 fn good_transcripts_pass() {
-    for (scene, log) in
-        [(control::DIRECT, CONTROL), (control::MAPPED, CONTROL_MAPPED), (overflow::SCENE, STORY), (cost::SCENE, COUNT)]
-    {
+    for (scene, log) in [
+        (control::DIRECT, CONTROL),
+        (control::MAPPED, CONTROL_MAPPED),
+        (overflow::SCENE, STORY),
+        (cost::SCENE, COUNT),
+        (stale::SCENE, STALE),
+    ] {
         let checks = judge(&scene, log);
         assert!(all_hold(&checks) && checks.len() == scene.claims.len(), "{checks:#?}");
     }
@@ -99,6 +106,36 @@ fn each_other_claim_of_the_story_can_fall_short() {
 }
 
 #[test]
+fn a_stale_translation_must_do_no_harm_with_every_flush_and_some_without() {
+    for (from, to, name) in [
+        ("zero message here 16 16 0", "zero message here 16 16 1", "flush.zero_words"),
+        ("zero at-switch deaf 16 0 0", "zero at-switch deaf 16 0 1", "flush.zero_words"),
+        ("zero message deaf 16 0 0", "zero message deaf 16 1 0", "flush.zero_words"),
+        ("frame message hearing 16 16 0", "frame message hearing 16 15 0", "flush.frame_words"),
+        ("frame at-switch hearing 16 16 0", "frame at-switch hearing 16 16 1", "flush.frame_words"),
+        ("frame at-switch here 16 16 0", "frame at-switch here 0 0 0", "flush.frame_words"),
+        ("zero never here 16 16 59", "zero never here 16 16 0", "control.unflushed_zero_words"),
+        ("zero too-early deaf 16 16 64", "zero too-early deaf 16 16 0", "control.unflushed_zero_words"),
+        ("frame never deaf 16 16 56", "frame never deaf 16 16 0", "control.unflushed_frame_words"),
+        ("frame never deaf 16 16 56", "frame never other 16 16 56", "control.unflushed_frame_words"),
+        ("frame never here 16 16 56", "frame never here 16 16 x", "control.unflushed_frame_words"),
+    ] {
+        assert_falls(&stale::SCENE, STALE, from, to, name);
+    }
+    let twice = format!("{STALE}fact stale.zero message here 16 16 0\n");
+    assert_eq!(judge(&stale::SCENE, &twice)[0].outcome, Verdict::Fail);
+}
+
+#[test]
+fn one_cpu_has_nobody_else_who_writes() {
+    let alone: Vec<&str> = STALE.lines().filter(|line| !line.contains("hearing") && !line.contains("deaf")).collect();
+    let alone = alone.join("\n").replace("cpus 2", "cpus 1");
+    assert!(all_hold(&judge(&stale::SCENE, &alone)));
+    // On two there is.
+    assert!(!all_hold(&judge(&stale::SCENE, &alone.replace("cpus 1", "cpus 2"))));
+}
+
+#[test]
 fn figures_are_numbers_of_their_unit() {
     let checks = judge(&overflow::SCENE, STORY);
     let tables = checks.last().expect("a check");
@@ -130,7 +167,9 @@ fn a_boot_that_did_not_end_in_order_fails_every_claim_with_how_it_ended() {
 
 #[test]
 fn what_is_shown_fits_the_screen_and_quotes_the_report() {
-    for (scene, log) in [(control::DIRECT, CONTROL), (overflow::SCENE, STORY), (cost::SCENE, COUNT)] {
+    for (scene, log) in
+        [(control::DIRECT, CONTROL), (overflow::SCENE, STORY), (cost::SCENE, COUNT), (stale::SCENE, STALE)]
+    {
         let written = Written::default();
         (scene.show)(&Transcript::of(log), &mut written.screen());
         let text = written.text();

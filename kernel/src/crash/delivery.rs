@@ -61,7 +61,7 @@ pub(super) fn prepare() {
 
 fn deliver(_: &str) {
     raise_all("ipi", &IPI, raise_ipi);
-    if stacks::cpus_up() > 1 {
+    if stacks::shootdown::others_are_up() {
         raise_all("ipi-from-another", &IPI, wait_for_ipi);
     }
     let device = DEVICE.lock_or_reset(|_| None).is_some();

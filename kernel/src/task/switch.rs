@@ -21,7 +21,7 @@ use crate::hotplug;
 use crate::interrupts;
 use crate::mm::memory;
 use crate::oops::marks::{Step, reached};
-use crate::stacks;
+use crate::stacks::{self, shootdown};
 use crate::sync::{Section, VitalGuard, rcu};
 
 /// The task that each CPU switched away from, until the next one has let go of it.
@@ -66,6 +66,7 @@ pub(crate) fn exit() -> ! {
 pub(super) fn leave_cpu(section: Option<Section>, decide: impl FnOnce(Node) -> bool) {
     // Restored when the task comes back, however it was before: the lock's own guard goes to the next task.
     let _interrupts = InterruptsOff::new();
+    shootdown::pass();
     let mut queue = QUEUE.lock();
     drop(section);
     rcu::note_switch();
@@ -210,10 +211,12 @@ pub(crate) fn idle() -> ! {
         crash::while_idle();
         cpu::disable_interrupts();
         rcu::idle();
+        shootdown::idle();
         if goes_idle() {
             // SAFETY: nothing is held here.
             unsafe { cpu::wait_for_interrupt() };
         }
+        shootdown::awake();
         rcu::awake();
         // SAFETY: nothing is held here.
         unsafe { cpu::enable_interrupts() };

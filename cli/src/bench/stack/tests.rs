@@ -1,6 +1,6 @@
 //! Figures from consoles, without a guest.
 
-use super::judge;
+use super::{flush, judge};
 use crate::bench::counted::Facts;
 use crate::checks::{Check, Verdict};
 use crate::console::Transcript;
@@ -56,6 +56,40 @@ fn a_shootdown_is_the_senders_part_and_each_receivers_by_the_stacks_of_a_batch()
     assert!(detail.contains("3 x 100") && detail.contains("32 stacks") && detail.contains("512 KiB"), "{detail}");
     let none = finding(&LOG.replace("115 32 524288", "115 0 0"), "stack.cold.shootdown");
     assert_eq!((none.outcome, none.figure), (Verdict::Fail, None));
+}
+
+#[test]
+fn a_flush_at_a_switch_is_charged_for_the_looks_that_find_nothing() {
+    let log = LOG.replace("at_switch 4 310 20 9 24", "at_switch 4 260 20 9 24");
+    // 260 + 3 x 20 for 32 stacks, and two looks each.
+    assert!((figure(&log, "stack.cold.flush_at_switch") - 28.0).abs() < 1e-9);
+    // A message costs 334 + 3 x 115: 359 more than this, which is 39 looks.
+    let detail = finding(&log, "stack.cold.flush_at_switch").detail;
+    assert!(detail.contains("each 39 switches") && detail.contains("24 each time"), "{detail}");
+}
+
+/// What the kernel prints on four CPUs.
+const PENDING: &str = include_str!("../../../tests/boots/pending.txt");
+
+#[test]
+fn what_waits_for_a_flush_has_its_rows_and_each_can_be_missing() {
+    let rows = |log: &str| flush::judge("message", &Facts::of(Outcome::Orderly, &Transcript::of(log), true));
+    let checks = rows(PENDING);
+    let figures: Vec<f64> = checks.iter().filter_map(|check| check.figure.as_ref()?.as_f64()).collect();
+    assert_eq!(figures, [1185.0, 12748.0, 12616.0, 1318.0, 0.0]);
+    let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
+    let all = ["idle", "switching", "busy", "pending", "missed"].map(|row| format!("stack.flush.message.{row}"));
+    assert_eq!(names, all);
+    for (from, row) in
+        [("flush busy", 2), ("drain busy", 2), ("pending.bytes", 3), ("pending.batches", 3), ("pending.storm", 4)]
+    {
+        let short: Vec<usize> = rows(&PENDING.replace(from, "other"))
+            .iter()
+            .enumerate()
+            .filter_map(|(index, check)| (check.outcome == Verdict::Fail).then_some(index))
+            .collect();
+        assert_eq!(short, [row], "{from}");
+    }
 }
 
 #[test]
