@@ -6,6 +6,7 @@
 //! | `POKE` | another CPU queued a task: an idle CPU wakes up and looks |
 //! | `FORGET` | another CPU changed the user memory that this one runs on: forget it |
 //! | `LOOK` | another CPU raised a flag of the task here: the way out of the handler looks |
+//! | `GIVE_BACK` | another CPU is short of memory: give back the stacks that are kept ready here |
 //! | `SHOOTDOWN` | another CPU unmapped stacks: flush, then acknowledge |
 //! | a [`Source`]'s | raised on purpose by a crash script: counted, and the device is told |
 //!
@@ -28,12 +29,13 @@ use crate::mm::memory::active;
 use crate::process::signal::timers;
 use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched;
-use crate::{crash, stacks};
+use crate::{crash, pressure, stacks};
 
 const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
 const LOOK: u8 = apic::VECTOR_IPI + 2;
 const FORGET: u8 = apic::VECTOR_IPI + 3;
+const GIVE_BACK: u8 = apic::VECTOR_IPI + 4;
 
 /// Where interrupts come from that are raised on purpose: a vector each, and what serves it.
 #[derive(Debug)]
@@ -286,6 +288,7 @@ pub(crate) fn serve_undelivered() -> usize {
 /// The timer's tick. One CPU's is the machine's.
 fn tick() {
     sched::tick();
+    pressure::tick();
     Serving::of_this_cpu().poll_rcu();
     if percpu::cpu_number().index() == 0 {
         timers::tick();
@@ -298,6 +301,7 @@ fn serve(vector: u8) {
         POKE => percpu::this_cpu().set_need_resched(true),
         SHOOTDOWN => stacks::acknowledge_shootdown(),
         FORGET => active::hear(),
+        GIVE_BACK => pressure::answer(),
         LOOK => {}
         vector => SOURCES.iter().filter(|source| source.vector == vector).for_each(|source| source.serve()),
     }
@@ -324,6 +328,11 @@ pub(crate) fn ask_to_look(block: &PerCpu) {
 /// Makes the other CPUs flush and acknowledge. Does not wait for them.
 pub(crate) fn ask_for_shootdown() {
     send(SHOOTDOWN);
+}
+
+/// Makes the other CPUs give back the stacks that they keep ready. Does not wait for them.
+pub(crate) fn ask_to_give_back() {
+    send(GIVE_BACK);
 }
 
 /// Makes this CPU flush and acknowledge when it next takes interrupts, as the others do when they are asked: to be counted.

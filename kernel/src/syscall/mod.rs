@@ -29,6 +29,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::arch::frame::TrapFrame;
 use crate::mm::heap::OutOfHeap;
 use crate::mm::space::SpaceError;
+use crate::pressure;
 use crate::task::flags::Flag;
 use crate::task::sched;
 use path::HERE;
@@ -140,7 +141,11 @@ static UNKNOWN: [AtomicU32; COUNTED] = [const { AtomicU32::new(0) }; COUNTED];
 pub(crate) fn handle(frame: &mut TrapFrame) {
     sched::current().heap().reset();
     let number = frame.begin_call();
-    let answer = dispatch(number, Arguments::of(frame), frame);
+    let mut answer = dispatch(number, Arguments::of(frame), frame);
+    // Nothing is held here, and a call that is refused for want of memory has done nothing.
+    if matches!(answer, Err(Errno::NOMEM | Errno::AGAIN)) && pressure::relieve() {
+        answer = dispatch(number, Arguments::of(frame), frame);
+    }
     frame.rax = match answer {
         Ok(word) => word as u64,
         Err(error) => error.word(),
