@@ -21,10 +21,12 @@
 //! [`relieve`] and [`give_everything_back`] wait: tasks, with nothing held that others wait for with interrupts off. [`answer`] and [`tick`]:
 //! interrupt handlers.
 
+use vmstack::Counters;
+
 use crate::arch::cpu;
 use crate::arch::percpu;
 use crate::mm::shortage;
-use crate::stacks::{self, TASKS};
+use crate::stacks::{self, TASK_STACK, TASKS};
 use crate::task::sched::{self, TICKS_PER_SECOND};
 use crate::{interrupts, println, task};
 
@@ -45,23 +47,25 @@ pub(crate) fn relieve() -> bool {
 
 /// Gives back all stacks that are kept ready, on whichever CPU, and waits until their frames are free, or for a fifth of a second.
 pub(crate) fn give_everything_back() {
+    let at_first = TASKS.counters();
     TASKS.pressure();
     let end = sched::ticks() + PATIENCE;
     loop {
         interrupts::ask_to_give_back();
         TASKS.drain();
+        let now = TASKS.counters();
+        let as_many = now.retired - at_first.retired >= kept(&at_first);
         // One CPU has given back all of its own by now; and where no other is, there may be no ticks to wait for.
-        if nothing_is_kept() || stacks::cpus_up() == 1 || sched::ticks() >= end {
+        if as_many || kept(&now) == 0 || stacks::cpus_up() == 1 || sched::ticks() >= end {
             return;
         }
         sched::sleep_until(sched::ticks() + 1);
     }
 }
 
-/// Whether no stack is ready, or on its way from there to the frame allocator. A moment's answer.
-fn nothing_is_kept() -> bool {
-    let counters = TASKS.counters();
-    counters.held == 0 && counters.unmapped == counters.retired
+/// How many stacks are ready, or on their way from there to the frame allocator.
+const fn kept(counters: &Counters) -> u64 {
+    counters.held / TASK_STACK as u64 + counters.unmapped.saturating_sub(counters.retired)
 }
 
 /// Another CPU wants what this one keeps.

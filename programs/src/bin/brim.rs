@@ -63,7 +63,7 @@ fn touch(got: &AtomicU32) -> io::Result<()> {
     let (start, pages) = space()?;
     for page in 0..pages {
         // SAFETY: memory of its own, of which nobody else knows.
-        unsafe { start.add(page * PAGE).write_volatile(1) };
+        unsafe { start.wrapping_add(page * PAGE).write_volatile(1) };
         got.fetch_add(1, Ordering::SeqCst);
     }
     Err(io::Error::other("there was more than all memory"))
@@ -83,7 +83,7 @@ fn fill(got: &AtomicU32) -> io::Result<()> {
 
 fn populate(start: *mut u8, page: usize) -> io::Result<()> {
     // SAFETY: memory of its own.
-    let done = unsafe { libc::madvise(start.add(page * PAGE).cast(), PAGE, libc::MADV_POPULATE_WRITE) };
+    let done = unsafe { libc::madvise(start.wrapping_add(page * PAGE).cast(), PAGE, libc::MADV_POPULATE_WRITE) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
