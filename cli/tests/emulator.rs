@@ -429,6 +429,7 @@ fn program_trials() -> Vec<Trial> {
         hostile::bad_pointers_are_bad_addresses,
         hostile::no_call_with_whatever_words_harms_the_kernel,
         hostile::every_allocation_fails_once_and_nothing_is_lost,
+        hostile::what_is_kept_ready_is_given_back_before_anybody_is_refused,
         hostile::calls_are_killed_at_every_point_and_nothing_is_lost,
         dying::whoever_is_killed_anywhere_loses_nothing_and_wedges_nobody,
         hostile::no_number_in_use_is_handed_out_again,

@@ -28,8 +28,28 @@ pub(crate) struct Balance {
     reports: usize,
 }
 
+/// How often a count is begun anew that stacks came or went under, a tick apart.
+const TRIES: usize = 100;
+
 impl Balance {
+    /// Counts everything while no stack is on its way between an area and the frame allocator: what lies idle goes there by itself.
+    ///
+    /// # Context
+    ///
+    /// Tasks that may wait.
     pub(crate) fn take() -> Self {
+        for _ in 0..TRIES {
+            let before = Traffic::now();
+            let balance = Self::count();
+            if before.is_still() && before == Traffic::now() {
+                return balance;
+            }
+            sched::sleep_until(sched::ticks() + 1);
+        }
+        Self::count()
+    }
+
+    fn count() -> Self {
         let census = areas().map(|range| tables::kernel().census(range));
         let (in_areas, tables) = census
             .fold((0, 0), |(frames, tables), census| (frames + census.leaves + census.parked, tables + census.tables));
@@ -65,6 +85,26 @@ impl Balance {
         fact!("balance.reports", "{} {}", before.reports, self.reports);
         fact!("balance.reports_lost", "{}", oops::lost());
         print_cache();
+    }
+}
+
+/// How many of the tasks' stacks came from the frame allocator, were unmapped to go back, and have gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Traffic {
+    came: u64,
+    leaving: u64,
+    gone: u64,
+}
+
+impl Traffic {
+    fn now() -> Self {
+        let counters = TASKS.counters();
+        Self { came: counters.populated, leaving: counters.unmapped, gone: counters.retired }
+    }
+
+    /// Whether none is on its way back.
+    const fn is_still(self) -> bool {
+        self.leaving == self.gone
     }
 }
 

@@ -28,7 +28,7 @@ use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
 use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::{TaskStack, names, reference, sched};
-use crate::{fs, interrupts, oops, println, run, symbols};
+use crate::{fs, interrupts, oops, pressure, println, run, symbols};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
 type Ranges = ArrayVec<FrameRange, 64>;
@@ -204,6 +204,7 @@ extern "C" fn begin(idle: usize) -> ! {
         start_others(&found);
         start_timer();
         oops::start_reporter();
+        pressure::start();
     }
     println!("vmstack: {} CPUs, mode {}", cpus(), found.options.mode.name());
     rcu::start();

@@ -6,6 +6,7 @@
 //! | `POKE` | another CPU queued a task: an idle CPU wakes up and looks |
 //! | `FORGET` | another CPU changed the user memory that this one runs on: forget it |
 //! | `LOOK` | another CPU raised a flag of the task here: the way out of the handler looks |
+//! | `GIVE_BACK` | another CPU is short of memory: give back the stacks that are kept ready here |
 //! | `SHOOTDOWN` | another CPU unmapped stacks: flush, then acknowledge |
 //! | a [`Source`]'s | raised on purpose by a crash script: counted, and the device is told |
 //!
@@ -24,17 +25,18 @@ use crate::arch::frame::TrapFrame;
 use crate::arch::ioapic::{IoApic, Route};
 use crate::arch::percpu::{self, MAX_CPUS, PerCpu};
 use crate::arch::provoke;
-use crate::crash;
 use crate::mm::memory::active;
 use crate::process::signal::timers;
 use crate::stacks::shootdown;
 use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched;
+use crate::{crash, pressure};
 
 const POKE: u8 = apic::VECTOR_IPI;
 const SHOOTDOWN: u8 = apic::VECTOR_IPI + 1;
 const LOOK: u8 = apic::VECTOR_IPI + 2;
 const FORGET: u8 = apic::VECTOR_IPI + 3;
+const GIVE_BACK: u8 = apic::VECTOR_IPI + 4;
 
 /// Where interrupts come from that are raised on purpose: a vector each, and what serves it.
 #[derive(Debug)]
@@ -289,6 +291,7 @@ pub(crate) fn serve_undelivered() -> usize {
 fn tick() {
     shootdown::pass();
     sched::tick();
+    pressure::tick();
     Serving::of_this_cpu().poll_rcu();
     if percpu::cpu_number().index() == 0 {
         timers::tick();
@@ -301,6 +304,7 @@ fn serve(vector: u8) {
         POKE => percpu::this_cpu().set_need_resched(true),
         SHOOTDOWN => shootdown::acknowledge(),
         FORGET => active::hear(),
+        GIVE_BACK => pressure::answer(),
         LOOK => {}
         vector => SOURCES.iter().filter(|source| source.vector == vector).for_each(|source| source.serve()),
     }
@@ -327,6 +331,11 @@ pub(crate) fn ask_to_look(block: &PerCpu) {
 /// Makes the other CPUs flush and acknowledge. Does not wait for them.
 pub(crate) fn ask_for_shootdown() {
     send(SHOOTDOWN);
+}
+
+/// Makes the other CPUs give back the stacks that they keep ready. Does not wait for them.
+pub(crate) fn ask_to_give_back() {
+    send(GIVE_BACK);
 }
 
 /// Makes this CPU flush and acknowledge when it next takes interrupts, as the others do when they are asked: to be counted.

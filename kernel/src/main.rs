@@ -5,6 +5,7 @@
 //! | `arch` | the machine: entries, descriptor tables, APIC, serial ports |
 //! | `mm` | frames, page tables, the heap, users' address spaces |
 //! | `stacks` | the library's platform and the areas |
+//! | `pressure` | when stacks that are kept ready are given back |
 //! | `task` | tasks, the scheduler, waiting |
 //! | `process`, `syscall` | programs, and what they may ask |
 //! | `fs` | files: what paths lead to, what is open, pipes, `/proc` |
@@ -34,6 +35,7 @@ mod interrupts;
 mod mm;
 mod oops;
 mod options;
+mod pressure;
 mod process;
 mod random;
 mod run;

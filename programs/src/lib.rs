@@ -30,6 +30,8 @@ pub const REPORTS: &str = "/sys/kernel/debug/vmstack/reports";
 pub const CONTIGUOUS: &str = "/sys/kernel/debug/vmstack/contiguous";
 /// Where the reference kernel is told to take every other page of its memory, or to give them back.
 pub const FRAGMENTED: &str = "/sys/kernel/debug/vmstack/fragmented";
+/// Where Linux is told to give back what it keeps only in case: here that is the stacks that are kept ready.
+pub const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 /// Where a program that works beside a crash counts what it does, on the reference kernel.
 pub const WORK: &str = "/sys/kernel/debug/provoke-crash/work";
 

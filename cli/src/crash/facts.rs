@@ -172,6 +172,8 @@ pub(super) struct Evidence {
     pub(super) late: Vec<String>,
     /// The machine.
     pub(super) machine: Machine,
+    /// The CPUs that have reports: all of the kernel's, or those that the port took. Each report is asked for it.
+    cpus: u64,
 }
 
 /// Where it was printed.
@@ -191,7 +193,7 @@ impl Evidence {
             if let Some(word) = line.text.strip_prefix("fact crash.begin ") {
                 let (word, facts) = (word.trim().to_owned(), Transcript::default());
                 let retired_before = all.last().map_or(0, Self::retired);
-                all.push(Self { word, facts, ended: false, retired_before, late: Vec::new(), machine });
+                all.push(Self { word, facts, ended: false, retired_before, late: Vec::new(), machine, cpus: 0 });
                 continue;
             }
             let Some(open) = all.last_mut() else { continue };
@@ -208,6 +210,7 @@ impl Evidence {
                 }
             }
         }
+        all.iter_mut().for_each(|crash| crash.cpus = crash.count_cpus());
         all
     }
 
@@ -223,6 +226,10 @@ impl Evidence {
 
     /// The CPUs that have reports: all of the kernel's, or those that the port took.
     pub(super) fn cpus(&self) -> u64 {
+        self.cpus
+    }
+
+    fn count_cpus(&self) -> u64 {
         match self.machine {
             Machine::Kernel { cpus } => cpus.into(),
             Machine::Hosted => self.oopses().unwrap_or_default().iter().map(|oops| oops.cpu + 1).max().unwrap_or(0),

@@ -20,12 +20,16 @@ fn facts(output: &Output, start: &str) -> Vec<Vec<String>> {
     lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
 
-/// A run of one of these programs that ends well within two minutes.
+/// How long one of them may take, in seconds: where nothing else runs it is a few, but a machine that builds something meanwhile was seen to
+/// take thirty times as long.
+const TIME_LIMIT: &str = "600";
+
+/// A run of one of these programs that ends well.
 fn well(cpus: &str, flags: &[&str], name: &str, words: &[&str]) -> Result<Output, Failed> {
     let program = program(name);
     let mut command = vmstack(&["run", "--cpus", cpus]);
     let output =
-        command.args(flags).args(["--program", &program]).args(words).env("VMSTACK_TIME_LIMIT", "120").output()?;
+        command.args(flags).args(["--program", &program]).args(words).env("VMSTACK_TIME_LIMIT", TIME_LIMIT).output()?;
     expect(output.status.code() == Some(0), &output)?;
     Ok(output)
 }
@@ -65,8 +69,8 @@ pub(super) fn calls_are_killed_at_every_point_and_nothing_is_lost() -> Result<()
 /// How many allocations each call must have at least, for them to be on its way at all.
 const ALLOCATIONS: [(&str, u32); 11] = [
     ("clone", 2),
-    // The stack as such, and its frames. What fails there leaves ready stacks behind, so that the next clone is a warm one.
-    ("clone_cold", 2),
+    // The stack as such, its frames, and the struct.
+    ("clone_cold", 3),
     ("fork", 10),
     ("vfork", 5),
     ("share-files", 10),
@@ -92,10 +96,45 @@ pub(super) fn every_allocation_fails_once_and_nothing_is_lost() -> Result<(), Fa
         let refused = facts(&output, "failing.refused ");
         expect(refused.iter().all(|words| matches!(words[1].as_str(), "11" | "12")), &output)?;
         // A thread that shares all of its memory, and a call that allocates for itself, is told; only its own pages can kill: those of
-        // a child's copy, and of a stack that no thread has used before.
+        // a child's copy.
         let killed = facts(&output, "failing.killed ");
-        let by_pages = |call: &str| matches!(call, "clone_cold" | "fork" | "share-files" | "execve" | "touch");
+        let by_pages = |call: &str| matches!(call, "fork" | "share-files" | "execve" | "touch");
         expect(killed.iter().all(|words| words[1] == "0" || by_pages(&words[0])), &output)?;
+    }
+    Ok(())
+}
+
+/// Frames by which memory may fall short of what there was before a storm of threads: page tables and records of their stacks, which stay.
+const LEFT_OF_A_STORM: u64 = 160;
+/// KiB of stacks that may be kept when all were to be given back: of tasks that have ended since.
+const KEPT_SINCE: u64 = 128;
+
+/// What is kept ready is of no consequence to who needs memory: as much can be had as when nothing was kept, and a fork that is refused when
+/// nothing is left is not refused while something is kept. And who says so can have all of it given back.
+pub(super) fn what_is_kept_ready_is_given_back_before_anybody_is_refused() -> Result<(), Failed> {
+    for cpus in ["1", "4"] {
+        let output = well(cpus, &[], "brim", &[])?;
+        let numbers = |name: &str| -> Option<Vec<u64>> {
+            let words = facts(&output, &format!("brim.{name} ")).concat();
+            words.iter().map(|word| word.parse().ok()).collect()
+        };
+        for way in ["touch", "fill"] {
+            let [before, after] = ["before", "after"].map(|when| numbers(&format!("{way} {when}")).unwrap_or_default());
+            let same = before.len() == 2 && after.len() == 2 && after[0] + LEFT_OF_A_STORM >= before[0];
+            // There was something to give back: far more than may be missing.
+            expect(same && after[1] / 4 > 10 * LEFT_OF_A_STORM, &output)?;
+            expect(numbers(&format!("kept {way} after")).is_some_and(|kept| kept[0] <= KEPT_SINCE), &output)?;
+        }
+        let forks = ["before", "after"].map(|when| numbers(&format!("fork {when}")).unwrap_or_default());
+        expect(forks[0].first() == Some(&12) && forks[1].first() == Some(&0), &output)?;
+        for (word, drops, error) in [("1", true, 0), ("2", true, 0), ("3", true, 0), ("4", false, 0)]
+            .into_iter()
+            .chain(["0", "5", "x"].map(|word| (word, false, 22)))
+        {
+            let said = numbers(&format!("drop {word}")).unwrap_or_default();
+            expect(said.len() == 3 && (said[1] <= KEPT_SINCE) == drops && said[2] == error, &output)?;
+        }
+        expect(numbers("idle").is_some_and(|kept| kept.len() == 2 && kept[1] <= kept[0] / 2), &output)?;
     }
     Ok(())
 }

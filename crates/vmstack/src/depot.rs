@@ -11,7 +11,7 @@
 //! ```
 //!
 //! It knows how many stacks it has, the fewest that it had since it was last asked (what was never needed may go), and how many were
-//! there when memory was short (they must go).
+//! there when memory was short, or idle and could not go at once (they must go).
 //!
 //! Contexts: task and interrupt. Never NMI, never the fault path.
 
@@ -72,6 +72,11 @@ impl Depot {
     /// Everything that is here must go.
     pub(crate) fn owe_all(&self) {
         self.owed.store(self.held(), Ordering::Relaxed);
+    }
+
+    /// So many of those that are here must go.
+    pub(crate) fn owe(&self, stacks: u32) {
+        self.owed.fetch_max(stacks, Ordering::Relaxed);
     }
 
     /// So many have gone.

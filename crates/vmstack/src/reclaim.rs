@@ -277,14 +277,15 @@ impl<P: Platform> StackArea<P> {
     ///
     /// # Context
     ///
-    /// Task, on one CPU at a time, every few seconds. Does not wait for other CPUs: what their flushes hold up is left for the next
-    /// time.
+    /// Task, on one CPU at a time, every few seconds. Does not wait for other CPUs: what their flushes hold up is left for
+    /// [`answer_pressure`](Self::answer_pressure), and goes a batch at a time.
     pub fn trim(&self) {
         let Some(meta) = self.metadata() else { return };
         self.answer_pressure();
         for node in meta.nodes() {
             let mut idle = meta.depot(node).take_idle() as usize;
             self.step_by_step(|here| !here.retire_due() || here.unmap_some(node, &mut idle));
+            meta.depot(node).owe(idle as u32);
         }
         self.trim_numbers();
     }

@@ -285,6 +285,23 @@ fn what_was_idle_is_trimmed_and_not_more() {
 }
 
 #[test]
+fn what_was_idle_goes_at_the_ticks_where_shootdowns_take_their_time() {
+    let fake = fake_for(6, 400, Flush::WhenAsked);
+    let area = area_of(&fake, 400);
+    warm(&area, 300);
+    area.trim();
+    area.trim();
+    assert!(area.recount().ready > 200, "a batch at a time");
+    for _ in 0..100 {
+        for cpu in 0..6 {
+            fake.run_on(cpu);
+            area.answer_pressure();
+        }
+    }
+    assert!(area.recount().ready <= 2 * KEPT, "{} are ready", area.recount().ready);
+}
+
+#[test]
 fn a_single_magazine_that_nobody_takes_is_trimmed_too() {
     let fake = fake_for(1, 64, Flush::Now);
     let area = area_of(&fake, 64);

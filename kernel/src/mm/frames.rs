@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use vmstack::PhysAddr;
 
+use super::shortage;
 use crate::arch::layout::{BOOT_MAPPED, PAGE_SIZE, phys_to_virt};
 use crate::sync::{AnyLock, VitalGuard, VitalLock};
 
@@ -139,6 +140,8 @@ pub(crate) fn take(order: u32) -> Option<PhysAddr> {
     if order > 0 {
         CONTIGUOUS.0.fetch_add(1, Ordering::Relaxed);
         CONTIGUOUS.1.fetch_add(usize::from(taken.is_some()), Ordering::Relaxed);
+    } else if taken.is_none() {
+        shortage::note();
     }
     taken
 }

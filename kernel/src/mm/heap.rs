@@ -29,7 +29,7 @@ use talc::source::Manual;
 use vmstack::{Pages, PhysAddr, VirtAddr, VirtRange};
 use vmstack_paging::{Access, Attributes};
 
-use super::{frames, inject, tables};
+use super::{frames, inject, shortage, tables};
 use crate::arch::layout::PAGE_SIZE;
 use crate::arch::percpu;
 use crate::sync::{AnyLock, Section, SpinGuard, SpinLock};
@@ -108,7 +108,11 @@ fn spare(bytes: usize) -> Result<(), OutOfHeap> {
         return Err(OutOfHeap);
     }
     let wanted = bytes.checked_add(RESERVE).ok_or(OutOfHeap)?;
-    if HEAP.grow_to(wanted, FRAMES_LEFT) { Ok(()) } else { Err(OutOfHeap) }
+    if HEAP.grow_to(wanted, FRAMES_LEFT) {
+        return Ok(());
+    }
+    shortage::note();
+    Err(OutOfHeap)
 }
 
 /// Bytes that are handed out.

@@ -7,6 +7,7 @@ pub(crate) mod frames;
 pub(crate) mod heap;
 pub(crate) mod inject;
 pub(crate) mod memory;
+pub(crate) mod shortage;
 pub(crate) mod slab;
 pub(crate) mod space;
 pub(crate) mod tables;

@@ -9,6 +9,7 @@ use crate::fs;
 use crate::fs::span::Span;
 use crate::mm::memory::{Advice, Kind, MapRequest, Rights, Where};
 use crate::mm::space::pages_around;
+use crate::pressure;
 use crate::process;
 use crate::task::sched;
 
@@ -121,7 +122,12 @@ pub(super) fn mprotect(addr: usize, length: usize, protection: usize) -> Result<
 
 /// Moves the end of the heap, and answers where it is.
 pub(super) fn brk(end: usize) -> Result<usize, Errno> {
-    user::with_memory(|memory| Ok(memory.brk(VirtAddr::new(end)).get()))
+    let end = VirtAddr::new(end);
+    user::with_memory(|memory| match memory.brk(end) {
+        // It says no by what it answers.
+        other if other != end && pressure::relieve() => Ok(memory.brk(end).get()),
+        moved => Ok(moved.get()),
+    })
 }
 
 pub(super) fn mremap(addr: usize, old: usize, new: usize, flags: usize, to: usize) -> Result<usize, Errno> {

@@ -29,6 +29,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::arch::frame::TrapFrame;
 use crate::mm::heap::OutOfHeap;
 use crate::mm::space::SpaceError;
+use crate::pressure;
 use crate::task::flags::Flag;
 use crate::task::sched;
 use path::HERE;
@@ -140,7 +141,11 @@ static UNKNOWN: [AtomicU32; COUNTED] = [const { AtomicU32::new(0) }; COUNTED];
 pub(crate) fn handle(frame: &mut TrapFrame) {
     sched::current().heap().reset();
     let number = frame.begin_call();
-    let answer = dispatch(number, Arguments::of(frame), frame);
+    let mut answer = dispatch(number, Arguments::of(frame), frame);
+    // Nothing is held here, and a call that is refused for want of memory has done nothing.
+    if may_be_want_of_memory(number, answer) && pressure::relieve() {
+        answer = dispatch(number, Arguments::of(frame), frame);
+    }
     frame.rax = match answer {
         Ok(word) => word as u64,
         Err(error) => error.word(),
@@ -150,6 +155,22 @@ pub(crate) fn handle(frame: &mut TrapFrame) {
         sched::current().raise(Flag::Signal);
     }
 }
+
+/// Whether the call with this number may have been answered so because there was no memory.
+const fn may_be_want_of_memory(number: usize, answer: Result<usize, Errno>) -> bool {
+    match answer {
+        Err(Errno::NOMEM) => true,
+        // What a new task is told who gets no stack. Elsewhere it says that there is nothing to wait for, or no more time.
+        Err(Errno::AGAIN) => matches!(number, CLONE | FORK | VFORK | CLONE3),
+        _ => false,
+    }
+}
+
+/// The calls that make tasks.
+const CLONE: usize = 56;
+const FORK: usize = 57;
+const VFORK: usize = 58;
+const CLONE3: usize = 435;
 
 /// The call that goes on with one that was interrupted: `restart_syscall`.
 pub(crate) const RESTART_CALL: usize = 219;
@@ -208,9 +229,9 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         38 => signal::setitimer(a, b, c),
         39 => process::getpid(),
         40 => file::sendfile(a, b),
-        56 => clone::clone(arguments.0, frame),
-        57 => clone::fork(frame),
-        58 => clone::vfork(frame),
+        CLONE => clone::clone(arguments.0, frame),
+        FORK => clone::fork(frame),
+        VFORK => clone::vfork(frame),
         59 => process::execve(a, b, c, frame),
         60 => process::exit(a),
         61 => process::wait4(a, b, c, d),
@@ -294,7 +315,7 @@ fn dispatch(number: usize, arguments: Arguments, frame: &mut TrapFrame) -> Resul
         332 => path::statx(a, b, c, e),
         // `rseq`, refused on purpose: every program of the C library asks for it, and does without.
         334 => Err(Errno::NOSYS),
-        435 => clone::clone3(a, b, frame),
+        CLONE3 => clone::clone3(a, b, frame),
         436 => file::close_range(a, b, c),
         439 => path::access(a, b, c, d),
         _ => {

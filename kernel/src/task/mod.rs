@@ -96,6 +96,8 @@ pub(crate) struct Task {
     heap: Account,
     /// Which of its allocations is to fail on purpose: see `mm::inject`.
     fail_nth: AtomicU32,
+    /// It found no memory: see `mm::shortage`.
+    ran_short: AtomicBool,
 }
 
 // SAFETY: the cells are used by the task itself while it runs and by the scheduler, under the run queue's lock, while it does
@@ -229,6 +231,7 @@ impl Task {
             kept: KeptList::new(),
             heap: Account::new(),
             fail_nth: AtomicU32::new(0),
+            ran_short: AtomicBool::new(false),
         }
     }
 
@@ -426,6 +429,11 @@ impl Task {
     /// Which of its allocations is to fail on purpose.
     pub(crate) const fn fail_nth(&self) -> &AtomicU32 {
         &self.fail_nth
+    }
+
+    /// Whether it found no memory.
+    pub(crate) const fn ran_short(&self) -> &AtomicBool {
+        &self.ran_short
     }
 
     /// Takes the stack of the task, whose last act this is; nothing if it is to stay with the struct.

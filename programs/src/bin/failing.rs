@@ -21,10 +21,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use vmstack_programs::checks::until;
 use vmstack_programs::pipe::{self, close, has_ended};
-use vmstack_programs::{Pid, children, raw, spawn, wait};
+use vmstack_programs::{DROP_CACHES, Pid, children, raw, spawn, wait};
 
 /// More allocations than any call makes.
 const MOST: usize = 2000;
@@ -92,24 +93,13 @@ fn reap(child: io::Result<Pid>) -> io::Result<()> {
     wait(child?).map(|_| ())
 }
 
-/// So many threads live that no stack is left that is ready: the next one is mapped anew, with frames and page tables.
-const SLEEPERS: usize = 100;
-
+/// No stack is left that is ready, on whichever CPU: the next one is mapped anew, with frames and page tables.
 fn thread_without_cache(round: i32) -> io::Result<()> {
-    extern "C" fn sleep(_: usize) -> i32 {
-        static NEVER: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
-        loop {
-            // SAFETY: the word can be read, and there is no timeout.
-            unsafe { libc::syscall(libc::SYS_futex, NEVER.as_ptr(), libc::FUTEX_WAIT, 0, 0) };
-        }
-    }
-    if round != 0 {
-        return thread(round);
-    }
-    for index in 1..=SLEEPERS {
-        let (stack, none) = (raw::Stack::spare(index), core::ptr::null_mut());
-        // SAFETY: the thread sleeps until its process ends, on a stack that is its own.
-        unsafe { raw::clone(raw::OF_THREAD, stack, none, none, sleep, 0) }?;
+    thread(round)?;
+    if round == 0 {
+        // The thread is gone when its word is zero, and its stack a moment later.
+        std::thread::sleep(Duration::from_millis(30));
+        std::fs::write(DROP_CACHES, "3")?;
     }
     Ok(())
 }

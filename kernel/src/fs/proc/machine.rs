@@ -9,7 +9,7 @@ use crate::stacks::{AREAS, TASK_STACK, TASKS};
 use crate::syscall::Errno;
 use crate::task::sched::{self, TICKS_PER_SECOND};
 use crate::text::Text;
-use crate::{boot, task};
+use crate::{boot, pressure, task};
 
 /// `/proc/sys/kernel`
 pub(super) static KERNEL: [Entry; 7] = [
@@ -23,7 +23,13 @@ pub(super) static KERNEL: [Entry; 7] = [
 ];
 
 /// `/proc/sys/vm`
-pub(super) static VM: [Entry; 1] = [Entry::text("overcommit_memory", |_, text| line!(text, "1"))];
+pub(super) static VM: [Entry; 2] = [
+    Entry::text("overcommit_memory", |_, text| line!(text, "1")),
+    Entry { permissions: 0o200, ..Entry::control("drop_caches", last_dropped, drop_caches) },
+];
+
+/// The number that was last written to `drop_caches`.
+static DROPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// Frames that were free when the kernel had taken its own.
 static FRAMES: AtomicUsize = AtomicUsize::new(0);
@@ -43,17 +49,18 @@ pub(crate) fn frames_total_and_free() -> (usize, usize) {
     (FRAMES.load(Ordering::Relaxed), frames::free())
 }
 
-/// `meminfo`, in KiB. `KernelStack` is what the stack area has handed out and not got back.
+/// `meminfo`, in KiB. `KernelStack` is what the stack area has handed out and not got back, `KReclaimable` what it keeps ready.
 pub(super) fn memory(_: Subject, text: &mut Text) -> Result<(), Errno> {
     let kib = |frames: usize| frames * (PAGE_SIZE / 1024);
     let (total, free) = frames_total_and_free();
     let stacks = TASKS.counters();
+    let kept = stacks.held as usize / 1024;
     let stacks = stacks.allocated.saturating_sub(stacks.released) as usize * (TASK_STACK / 1024);
     let areas: usize = AREAS.iter().filter_map(|area| area.geometry()).map(|area| area.whole_range().bytes()).sum();
     let rows = [
         ("MemTotal", kib(total)),
         ("MemFree", kib(free)),
-        ("MemAvailable", kib(free)),
+        ("MemAvailable", kib(free) + kept),
         ("Buffers", 0),
         ("Cached", 0),
         ("SwapCached", 0),
@@ -63,10 +70,10 @@ pub(super) fn memory(_: Subject, text: &mut Text) -> Result<(), Errno> {
         ("SwapFree", 0),
         ("Dirty", 0),
         ("Writeback", 0),
-        ("AnonPages", kib(total.saturating_sub(free + heap::frames())).saturating_sub(stacks)),
+        ("AnonPages", kib(total.saturating_sub(free + heap::frames())).saturating_sub(stacks + kept)),
         ("Mapped", 0),
         ("Shmem", 0),
-        ("KReclaimable", 0),
+        ("KReclaimable", kept),
         ("Slab", heap::used() / 1024),
         ("SReclaimable", 0),
         ("SUnreclaim", heap::used() / 1024),
@@ -75,7 +82,7 @@ pub(super) fn memory(_: Subject, text: &mut Text) -> Result<(), Errno> {
         ("CommitLimit", kib(total)),
         ("Committed_AS", kib(total.saturating_sub(free))),
         ("VmallocTotal", areas / 1024),
-        ("VmallocUsed", stacks),
+        ("VmallocUsed", stacks + kept),
         ("VmallocChunk", 0),
     ];
     rows.iter().try_for_each(|(name, value)| {
@@ -142,6 +149,25 @@ pub(super) fn devices(_: Subject, text: &mut Text) -> Result<(), Errno> {
 /// `swaps`
 pub(super) fn swaps(_: Subject, text: &mut Text) -> Result<(), Errno> {
     line!(text, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")
+}
+
+/// `drop_caches`: what was written there last.
+fn last_dropped(_: Subject, text: &mut Text) -> Result<(), Errno> {
+    line!(text, "{}", DROPPED.load(Ordering::Relaxed))
+}
+
+/// Gives back the stacks that are kept ready, whether files' pages (1), the kernel's own objects (2) or both (3) are named: there is nothing
+/// else. Linux says so in its log until it is told not to (4): nothing is said here.
+fn drop_caches(_: Subject, which: &[u8]) -> Result<(), Errno> {
+    const QUIETLY: usize = 4;
+    let which = super::super::entry::written_number(which)?;
+    match which {
+        1..QUIETLY => pressure::give_everything_back(),
+        QUIETLY => {}
+        _ => return Err(Errno::INVAL),
+    }
+    DROPPED.store(which, Ordering::Relaxed);
+    Ok(())
 }
 
 /// `pid_max`: numbers of tasks are less.

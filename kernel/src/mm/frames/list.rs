@@ -4,6 +4,7 @@ use vmstack::PhysAddr;
 
 use super::{FRAMES, address, clear};
 use crate::arch::layout::phys_to_virt;
+use crate::mm::shortage;
 
 /// Free frames, linked through themselves: as many as one likes, without other memory.
 ///
@@ -22,6 +23,7 @@ impl FrameList {
         let mut list = Self::EMPTY;
         let mut buddy = FRAMES.lock();
         if buddy.free < count {
+            shortage::note();
             return None;
         }
         for _ in 0..count {

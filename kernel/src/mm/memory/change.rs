@@ -10,8 +10,8 @@ use super::mapping::{Kind, Mapping, Rights};
 use super::mappings::Full;
 use super::{Inner, MAPPINGS_END, MAPPINGS_START, Memory, Unfinished};
 use crate::arch::layout::PAGE_SIZE;
-use crate::mm::frames;
 use crate::mm::space::{SpaceError, lower_half, pages_around};
+use crate::mm::{frames, shortage};
 use crate::sync::Section;
 
 /// Where a mapping is to go.
@@ -99,6 +99,7 @@ impl Memory {
     /// Puts `mapping`, whose frames are common, where nothing is, with all of its pages. All of it or nothing.
     pub(super) fn insert_common(&self, inner: &mut Inner, mapping: Mapping) -> Result<(), SpaceError> {
         if mapping.bytes() / PAGE_SIZE >= frames::free() {
+            shortage::note();
             return Err(SpaceError::OutOfMemory);
         }
         // It may become one with what is before and behind it, and can be taken out of that again.

@@ -22,6 +22,7 @@ use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::arch::memory::copy_page;
 use crate::mm::frames;
 use crate::mm::space::SpaceError;
+use crate::pressure;
 use crate::sync::Section;
 use crate::task::sched;
 
@@ -74,12 +75,21 @@ pub(super) fn attributes(rights: Rights, writable: bool) -> Attributes {
 }
 
 impl Memory {
-    /// Makes the page of `addr` such as `access` wants it, if the program may do that.
+    /// Makes the page of `addr` such as `access` wants it, if the program may do that. Where there is no frame for it, what the kernel keeps
+    /// without need is given back first.
     ///
     /// # Context
     ///
     /// Tasks, interrupts on.
     pub(crate) fn fault(&self, addr: VirtAddr, access: FaultAccess) -> Result<(), UserFault> {
+        match self.try_fault(addr, access) {
+            Err(UserFault::OutOfMemory) if pressure::relieve() => self.try_fault(addr, access),
+            done => done,
+        }
+    }
+
+    /// As [`fault`](Self::fault), with the memory that there is.
+    fn try_fault(&self, addr: VirtAddr, access: FaultAccess) -> Result<(), UserFault> {
         let page = page_of(addr);
         let mut inner = self.lock();
         let mapping = match inner.mappings.find(page) {

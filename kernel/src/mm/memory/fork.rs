@@ -5,8 +5,8 @@
 use alloc::sync::Arc;
 
 use super::{Memory, Unfinished};
-use crate::mm::frames;
 use crate::mm::space::SpaceError;
+use crate::mm::{frames, shortage};
 use crate::sync::Section;
 use crate::task::kept::{self, Keep, Kept};
 
@@ -31,6 +31,7 @@ impl Memory {
     pub(crate) fn fork(&self) -> Result<Kept<Arc<Self>>, SpaceError> {
         // Who has no memory left for a page that it writes to is killed: a fork that leaves none is refused instead.
         if frames::free() < LEFT_FOR_PAGES {
+            shortage::note();
             return Err(SpaceError::OutOfMemory);
         }
         let mut from = self.lock();

@@ -1,0 +1,98 @@
+//! Memory that is short: before anybody is refused, the stacks that nobody uses come back.
+//!
+//! Ready stacks are kept on every CPU and in the depot, and while they are, their frames are of no use to anybody else. What is kept is the
+//! library's to know; when it is to be given back is the kernel's to say:
+//!
+//! ```text
+//!   when                                      what
+//!   ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+//!   somebody found no memory                  everything, of all CPUs; then the call is made once more ([`relieve`])
+//!   a person wants it, by drop_caches         everything, of all CPUs ([`give_everything_back`])
+//!   every few seconds                         what nobody has missed since the last time ([`start`])
+//!   each tick                                 what is due on this CPU ([`tick`])
+//! ```
+//!
+//! A CPU's magazines are its own. So the others are sent a message, and empty theirs in its handler; what they have unmapped comes free at
+//! their ticks, when all CPUs have flushed. Whoever waits for that does so for a bounded time: stacks that are in use by
+//! then, or were given back since, are no reason to wait for ever.
+//!
+//! # Context
+//!
+//! [`relieve`] and [`give_everything_back`] wait: tasks, with nothing held that others wait for with interrupts off. [`answer`] and [`tick`]:
+//! interrupt handlers.
+
+use vmstack::Counters;
+
+use crate::arch::cpu;
+use crate::arch::percpu;
+use crate::mm::shortage;
+use crate::stacks::{self, TASK_STACK, TASKS};
+use crate::task::sched::{self, TICKS_PER_SECOND};
+use crate::{interrupts, println, task};
+
+/// How long other CPUs are waited for, in ticks.
+const PATIENCE: u64 = TICKS_PER_SECOND / 5;
+/// How often idle stacks are looked for, in ticks.
+const TRIM_EVERY: u64 = 3 * TICKS_PER_SECOND;
+
+/// Gives everything back that is kept, if the current task found no memory since it last asked. Then what failed is worth another try.
+pub(crate) fn relieve() -> bool {
+    let may_wait = cpu::interrupts_on() && percpu::this_cpu().preempt_count() == 0;
+    let wanted = may_wait && shortage::was_noted();
+    if wanted {
+        give_everything_back();
+    }
+    wanted
+}
+
+/// Gives back all stacks that are kept ready, on whichever CPU, and waits until their frames are free, or for a fifth of a second.
+pub(crate) fn give_everything_back() {
+    let at_first = TASKS.counters();
+    TASKS.pressure();
+    let end = sched::ticks() + PATIENCE;
+    loop {
+        interrupts::ask_to_give_back();
+        TASKS.drain();
+        let now = TASKS.counters();
+        let as_many = now.retired - at_first.retired >= kept(&at_first);
+        // One CPU has given back all of its own by now; and where no other is, there may be no ticks to wait for.
+        if as_many || kept(&now) == 0 || stacks::cpus_up() == 1 || sched::ticks() >= end {
+            return;
+        }
+        sched::sleep_until(sched::ticks() + 1);
+    }
+}
+
+/// How many stacks are ready, or on their way from there to the frame allocator.
+const fn kept(counters: &Counters) -> u64 {
+    counters.held / TASK_STACK as u64 + counters.unmapped.saturating_sub(counters.retired)
+}
+
+/// Another CPU wants what this one keeps.
+pub(crate) fn answer() {
+    TASKS.answer_pressure();
+}
+
+/// Does what is due on this CPU. On the one that keeps the time, passes on what was noted by those who could not wait.
+pub(crate) fn tick() {
+    if percpu::cpu_number().index() == 0 && shortage::was_noted_anywhere() {
+        TASKS.pressure();
+    } else {
+        TASKS.answer_pressure();
+    }
+}
+
+/// Starts the task that gives back what lies idle.
+pub(crate) fn start() {
+    if let Err(error) = task::spawn_kernel("trimmer", trim, 0) {
+        println!("vmstack: no trimmer: {error}");
+    }
+}
+
+extern "C" fn trim(_: usize) -> ! {
+    sched::begin();
+    loop {
+        sched::sleep_until(sched::ticks() + TRIM_EVERY);
+        TASKS.trim();
+    }
+}
