@@ -131,7 +131,7 @@ impl<P: Platform> Here<'_, P> {
 
     /// The most rounds that a magazine may have: all CPUs together keep no more than half of what the area may hold.
     fn most_rounds(&self) -> u32 {
-        let share = self.area.budget() / (4 * self.meta.geometry.cpus() as u32);
+        let share = self.area.budget() as u32 / (4 * self.meta.geometry.cpus() as u32);
         MOST_ROUNDS.min(share.checked_ilog2().map_or(1, |bits| 1 << bits))
     }
 

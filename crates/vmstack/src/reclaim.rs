@@ -77,8 +77,8 @@ impl<P: Platform> Here<'_, P> {
     /// How many stacks each depot may have.
     pub(crate) fn budget(&self) -> u32 {
         match self.meta.geometry.nodes() as u32 {
-            1 => self.area.budget(),
-            nodes => self.area.budget() / nodes,
+            1 => self.area.budget() as u32,
+            nodes => self.area.budget() as u32 / nodes,
         }
     }
 
@@ -292,7 +292,8 @@ impl<P: Platform> StackArea<P> {
         self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    pub(crate) fn budget(&self) -> u32 {
-        self.budget.load(Ordering::Relaxed)
+    /// How many ready stacks may be kept: what [`set_budget`](Self::set_budget) said last.
+    pub fn budget(&self) -> usize {
+        self.budget.load(Ordering::Relaxed) as usize
     }
 }

@@ -23,7 +23,10 @@ pub(super) static KERNEL: [Entry; 7] = [
 ];
 
 /// `/proc/sys/vm`
-pub(super) static VM: [Entry; 1] = [Entry::text("overcommit_memory", |_, text| line!(text, "1"))];
+pub(super) static VM: [Entry; 2] = [
+    Entry::text("overcommit_memory", |_, text| line!(text, "1")),
+    Entry::control("drop_caches", |_, text| line!(text, "0"), drop_caches),
+];
 
 /// Frames that were free when the kernel had taken its own.
 static FRAMES: AtomicUsize = AtomicUsize::new(0);
@@ -142,6 +145,15 @@ pub(super) fn devices(_: Subject, text: &mut Text) -> Result<(), Errno> {
 /// `swaps`
 pub(super) fn swaps(_: Subject, text: &mut Text) -> Result<(), Errno> {
     line!(text, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")
+}
+
+/// Writing to `drop_caches`: this CPU gives back the stacks that it keeps, and the common ones; another does with its own when it next leaves its
+/// fast path.
+fn drop_caches(_: Subject, _: &[u8]) -> Result<(), Errno> {
+    TASKS.pressure();
+    // A batch is on its way at a time: the next follows when every CPU has flushed it.
+    TASKS.drain();
+    Ok(())
 }
 
 /// `pid_max`: numbers of tasks are less.
