@@ -13,6 +13,7 @@
 //! [`StackArea::trim`]: crate::StackArea::trim
 
 use crate::area::StackArea;
+use crate::cache::MOST_ROUNDS;
 use crate::chain::Chain;
 use crate::depot::Depot;
 use crate::geometry::SlotIndex;
@@ -74,11 +75,16 @@ impl<P: Platform> Here<'_, P> {
         batches.count() != 0
     }
 
-    /// How many stacks each depot may have.
+    /// How many stacks each depot may have: its part of what the CPUs' magazines leave of the budget.
     pub(crate) fn budget(&self) -> u32 {
+        let each = match self.area.most_rounds() {
+            1 => 1,
+            rounds => 2 * rounds,
+        };
+        let left = (self.area.budget() as u32).saturating_sub(each * self.meta.geometry.cpus() as u32);
         match self.meta.geometry.nodes() as u32 {
-            1 => self.area.budget() as u32,
-            nodes => self.area.budget() as u32 / nodes,
+            1 => left,
+            nodes => left / nodes,
         }
     }
 
@@ -178,9 +184,8 @@ impl<P: Platform> Here<'_, P> {
     /// Leaves everything that this CPU keeps in the depots.
     fn empty_magazines(&mut self) {
         let node = self.near.home.node();
-        for magazine in [self.near.loaded.take(), self.near.previous.take()] {
-            self.leave(node, magazine);
-        }
+        self.leave_magazines();
+        self.fit_budget();
         let far = self.far();
         let deep = far.deep.take();
         self.leave(node, deep);
@@ -280,16 +285,24 @@ impl<P: Platform> StackArea<P> {
         }
     }
 
-    /// How many ready stacks may be kept in the depots, all together. No limit unless said otherwise.
+    /// How many ready stacks may be kept, all together. No limit unless said otherwise.
     ///
-    /// What is above it is unmapped, a batch at a time, by CPUs that leave a magazine there. What the CPUs keep themselves is not
-    /// counted: two magazines each, of 64 stacks at most, and of no more than all CPUs' share of half the budget.
+    /// Up to half of them are the CPUs', in two magazines each, of 64 stacks at most; and one for each CPU in any case. What is left of
+    /// the budget is the depots'. What they have above it is unmapped, a batch at a time, by CPUs that leave a magazine there.
+    /// Beside it are those that wait to be recovered or to be sent to their node, up to 16 of each for each CPU.
     ///
     /// # Context
     ///
-    /// Any. Takes effect at the next exchange.
+    /// Any. A CPU keeps to it from its next exchange on.
     pub fn set_budget(&self, stacks: usize) {
         self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// The most rounds that a magazine may have: all CPUs together keep no more than half of what the area may. One, where that is less than two for
+    /// each CPU: then a CPU has one magazine, for what lies with it while another CPU has to make a stack is better in the depot.
+    pub(crate) fn most_rounds(&self) -> u32 {
+        let share = self.budget() as u32 / (4 * self.cpus() as u32);
+        MOST_ROUNDS.min(share.checked_ilog2().map_or(1, |bits| 1 << bits))
     }
 
     /// How many ready stacks may be kept: what [`set_budget`](Self::set_budget) said last.

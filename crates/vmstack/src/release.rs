@@ -79,13 +79,24 @@ impl<P: Platform> Here<'_, P> {
     /// Makes room: the loaded magazine is full.
     fn unload(&mut self) {
         core::mem::swap(&mut self.near.loaded, &mut self.near.previous);
-        if self.near.loaded.len() < self.near.rounds {
+        self.fit_budget();
+        if self.near.loaded.len() < self.near.rounds && !self.near.keeps_one() {
             return;
         }
         let full = self.near.loaded.take();
         self.visit_depot();
         self.leave(self.near.home.node(), full);
+        if self.near.keeps_one() {
+            self.leave_magazines();
+        }
         self.settle();
+    }
+
+    /// Leaves the magazines in the depot.
+    pub(crate) fn leave_magazines(&mut self) {
+        for magazine in [self.near.loaded.take(), self.near.previous.take()] {
+            self.leave(self.near.home.node(), magazine);
+        }
     }
 
     /// Leaves a magazine in the depot of `node`.

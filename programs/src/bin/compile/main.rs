@@ -1,34 +1,34 @@
-//! A build, as far as kernel stacks are concerned: `compile [--seed N] [--directories N]`.
+//! A build, as far as kernel stacks are concerned: `compile [--seed N] [--directories N] [PASS...]`.
 //!
-//! `make -j8` builds one directory after the other. It is modelled on a build that was watched (`strace -f -e trace=process make -j8` of BusyBox
-//! 1.35.0, `make defconfig`, which has the makefiles of the Linux kernel, on two CPUs): 5,870 processes, of which up to 32 were alive at
-//! once and 20 or more for four fifths of the time; for each of 569 object files `sh`, `gcc`, `cc1`, `as`, `fixdep`, `mv` and `rm`.
+//! It is modelled on one that was watched: `strace -f -e trace=process make -j8` of BusyBox 1.35.0, `make defconfig`, which has the makefiles of
+//! the Linux kernel. That had 5,870 processes, of which up to 32 were alive at once, and 20 or more for four fifths of the time; for each of 569
+//! object files `sh`, `gcc`, `cc1`, `as`, `fixdep`, `mv` and `rm`.
 //!
 //! ```text
 //!   make ──┬─> sh ──> gcc ──┬─> cc1   most of the time
-//!   8 at   │    │           └─> as    alive with it: it reads what cc1 writes
+//!   8 at   │    │           └─> as    alive with it (gcc -pipe): it reads what cc1 writes
 //!   a time │    └──> fixdep, mv, rm   one after the other
-//!          ├─> sh ...
-//!          └─> when all objects of a directory are there:  sh ──> rm, ar;  then the next directory
+//!          └─> sh ──> rm, ar          of each directory
 //! ```
 //!
-//! The directories and their numbers of objects are BusyBox's. Unlike in that build, which works on several directories at once, each waits for
-//! the one before: so the build comes in bursts, which is harder on whoever keeps stacks ready. Who moves to which CPU and how long a compilation
-//! takes are drawn from the seed; which process ends first is not.
+//! The directories and their numbers of objects are BusyBox's. They are built in bursts: several side by side, and nothing of the next burst before
+//! all of one is done. What was watched was one burst. Four are harder on whoever keeps stacks ready, for each begins with nobody alive; and with
+//! 29 each directory waits for the one before, as where a shell's loop goes through them. Who moves to which CPU, and how long a
+//! compilation takes, is drawn from the seed; who ends first is not.
 //!
-//! As many tasks sleep all the while as that machine had: 1,792 KiB of kernel stacks in `/proc/meminfo` before the build.
+//! As many tasks sleep all the while as that machine had, of two CPUs and without anybody's desktop: 1,792 KiB of kernel stacks.
 //!
-//! The reference kernel keeps stacks ready for reuse, and can be told how many at most. The build is run with what it keeps when it is told
-//! nothing, and then with 10, 5 and 2 % of the most stacks that were in use at once in the first run; each time nothing is kept at its start.
+//! A pass is one build, written `BURSTS/KEPT`: how many stacks the reference kernel may keep ready, in percent of the most that were in use at once in
+//! the first pass, or `own`, what it keeps when it is told nothing. Nothing is kept when a pass begins.
 //!
 //! ```text
 //! fact compile.seed SEED CPUS JOBS SLEEPING                  SLEEPING stacks of tasks that were there before, and stay
-//! fact compile.processes BUDGET STARTED ELSEWHERE MOST       BUDGET in percent, or `own`; how many ended on another CPU than they were forked on; the
-//!                                                            most that were alive at once
-//! fact compile.stacks BUDGET LIMIT ALLOCATED HITS DEPOT MADE LIMIT stacks may be kept; stacks handed out, and of these: kept by the CPU, by the
+//! fact compile.processes PASS STARTED ELSEWHERE MOST         how many ended on another CPU than they were forked on; the most that were alive at once
+//! fact compile.stacks PASS LIMIT ALLOCATED HITS DEPOT MADE   LIMIT stacks may be kept; stacks handed out, and of these: kept by the CPU, by the
 //!                                                            depot, made from frames
-//! fact compile.held BUDGET PEAK MOST MEAN IN_FLIGHT TAKEN    bytes: of stacks in use at once, at most, as the processes counted them; that were kept ready, at
-//!                                                            most and on average; unmapped and not free yet, at most; in use as the kernel counts, at most
+//! fact compile.held PASS PEAK MOST MEAN IN_FLIGHT TAKEN      bytes: of stacks in use at once, at most, as the processes counted them; that were kept
+//!                                                            ready, at most and on average; unmapped and not free yet, at most; handed out, as the
+//!                                                            kernel counts, at most: those that wait for a grace period are among them
 //! ```
 //!
 //! Linux prints the processes only. Exit status 1: something failed.
@@ -54,8 +54,8 @@ const SEED: u64 = 20_251_117_140_747;
 const JOBS: usize = 8;
 /// Stacks of tasks that sleep, this program's first one with them.
 const SLEEPING: u64 = 112;
-/// Parts of the most stacks in use that may be kept, in percent.
-const PARTS: [u64; 3] = [10, 5, 2];
+/// Passes if none is named.
+const PASSES: [&str; 6] = ["4/own", "4/10", "4/5", "4/2", "1/10", "29/10"];
 /// A sleeper's stack in user mode, in bytes: one futex call.
 const STACK: usize = 512;
 
@@ -126,68 +126,101 @@ fn keep_nothing(cpus: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// The build, with `limit` stacks that may be kept, which is called `name`. Gives the most stacks that were in use at once.
-fn pass(name: &str, limit: Option<u64>, build: &Build, directories: &[u32], seed: u64) -> io::Result<u64> {
-    if let Some(limit) = limit {
-        fs::write(BUDGET, limit.to_string())?;
-        keep_nothing(build.cpus)?;
-    }
-    let before = Cache::now();
-    let mut seen = Seen::default();
-    build.make(directories, Chance::of(seed), |_| seen.look())?;
-    let [started, elsewhere, most, badly] = build.ledger.take();
-    println!("fact compile.processes {name} {started} {elsewhere} {most}");
-    if badly != 0 {
-        return Err(io::Error::other(format!("{badly} processes ended badly")));
-    }
-    let (Some(before), Some(after), Some(limit)) = (before, Cache::now(), limit) else { return Ok(0) };
-    let of = |part: fn(&Cache) -> u64| part(&after) - part(&before);
-    let counts = [of(|c| c.allocated), of(|c| c.hits), of(|c| c.from_depot), of(|c| c.populated)];
-    let [allocated, hits, depot, made] = counts;
-    println!("fact compile.stacks {name} {limit} {allocated} {hits} {depot} {made}");
-    let peak = before.in_use() + u64::from(most);
-    let mean = seen.sum / seen.looks.max(1);
-    let Seen { most, in_flight, in_use, .. } = seen;
-    println!("fact compile.held {name} {} {most} {mean} {in_flight} {in_use}", peak * after.size);
-    Ok(peak)
+/// One build.
+struct Pass {
+    name: String,
+    bursts: usize,
+    /// In percent of the first pass's peak; none: what the kernel keeps when it is told nothing.
+    kept: Option<u64>,
 }
 
-fn compile(seed: u64, directories: &[u32]) -> io::Result<()> {
+impl Pass {
+    fn of(name: &str) -> Option<Self> {
+        let (bursts, kept) = name.split_once('/')?;
+        let bursts = bursts.parse().ok().filter(|&bursts| bursts > 0)?;
+        let kept = if kept == "own" { None } else { Some(kept.parse().ok()?) };
+        Some(Self { name: name.to_owned(), bursts, kept })
+    }
+
+    /// Has it done, with `limit` stacks that may be kept, if that can be said. Gives the most stacks that were in use at once.
+    fn run(&self, asked: &Asked, build: &Build, limit: Option<u64>) -> io::Result<u64> {
+        if let Some(limit) = limit {
+            fs::write(BUDGET, limit.to_string())?;
+            keep_nothing(build.cpus)?;
+        }
+        let before = Cache::now();
+        let mut seen = Seen::default();
+        build.make(&DIRECTORIES[..asked.directories], self.bursts, Chance::of(asked.seed), || seen.look())?;
+        let [started, elsewhere, most, badly] = build.ledger.take();
+        println!("fact compile.processes {} {started} {elsewhere} {most}", self.name);
+        if badly != 0 {
+            return Err(io::Error::other(format!("{badly} processes ended badly")));
+        }
+        let (Some(before), Some(after), Some(limit)) = (before, Cache::now(), limit) else { return Ok(0) };
+        let peak = before.in_use() + u64::from(most);
+        self.say(limit, peak, &before, &after, &seen);
+        Ok(peak)
+    }
+
+    fn say(&self, limit: u64, peak: u64, before: &Cache, after: &Cache, seen: &Seen) {
+        let of = |part: fn(&Cache) -> u64| part(after) - part(before);
+        let (allocated, hits) = (of(|c| c.allocated), of(|c| c.hits));
+        let (depot, made) = (of(|c| c.from_depot), of(|c| c.populated));
+        println!("fact compile.stacks {} {limit} {allocated} {hits} {depot} {made}", self.name);
+        let mean = seen.sum / seen.looks.max(1);
+        let Seen { most, in_flight, in_use, .. } = seen;
+        println!("fact compile.held {} {} {most} {mean} {in_flight} {in_use}", self.name, peak * after.size);
+    }
+}
+
+/// What the command line asks for.
+struct Asked {
+    seed: u64,
+    directories: usize,
+    passes: Vec<Pass>,
+}
+
+impl Asked {
+    fn of(words: &[String]) -> Option<Self> {
+        let mut asked = Self { seed: SEED, directories: DIRECTORIES.len(), passes: Vec::new() };
+        let mut words = words.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            match word {
+                "--seed" => asked.seed = words.next()?.parse().ok()?,
+                "--directories" => asked.directories = words.next()?.parse().ok()?,
+                name => asked.passes.push(Pass::of(name)?),
+            }
+        }
+        if asked.passes.is_empty() {
+            asked.passes = PASSES.into_iter().filter_map(Pass::of).collect();
+        }
+        (1..=DIRECTORIES.len()).contains(&asked.directories).then_some(asked)
+    }
+}
+
+fn compile(asked: &Asked) -> io::Result<()> {
     let build = Build { ledger: Ledger::new()?, cpus: cpus::count(), jobs: JOBS };
     let own = fs::read_to_string(BUDGET).ok().and_then(|text| text.trim().parse().ok());
     // Besides these, the process that they are threads of.
     let there = Cache::now().map_or(1, |cache| cache.in_use());
     let sleepers = Sleepers::start(SLEEPING.saturating_sub(there + 1) as usize)?;
-    println!("fact compile.seed {seed} {} {JOBS} {SLEEPING}", build.cpus);
-    let peak = pass("own", own, &build, directories, seed)?;
-    if own.is_some() {
-        for part in PARTS {
-            pass(&part.to_string(), Some(peak * part / 100), &build, directories, seed)?;
-        }
+    println!("fact compile.seed {} {} {JOBS} {SLEEPING}", asked.seed, build.cpus);
+    let mut peak = None;
+    for pass in &asked.passes {
+        let limit = own.map(|own: u64| pass.kept.map_or(own, |kept| peak.unwrap_or(SLEEPING) * kept / 100));
+        let most = pass.run(asked, &build, limit)?;
+        peak = peak.or(Some(most));
     }
     if sleepers.end()? { Ok(()) } else { Err(io::Error::other("the sleepers ended badly")) }
 }
 
-/// The seed, and how many directories are built.
-fn asked(words: &[String]) -> Option<(u64, usize)> {
-    let (mut seed, mut directories) = (SEED, DIRECTORIES.len());
-    for pair in words.chunks(2) {
-        match pair {
-            [name, value] if name == "--seed" => seed = value.parse().ok()?,
-            [name, value] if name == "--directories" => directories = value.parse().ok()?,
-            _ => return None,
-        }
-    }
-    (1..=DIRECTORIES.len()).contains(&directories).then_some((seed, directories))
-}
-
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let Some((seed, directories)) = asked(&words) else {
-        eprintln!("compile: what? compile [--seed N] [--directories 1..{}]", DIRECTORIES.len());
+    let Some(asked) = Asked::of(&words) else {
+        eprintln!("compile: what? compile [--seed N] [--directories 1..{}] [BURSTS/PERCENT...]", DIRECTORIES.len());
         return ExitCode::from(2);
     };
-    match compile(seed, &DIRECTORIES[..directories]) {
+    match compile(&asked) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("compile: {error}");
