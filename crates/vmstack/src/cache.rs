@@ -55,9 +55,9 @@ pub(crate) struct Near {
 }
 
 impl Near {
-    /// Whether the budget is so small that this CPU keeps one stack, and no second magazine.
-    pub(crate) const fn keeps_one(&self) -> bool {
-        self.rounds == 1
+    /// Whether the budget is so small that this CPU keeps no stack: they are all in the depot.
+    pub(crate) const fn keeps_none(&self) -> bool {
+        self.rounds == 0
     }
 }
 

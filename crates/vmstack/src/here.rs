@@ -84,7 +84,7 @@ impl<P: Platform> Here<'_, P> {
         if depot.held() == 0 {
             return None;
         }
-        if self.near.keeps_one() {
+        if self.near.keeps_none() {
             return self.ready_on(self.near.home.node());
         }
         self.near.loaded = depot.pop(&self.meta)?;
@@ -114,10 +114,10 @@ impl<P: Platform> Here<'_, P> {
     pub(crate) fn visit_depot(&mut self) {
         let counters = &self.line.counters;
         let operations = (counters.hits.get() + counters.released.get()) as u32;
-        let magazines = operations.wrapping_sub(self.near.visited) / self.near.rounds;
+        let magazines = operations.wrapping_sub(self.near.visited) / self.near.rounds.max(1);
         self.near.visited = operations;
         let rounds = match magazines {
-            0..OFTEN => 2 * self.near.rounds,
+            0..OFTEN => (2 * self.near.rounds).max(1),
             OFTEN..=SELDOM => self.near.rounds,
             _ => (self.near.rounds / 2).max(FEWEST_ROUNDS),
         };

@@ -20,7 +20,7 @@ const DIRECTORIES: [u32; 29] =
 /// `make -j`.
 const JOBS: usize = 8;
 /// Stacks of tasks that sleep all the while.
-const SLEEPING: usize = 112;
+const SLEEPING: usize = 126;
 const SLOTS: usize = 300;
 /// Pages of a stack.
 const PAGES: usize = SIZE / 4096;
@@ -255,21 +255,19 @@ fn assert_most_were_ready(seen: &Seen) {
     assert_eq!(seen.made + seen.hits, seen.started, "no hit writes an entry: {seen:?}");
     assert!(seen.elsewhere.abs_diff(seen.started / 2) < seen.started / 50, "half ended elsewhere: {seen:?}");
     assert!(20 * seen.hits >= 19 * seen.started, "{seen:?}");
-    assert!(seen.made >= seen.least, "nobody does with less: {seen:?}");
 }
 
 #[test]
 fn nineteen_of_twenty_are_ready_with_a_tenth_of_what_is_in_use_kept() {
     let unbounded = build(usize::MAX, Flush::Now);
     assert_most_were_ready(&unbounded);
-    eprintln!("{unbounded:?}");
     let tenth = unbounded.peak / 10;
     let at_once = build(tenth, Flush::Now);
     assert_most_were_ready(&at_once);
     assert!(at_once.held <= tenth, "{at_once:?}");
-    eprintln!("{at_once:?}");
+    // So few are kept that no CPU has its own; and where there are too many, a few more go at once.
+    assert!(at_once.made >= at_once.least && at_once.made * 4 <= at_once.least * 5, "{at_once:?}");
     let late = build(tenth, Flush::WhenAsked);
     assert_most_were_ready(&late);
-    // While some are on their way, those that should follow them are ready still.
-    assert!(late.held <= tenth + JOBS, "{late:?}");
+    assert!(late.held <= tenth, "also while some are on their way: {late:?}");
 }
