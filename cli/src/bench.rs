@@ -33,6 +33,7 @@ mod available;
 mod counted;
 mod crowd;
 mod fault;
+mod hit;
 mod hosted;
 mod life;
 mod memory;
@@ -89,7 +90,7 @@ impl Suite {
 }
 
 /// All suites, in the order in which they run.
-const SUITES: [Suite; 9] = [
+const SUITES: [Suite; 10] = [
     Suite {
         name: "life",
         does: "the life of a task: clone, storms of threads, vfork, fork, execve; mapped and direct stacks, and Linux",
@@ -125,6 +126,12 @@ const SUITES: [Suite; 9] = [
         does: "what a stack costs to make, use, clear and give back, part by part",
         compares: false,
         run: Some(Runner::Guest(stack::run)),
+    },
+    Suite {
+        name: "hit",
+        does: "how often a stack is ready: the processes of a build on 4 CPUs, by how many may be kept, and freed after RCU",
+        compares: false,
+        run: Some(Runner::Guest(hit::run)),
     },
     Suite {
         name: "fault",

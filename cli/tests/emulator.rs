@@ -189,6 +189,25 @@ fn what_a_stack_and_a_killed_task_cost_is_counted() -> Result<(), Failed> {
     if findings.is_empty() || !missing.is_empty() { Err(format!("{missing:?}").into()) } else { Ok(()) }
 }
 
+/// A small build: what is tested is that each figure is there, and that half of the processes ended on another CPU than they were forked on.
+fn a_builds_processes_end_elsewhere_and_their_stacks_are_counted() -> Result<(), Failed> {
+    let output = run(&["bench", "hit", "--samples", "5", "--json", "-"])?;
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).map_err(|_| words_of(&output))?;
+    let rates: Vec<_> = findings.iter().filter(|finding| finding["unit"] == "% of stacks").collect();
+    let balanced = |finding: &&Value| finding["name"].as_str().is_some_and(|name| name.starts_with("cache.balance"));
+    let balances: Vec<_> = findings.iter().filter(balanced).collect();
+    let as_it_should =
+        rates.len() == 8 && balances.len() == 2 && balances.iter().all(|found| found["outcome"] == "pass");
+    let half = rates.iter().all(|found| {
+        let detail = found["detail"].as_str().unwrap_or_default();
+        let words: Vec<_> = detail.split(' ').collect();
+        let counts = words.windows(5).find(|words| words[3] == "processes" && words[4] == "ended");
+        let number = |word: &str| word.replace(',', "").parse::<u32>().unwrap_or_default();
+        counts.is_some_and(|words| number(words[2]) > 900 && number(words[0]).abs_diff(number(words[2]) / 2) < 80)
+    });
+    if as_it_should && half { Ok(()) } else { Err(format!("{findings:?}").into()) }
+}
+
 /// A script that prints the same on Linux, where the same busybox runs it.
 const EVERYDAY: &str = r#"
 echo hello | cat; echo a b c | wc -w; for i in 1 2 3; do echo n$i; done | tail -n 1
@@ -407,6 +426,7 @@ fn program_trials() -> Vec<Trial> {
         a_threaded_program_that_nobody_here_wrote_runs,
         the_life_of_a_task_is_measured_with_every_kind_of_stack,
         what_a_stack_and_a_killed_task_cost_is_counted,
+        a_builds_processes_end_elsewhere_and_their_stacks_are_counted,
         a_shell_prints_what_it_prints_on_linux,
         the_root_is_read_only_and_proc_says_what_there_is,
         an_overflow_kills_the_program_and_the_report_is_shown,

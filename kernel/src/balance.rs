@@ -1,9 +1,9 @@
 //! Everything that is handed out, counted again by looking at it (INV-COUNT).
 
-use vmstack::{Geometry, VirtRange};
+use vmstack::{Geometry, StackArea, VirtRange};
 
 use crate::mm::{frames, heap, tables};
-use crate::stacks::{AREAS, EDGES, TASKS};
+use crate::stacks::{AREAS, EDGES, Kernel, TASKS};
 use crate::task::{self, reference, sched};
 use crate::{crash, fact, oops};
 
@@ -51,8 +51,9 @@ impl Balance {
 
     fn count() -> Self {
         let census = areas().map(|range| tables::kernel().census(range));
-        let (in_areas, tables) = census
-            .fold((0, 0), |(frames, tables), census| (frames + census.leaves + census.parked, tables + census.tables));
+        let (mapped, tables) =
+            census.fold((0, 0), |(mapped, tables), census| (mapped + census.leaves, tables + census.tables));
+        let in_areas = mapped + AREAS.iter().map(|area| in_flight(area)).sum::<usize>();
         let held = [&TASKS, &EDGES].map(|area| {
             let slots = area.recount();
             slots.live + slots.dead + slots.leaked
@@ -106,6 +107,11 @@ impl Traffic {
     const fn is_still(self) -> bool {
         self.leaving == self.gone
     }
+}
+
+/// Frames of stacks that are unmapped, until every CPU has flushed them.
+fn in_flight(area: &StackArea<Kernel>) -> usize {
+    area.geometry().map_or(0, |geometry| area.recount().retiring * geometry.stack_pages())
 }
 
 /// Says how the tasks' stacks were had, since the boot: ready from the CPU's own, from the depot, built from frames; how many pages were

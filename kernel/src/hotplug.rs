@@ -134,9 +134,14 @@ fn change(cpu: usize, from: u8, to: u8) -> bool {
 
 // ---- the CPU's own part ----------------------------------------------------------------------------------------------
 
+/// The CPUs that have nothing to run but their idle tasks, or do not run at all, by bit.
+pub(crate) fn away() -> u64 {
+    AWAY.load(Ordering::Relaxed)
+}
+
 /// Whether this CPU has nothing to run but its idle task. Interrupts are off.
 pub(crate) fn is_leaving() -> bool {
-    AWAY.load(Ordering::Relaxed) & 1 << percpu::cpu_number().index() != 0
+    away() & 1 << percpu::cpu_number().index() != 0
 }
 
 /// Goes offline here, if that is asked, and comes back online when that is asked. For the idle task, with interrupts on.

@@ -26,7 +26,7 @@ use vmstack::Counters;
 use crate::arch::cpu;
 use crate::arch::percpu;
 use crate::mm::shortage;
-use crate::stacks::{self, TASK_STACK, TASKS};
+use crate::stacks::{TASK_STACK, TASKS, shootdown};
 use crate::task::sched::{self, TICKS_PER_SECOND};
 use crate::{interrupts, println, task};
 
@@ -56,7 +56,7 @@ pub(crate) fn give_everything_back() {
         let now = TASKS.counters();
         let as_many = now.retired - at_first.retired >= kept(&at_first);
         // One CPU has given back all of its own by now; and where no other is, there may be no ticks to wait for.
-        if as_many || kept(&now) == 0 || stacks::cpus_up() == 1 || sched::ticks() >= end {
+        if as_many || kept(&now) == 0 || !shootdown::others_are_up() || sched::ticks() >= end {
             return;
         }
         sched::sleep_until(sched::ticks() + 1);

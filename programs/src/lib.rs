@@ -3,7 +3,9 @@
 //! Everything here is ordinary Linux: each program can be started on any Linux machine too.
 
 pub mod cases;
+pub mod chance;
 pub mod checks;
+pub mod cpus;
 pub mod in_thread;
 pub mod pipe;
 pub mod raw;
@@ -28,6 +30,10 @@ pub const AREAS: &str = "/sys/kernel/debug/vmstack/tasks";
 pub const REPORTS: &str = "/sys/kernel/debug/vmstack/reports";
 /// Where the reference kernel says how often pages side by side were asked for and got.
 pub const CONTIGUOUS: &str = "/sys/kernel/debug/vmstack/contiguous";
+/// Where the reference kernel says how its task stacks were had, and how many of them it keeps ready.
+pub const CACHE: &str = "/sys/kernel/debug/vmstack/cache";
+/// Where the reference kernel is told how many stacks it may keep ready.
+pub const BUDGET: &str = "/sys/kernel/debug/vmstack/budget";
 /// Where the reference kernel is told to take every other page of its memory, or to give them back.
 pub const FRAGMENTED: &str = "/sys/kernel/debug/vmstack/fragmented";
 /// Where Linux is told to give back what it keeps only in case: here that is the stacks that are kept ready.

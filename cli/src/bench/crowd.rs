@@ -32,7 +32,12 @@ pub(super) struct Trial<'a> {
     pub(super) program: &'a [&'a str],
     /// The machine's memory, in MiB.
     pub(super) memory: u32,
+    /// Its CPUs.
+    pub(super) cpus: u32,
 }
+
+/// The CPUs of most trials.
+pub(super) const CPUS: u32 = 2;
 
 /// What a boot printed, or why that is not believed.
 pub(super) struct Seen {
@@ -53,7 +58,7 @@ impl Trial<'_> {
             words: words.line()?,
             proof: Proof::ProgramEnded,
             counting: false,
-            cpus: 2,
+            cpus: self.cpus,
             memory: self.memory,
             limit: LIMIT,
         })?;

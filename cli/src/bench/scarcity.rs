@@ -5,7 +5,7 @@
 //! a small memory: whoever is refused gets the error that Linux gives, the first process goes on, and all of it comes back.
 
 use super::Setting;
-use super::crowd::{Seen, Trial, free, verdict};
+use super::crowd::{CPUS, Seen, Trial, free, verdict};
 use crate::checks::Check;
 use crate::emulator::scratch;
 use crate::failure::Failure;
@@ -29,14 +29,15 @@ pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Chec
     for (name, stacks) in [("scarcity.mapped", "virtual"), ("scarcity.direct", "direct")] {
         let words = [("stacks", stacks)];
         let program = ["/bin/crowd", "processes", PROCESSES, "--fragmented"];
-        let seen = Trial { name, words: &words, program: &program, memory: MEMORY }.run(setting, &archive, screen)?;
+        let seen = Trial { name, words: &words, program: &program, memory: MEMORY, cpus: CPUS }
+            .run(setting, &archive, screen)?;
         checks.extend(fragmented(&seen, stacks == "virtual"));
     }
     let mapped = [("stacks", "virtual")];
     let limited = ["/bin/bomb", "--tasks", TASKS];
     let bombs = [("scarcity.bomb_tasks", limited.as_slice(), MEMORY), ("scarcity.bomb_memory", &limited[..1], SMALL)];
     for (name, program, memory) in bombs {
-        let seen = Trial { name, words: &mapped, program, memory }.run(setting, &archive, screen)?;
+        let seen = Trial { name, words: &mapped, program, memory, cpus: CPUS }.run(setting, &archive, screen)?;
         checks.extend([seen.bomb(), seen.balance()]);
     }
     show_rows(screen, &checks);

@@ -19,8 +19,8 @@ use crate::failure::Failure;
 use crate::report::show_figures;
 use crate::screen::Screen;
 
-mod numbered;
 mod flush;
+mod numbered;
 
 /// The memory of the machine, in MiB.
 const MEMORY: u32 = 512;

@@ -1,7 +1,7 @@
 //! The suite `storm`: 100,000 threads alive at once, of few processes, in a machine of 4 GiB; and as many processes as fit.
 
 use super::Setting;
-use super::crowd::Trial;
+use super::crowd::{CPUS, Trial};
 use crate::checks::Check;
 use crate::emulator::scratch;
 use crate::failure::Failure;
@@ -23,7 +23,8 @@ pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Chec
     let asked = setting.samples.unwrap_or(THREADS);
     let (threads, most) = (asked.to_string(), setting.samples.map(|samples| samples.to_string()));
     let program = ["/bin/crowd", "threads", &threads];
-    let trial = Trial { name: "storm.threads", words: &[("stacks", "virtual")], program: &program, memory: MEMORY };
+    let trial =
+        Trial { name: "storm.threads", words: &[("stacks", "virtual")], program: &program, memory: MEMORY, cpus: CPUS };
     let seen = trial.run(setting, &archive, screen)?;
     let mut checks = vec![seen.alive("threads", asked.into()), seen.kib_each("threads"), seen.balance()];
     let program = ["/bin/crowd", "processes", most.as_deref().unwrap_or(PROCESSES)];

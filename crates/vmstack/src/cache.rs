@@ -54,6 +54,13 @@ pub(crate) struct Near {
     pub(crate) answered: u32,
 }
 
+impl Near {
+    /// Whether the budget is so small that this CPU keeps no stack: they are all in the depot.
+    pub(crate) const fn keeps_none(&self) -> bool {
+        self.rounds == 0
+    }
+}
+
 /// What a CPU has beside its magazines: it looks at this when it exchanges one.
 #[derive(Debug)]
 pub(crate) struct Far<T> {

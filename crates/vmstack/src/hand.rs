@@ -48,11 +48,11 @@ impl<P: Platform> Here<'_, P> {
     /// How many idle stacks are too many.
     fn excess(&self) -> usize {
         let (budget, owed) = (self.area.budget(), self.area.numbers.owed());
-        if budget == u32::MAX && owed == 0 {
+        if budget == u32::MAX as usize && owed == 0 {
             return 0;
         }
         let idle = self.area.idle();
-        idle.saturating_sub(budget as usize).max(idle.min(owed))
+        idle.saturating_sub(budget).max(idle.min(owed))
     }
 
     /// All idle stacks have to go: memory is short.

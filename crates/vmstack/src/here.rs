@@ -6,7 +6,7 @@
 //! Contexts: task and interrupt. Never NMI, never the fault path.
 
 use crate::area::StackArea;
-use crate::cache::{FEWEST_ROUNDS, Far, Line, MOST_ROUNDS, Near, OFTEN, SELDOM};
+use crate::cache::{FEWEST_ROUNDS, Far, Line, Near, OFTEN, SELDOM};
 use crate::chain::Chain;
 use crate::error::AllocError;
 use crate::geometry::SlotIndex;
@@ -53,9 +53,8 @@ impl<P: Platform> Here<'_, P> {
             return Ok(self.hit(slot, owner));
         }
         self.settle_flights();
-        if self.meta.depot(self.near.home.node()).held() != 0
-            && let Some(slot) = self.settle_and_load()
-        {
+        // What is too much there is for whoever gives something back: an allocation that takes a ready stack unmaps none.
+        if let Some(slot) = self.load_from_depot() {
             return Ok(self.reuse(slot, owner));
         }
         if let Some(slot) = self.take_deep() {
@@ -85,17 +84,14 @@ impl<P: Platform> Here<'_, P> {
         StackId::new(slot, record.hand_out(owner))
     }
 
-    /// Does what is due about the depot of this node, and takes a stack from it.
-    fn settle_and_load(&mut self) -> Option<SlotIndex> {
-        self.settle_depot(self.near.home.node());
-        self.load_from_depot()
-    }
-
     /// Loads a magazine from this node's depot, and takes its first stack.
     pub(crate) fn load_from_depot(&mut self) -> Option<SlotIndex> {
         let depot = self.meta.depot(self.near.home.node());
         if depot.held() == 0 {
             return None;
+        }
+        if self.near.keeps_none() {
+            return self.ready_on(self.near.home.node());
         }
         self.near.loaded = depot.pop(&self.meta)?;
         // Small ones are put together, so that the next visit is no sooner than after a full one.
@@ -124,21 +120,20 @@ impl<P: Platform> Here<'_, P> {
     pub(crate) fn visit_depot(&mut self) {
         let counters = &self.line.counters;
         let operations = (counters.hits.get() + counters.released.get()) as u32;
-        let magazines = operations.wrapping_sub(self.near.visited) / self.near.rounds;
+        let magazines = operations.wrapping_sub(self.near.visited) / self.near.rounds.max(1);
         self.near.visited = operations;
         let rounds = match magazines {
-            0..OFTEN => 2 * self.near.rounds,
+            0..OFTEN => (2 * self.near.rounds).max(1),
             OFTEN..=SELDOM => self.near.rounds,
             _ => (self.near.rounds / 2).max(FEWEST_ROUNDS),
         };
-        // In any case, for the budget may be another than it was.
-        self.near.rounds = rounds.min(self.most_rounds());
+        self.near.rounds = rounds;
+        self.fit_budget();
     }
 
-    /// The most rounds that a magazine may have: all CPUs together keep no more than half of what the area may hold.
-    fn most_rounds(&self) -> u32 {
-        let share = self.area.budget() / (4 * self.meta.geometry.cpus() as u32);
-        MOST_ROUNDS.min(share.checked_ilog2().map_or(1, |bits| 1 << bits))
+    /// Makes the magazines no larger than the budget allows, which may be another than it was.
+    pub(crate) fn fit_budget(&mut self) {
+        self.near.rounds = self.near.rounds.min(self.area.most_rounds());
     }
 
     /// A stack of any node, where this CPU's has no memory left for a new one: a ready one, or else a new one.

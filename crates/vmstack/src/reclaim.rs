@@ -5,7 +5,7 @@
 //! this CPU, or is asked about memory pressure there, looks whether the ticket is due, and retires the batch: frames first, then
 //! slots. While a batch is in flight, what should follow it stays in the depot, ready, where any CPU may take it.
 //!
-//! What goes: what a depot has above the budget; what nobody would have missed for a while ([`StackArea::trim`]); and everything, when
+//! What goes: what a depot has above the budget, and a few more, so that not each stack has a shootdown of its own; what nobody would have missed for a while ([`StackArea::trim`]); and everything, when
 //! memory is short ([`StackArea::pressure`]) or a caller would rather wait than fail ([`StackArea::alloc_waiting`]).
 //!
 //! [`StackArea::alloc_waiting`]: crate::StackArea::alloc_waiting
@@ -13,6 +13,7 @@
 //! [`StackArea::trim`]: crate::StackArea::trim
 
 use crate::area::StackArea;
+use crate::cache::{Line, MOST_ROUNDS};
 use crate::chain::Chain;
 use crate::depot::Depot;
 use crate::geometry::SlotIndex;
@@ -69,19 +70,25 @@ impl<P: Platform> Here<'_, P> {
         self.answer_pressure();
     }
 
-    /// Unmaps what the depot of `node` has above its share of the budget, or was told to give back. True if there was something.
+    /// Unmaps what the depot of `node` has above its share of the budget, or was told to give back, and a few more: the next ones that are given
+    /// back share no shootdown with these, and may come before every CPU has flushed. True if there was something.
     pub(crate) fn settle_depot(&mut self, node: Node) -> bool {
-        let depot = self.meta.depot(node);
-        let left = |here: &Self| depot.excess(here.budget()) as usize;
-        let batches = (0..AT_ONCE).take_while(|_| self.unmap_from(node, left(self)) != 0);
+        let (depot, budget) = (self.meta.depot(node), self.budget());
+        if depot.excess(budget) == 0 {
+            return false;
+        }
+        let kept = budget - (budget / 4).min(BATCH as u32);
+        let batches = (0..AT_ONCE).take_while(|_| self.unmap_from(node, depot.excess(kept) as usize) != 0);
         batches.count() != 0
     }
 
-    /// How many stacks each depot may have.
+    /// How many stacks each depot may have: its part of what the CPUs' magazines leave of the budget.
     pub(crate) fn budget(&self) -> u32 {
+        let kept = 2 * self.area.most_rounds() * self.meta.geometry.cpus() as u32;
+        let left = (self.area.budget() as u32).saturating_sub(kept);
         match self.meta.geometry.nodes() as u32 {
-            1 => self.area.budget(),
-            nodes => self.area.budget() / nodes,
+            1 => left,
+            nodes => left / nodes,
         }
     }
 
@@ -185,9 +192,8 @@ impl<P: Platform> Here<'_, P> {
     /// Leaves everything that this CPU keeps in the depots.
     fn empty_magazines(&mut self) {
         let node = self.near.home.node();
-        for magazine in [self.near.loaded.take(), self.near.previous.take()] {
-            self.leave(node, magazine);
-        }
+        self.leave_magazines();
+        self.fit_budget();
         let far = self.far();
         let deep = far.deep.take();
         self.leave(node, deep);
@@ -195,9 +201,36 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Leaves everything that this CPU keeps to others. True once nothing of it waits for other CPUs.
-    pub(crate) fn leave_step(&mut self) -> bool {
+    pub(crate) fn leave_step(&mut self, begun: &mut Begun<P>) -> bool {
         self.empty_magazines();
-        self.recovered() & self.retire_due()
+        self.recovered() & self.is_retired(begun)
+    }
+
+    /// How many stacks this CPU has unmapped since it `begun`.
+    fn unmapped_since(&self, begun: &mut Begun<P>) -> u64 {
+        self.line.counters.unmapped.get() - begun.unmapped_on(self.line)
+    }
+
+    /// Whether all is retired that this CPU had unmapped when it `begun`.
+    fn is_retired(&mut self, begun: &mut Begun<P>) -> bool {
+        self.retire_due() || self.line.counters.retired.get() >= begun.unmapped_on(self.line)
+    }
+}
+
+/// How much a CPU had unmapped when somebody there began to wait. What it unmaps later, for an interrupt or another task, need not be waited for.
+pub(crate) struct Begun<P: Platform>(Option<(*const Line<P>, u64)>);
+
+impl<P: Platform> Begun<P> {
+    const fn new() -> Self {
+        Self(None)
+    }
+
+    /// How much the CPU whose line this is had unmapped when this was first asked of it.
+    fn unmapped_on(&mut self, line: &Line<P>) -> u64 {
+        match self.0 {
+            Some((same, unmapped)) if core::ptr::eq(same, line) => unmapped,
+            _ => self.0.insert((line, line.counters.unmapped.get())).1,
+        }
     }
 }
 
@@ -222,16 +255,21 @@ impl<P: Platform> StackArea<P> {
     /// # Context
     ///
     /// Task that may wait and stays on its CPU; not under a guard or a lock that other CPUs may wait for.
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
     pub fn drain(&self) {
-        self.step_by_step(|here| here.leave_step());
+        let mut begun = Begun::new();
+        self.step_by_step(|here| here.leave_step(&mut begun));
         self.drain_numbers();
         let Some(meta) = self.metadata() else { return };
         for node in meta.nodes() {
-            let mut left = meta.depot(node).held() as usize;
-            self.step_by_step(|here| here.retire_due() && here.unmap_some(node, &mut left));
+            let (mut begun, most) = (Begun::new(), meta.depot(node).held());
+            let mut left = most as usize;
+            self.step_by_step(|here| {
+                let done = here.unmapped_since(&mut begun) >= u64::from(most);
+                done || here.retire_due() && here.unmap_some(node, &mut left)
+            });
         }
-        self.step_by_step(|here| here.retire_due());
+        let mut begun = Begun::new();
+        self.step_by_step(|here| here.is_retired(&mut begun));
     }
 
     /// Leaves what this CPU keeps to the others, the stack of a dead task included, and waits until nothing of it waits for them: for a
@@ -240,10 +278,10 @@ impl<P: Platform> StackArea<P> {
     /// # Context
     ///
     /// As [`drain`](Self::drain), on a stack that was not handed over.
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
     pub fn leave_cpu(&self) {
         self.reap_forgotten();
-        self.step_by_step(|here| here.leave_step());
+        let mut begun = Begun::new();
+        self.step_by_step(|here| here.leave_step(&mut begun));
     }
 
     /// Announces memory pressure: every CPU gives back what it keeps, and helps to give back what the depots have, the next time that it
@@ -290,19 +328,28 @@ impl<P: Platform> StackArea<P> {
         self.trim_numbers();
     }
 
-    /// How many ready stacks may be kept in the depots, all together, or in the slots of their numbers. No limit unless said otherwise.
+    /// How many ready stacks may be kept, all together, or in the slots of their numbers. No limit unless said otherwise.
     ///
-    /// What is above it is unmapped, a batch at a time, by CPUs that leave a magazine there. What the CPUs keep themselves is not
-    /// counted: two magazines each, of 64 stacks at most, and of no more than all CPUs' share of half the budget.
+    /// Up to half of them are the CPUs', in two magazines each, of 64 stacks at most; none, where that is less than a stack for each of
+    /// them. What is left of the budget is the depots'. What they have above it is unmapped, a batch at a time, by CPUs that leave a magazine there.
+    /// Beside it are those that wait to be recovered or to be sent to their node, up to 16 of each for each CPU.
     ///
     /// # Context
     ///
-    /// Any. Takes effect at the next exchange.
+    /// Any. A CPU keeps to it from its next exchange on.
     pub fn set_budget(&self, stacks: usize) {
         self.budget.store(u32::try_from(stacks).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    pub(crate) fn budget(&self) -> u32 {
-        self.budget.load(Ordering::Relaxed)
+    /// The most rounds that a magazine may have: all CPUs together keep no more than half of what the area may. None, where that is less than a stack
+    /// for each magazine.
+    pub(crate) fn most_rounds(&self) -> u32 {
+        let share = self.budget() as u32 / (4 * self.cpus() as u32);
+        MOST_ROUNDS.min(share.checked_ilog2().map_or(0, |bits| 1 << bits))
+    }
+
+    /// How many ready stacks may be kept: what [`set_budget`](Self::set_budget) said last.
+    pub fn budget(&self) -> usize {
+        self.budget.load(Ordering::Relaxed) as usize
     }
 }

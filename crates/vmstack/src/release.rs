@@ -80,17 +80,29 @@ impl<P: Platform> Here<'_, P> {
         }
     }
 
-    /// Puts a ready stack of this node into the loaded magazine.
+    /// Puts a ready stack of this node into the loaded magazine, or into the depot.
     fn keep(&mut self, slot: SlotIndex, record: &SlotRecord) {
+        if self.near.keeps_none() {
+            return self.keep_none(slot, record);
+        }
         if self.near.loaded.len() >= self.near.rounds {
             self.unload();
         }
         self.near.loaded.push(slot, record);
     }
 
+    /// Puts a ready stack of this node into the depot, and whatever else there may be.
+    fn keep_none(&mut self, slot: SlotIndex, record: &SlotRecord) {
+        self.near.loaded.push(slot, record);
+        self.visit_depot();
+        self.leave_magazines();
+        self.settle();
+    }
+
     /// Makes room: the loaded magazine is full.
     fn unload(&mut self) {
         core::mem::swap(&mut self.near.loaded, &mut self.near.previous);
+        self.fit_budget();
         if self.near.loaded.len() < self.near.rounds {
             return;
         }
@@ -98,6 +110,13 @@ impl<P: Platform> Here<'_, P> {
         self.visit_depot();
         self.leave(self.near.home.node(), full);
         self.settle();
+    }
+
+    /// Leaves the magazines in the depot.
+    pub(crate) fn leave_magazines(&mut self) {
+        for magazine in [self.near.loaded.take(), self.near.previous.take()] {
+            self.leave(self.near.home.node(), magazine);
+        }
     }
 
     /// Leaves a magazine in the depot of `node`.

@@ -3,6 +3,7 @@
 use super::entry::{Entry, Numbered, Subject, line, written_number};
 use super::root;
 use crate::mm::{fragments, frames};
+use crate::stacks::{TASK_STACK, TASKS};
 use crate::syscall::Errno;
 use crate::text::Text;
 use crate::{boot, hotplug, oops, story};
@@ -18,11 +19,17 @@ pub(super) static FILES: [Entry; 2] = [
     ),
 ];
 
-/// Where the kernel shows its task stacks, its last reports, and how often several frames side by side were asked for and got; and where
-/// memory is fragmented.
-static VMSTACK: [Entry; 4] = [
+/// Where the kernel shows its task stacks, what is kept of them ready and how they were had, its last reports, and how often several frames side
+/// by side were asked for and got; where it is told how many may be kept; and where memory is fragmented.
+static VMSTACK: [Entry; 6] = [
     Entry::text("tasks", |_, text| Ok(text.push(&story::slots()?)?)),
     Entry::text("reports", |_, text| Ok(text.push(&oops::all()?)?)),
+    Entry::text("cache", |_, text| cache(text)),
+    Entry::control(
+        "budget",
+        |_, text| line!(text, "{}", TASKS.budget()),
+        |_, text| written_number(text).map(|stacks| TASKS.set_budget(stacks)),
+    ),
     Entry::text("contiguous", |_, text| {
         let (asked, got) = frames::contiguous();
         line!(text, "{asked} {got}")
@@ -39,6 +46,23 @@ static VMSTACK: [Entry; 4] = [
         },
     ),
 ];
+
+/// How the tasks' stacks were had and what became of them, since the boot, and the bytes that are kept now: of a moment at which nothing changed
+/// while it was looked at twice, if there is one.
+fn cache(text: &mut Text) -> Result<(), Errno> {
+    const LOOKS: usize = 64;
+    let mut counters = TASKS.counters();
+    for _ in 0..LOOKS {
+        let again = TASKS.counters();
+        if again == core::mem::replace(&mut counters, again) {
+            break;
+        }
+    }
+    let c = counters;
+    line!(text, "size {TASK_STACK}\nallocated {}\nhits {}\nfrom_depot {}", c.allocated, c.hits, c.from_depot)?;
+    line!(text, "populated {}\nreleased {}\nrecovered {}", c.populated, c.released, c.recovered)?;
+    line!(text, "unmapped {}\nretired {}\nheld {}", c.unmapped, c.retired, c.held)
+}
 
 static CPU_FILES: [Entry; 3] = [
     Entry::text("online", |_, text| ranges(text, hotplug::is_online)),

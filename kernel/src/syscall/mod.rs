@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | write, exit_group, brk, mmap, munmap, mprotect, arch_prctl, set_tid_address, prlimit64, readlink, getrandom | any static glibc program |
 //! | clone3, exit, gettid | programs/threads, any with threads of the C library |
-//! | clone, vfork, waitid, setpgid, getpgid, getpgrp, setsid, getsid, sched_setaffinity, getcpu, prctl, personality, getrlimit, setrlimit, getrusage, times | programs/threads |
+//! | clone, vfork, waitid, setpgid, getpgid, getpgrp, setsid, getsid, getcpu, prctl, personality, getrlimit, setrlimit, getrusage, times | programs/threads |
 //! | read, open(at), close, fstat, newfstatat, ioctl, fcntl, getuid and its like | busybox |
 //! | pipe, pipe2, dup, dup2, chdir, getcwd, umask, stat, lstat, access, faccessat, poll | sh |
 //! | readv, pread64, lseek, sendfile (`EINVAL`: it reads and writes instead), getdents64, fchdir, statfs, sysinfo, select, fsync | cat, head, ls, find, df, free, dd and other applets |
@@ -17,6 +17,7 @@
 //! | msync, mincore, mlock, munlock | programs/memory |
 //! | rt_sigaction, rt_sigprocmask, sigaltstack, poll, sched_getaffinity | Rust's standard library at start |
 //! | rt_sigreturn, kill, tkill, tgkill, rt_sigsuspend, setitimer, alarm, pause, gettimeofday, time | sh, sleep and timeout of busybox |
+//! | sched_setaffinity | programs/compile |
 //! | futex, set_robust_list, get_robust_list, restart_syscall, clock_getres | programs/futexes, any with threads of the C library |
 //! | rt_sigpending, rt_sigtimedwait, rt_sigqueueinfo, rt_tgsigqueueinfo, getitimer | programs/signals |
 //! | rseq (`ENOSYS`: what it is for is a CPU's own data without atomics, and whoever asks has another way) | any glibc program |

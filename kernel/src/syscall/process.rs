@@ -12,7 +12,7 @@ use crate::process::exec::{self, MAX_STRING, MAX_STRINGS, Program, Strings};
 use crate::process::signal::{Report, code};
 use crate::process::wait::{Found, News, Query, Sort, Whom};
 use crate::process::{self, End, Process, group, signal, start, tree};
-use crate::task::{names, sched};
+use crate::task::{ANYWHERE, Task, names, sched};
 
 const MAX_PATH: usize = 4096;
 
@@ -207,9 +207,12 @@ pub(super) fn set_tid_address(addr: usize) -> Result<usize, Errno> {
     Ok(thread.id())
 }
 
-/// Whether there is a thread with this number, which may be zero for the current one.
-fn find_thread(id: usize) -> Result<(), Errno> {
-    (id == 0 || tree::lock().thread(id).is_some()).then_some(()).ok_or(Errno::SRCH)
+/// Runs `use_it` on the thread with this number, which may be zero for the current one.
+fn with_thread<T>(id: usize, use_it: impl FnOnce(&Task) -> T) -> Result<T, Errno> {
+    if id == 0 {
+        return Ok(use_it(&sched::current()));
+    }
+    tree::lock().thread(id).map(use_it).ok_or(Errno::SRCH)
 }
 
 /// The CPUs that there are, a bit each.
@@ -221,17 +224,21 @@ pub(super) fn sched_getaffinity(id: usize, size: usize, buffer: usize) -> Result
     if size < 8 || !size.is_multiple_of(8) {
         return Err(Errno::INVAL);
     }
-    find_thread(id)?;
-    user::write(buffer, &all_cpus().to_le_bytes())?;
+    let cpus = with_thread(id, sched::cpus_of)? & all_cpus();
+    user::write(buffer, &cpus.to_le_bytes())?;
     Ok(8)
 }
 
-/// Every thread runs where there is room: what is asked for is checked, and that is all.
+/// Another thread moves at its next turn; the current one has when this returns.
 pub(super) fn sched_setaffinity(id: usize, size: usize, buffer: usize) -> Result<usize, Errno> {
     let mut mask = [0; 8];
     user::read(buffer, &mut mask[..size.min(8)])?;
-    find_thread(id)?;
-    if u64::from_le_bytes(mask) & all_cpus() == 0 { Err(Errno::INVAL) } else { Ok(0) }
+    let cpus = u64::from_le_bytes(mask) & all_cpus();
+    let cpus = if cpus == all_cpus() { ANYWHERE } else { cpus };
+    let bind = |task: &Task| (cpus != 0).then(|| sched::bind(task, cpus));
+    with_thread(id, bind)?.ok_or(Errno::INVAL)?;
+    sched::go_where_it_may();
+    Ok(0)
 }
 
 /// The CPU that runs this, and its node, of which there is one.

@@ -1,35 +1,34 @@
 //! The run queue: who is ready, who waits, and which CPUs have nothing to do. All of it is behind one lock (`sched`).
 
-use super::list::{InQueue, List};
 use super::lot::{Choice, Lot, Walk};
+use super::ready::Ready;
 use super::sched::PIECE;
 use super::timers::Timers;
 use super::{Node, State, Woken};
 use crate::arch::percpu::{self, MAX_CPUS};
+use crate::hotplug;
 
 /// What is behind the lock.
 #[derive(Debug)]
 pub(super) struct RunQueue {
-    pub(super) ready: List<InQueue>,
+    pub(super) ready: Ready,
     pub(super) lot: Lot,
     pub(super) timers: Timers,
     /// Tasks that were started and are not dead, idle ones apart. Each has a count of the scheduler's.
     pub(super) tasks: usize,
-    /// The CPUs that found nothing to do and wait for an interrupt, by bit.
-    pub(super) idle: u64,
 }
 
 const _: () = assert!(MAX_CPUS <= u64::BITS as usize);
 
 impl RunQueue {
     pub(super) const fn new() -> Self {
-        Self { ready: List::new(), lot: Lot::new(), timers: Timers::new(), tasks: 0, idle: 0 }
+        Self { ready: Ready::new(), lot: Lot::new(), timers: Timers::new(), tasks: 0 }
     }
 
     /// Takes the task of `node` off its CPU's hands, into the queue that its state names.
     pub(super) fn place(&mut self, node: Node) {
         match node.state.get() {
-            State::Queued => self.ready.push(node),
+            State::Queued => self.ready.push(node, hotplug::away()),
             State::Sleeping => self.timers.insert(node),
             State::Parked => {
                 self.lot.park(node, node.parked_on.get());
@@ -40,10 +39,10 @@ impl RunQueue {
     }
 
     /// Makes the task of `node`, which is on no queue, ready: its wait ended as `woken` says.
-    fn ready(ready: &List<InQueue>, node: Node, woken: Woken) {
+    fn make_ready(ready: &mut Ready, node: Node, woken: Woken) {
         node.state.set(State::Queued);
         node.woken.set(woken);
-        ready.push(node);
+        ready.push(node, hotplug::away());
     }
 
     /// Asks `choose` about a piece of those whom `walk` is to ask, and wakes or moves them. Whether that was all.
@@ -51,7 +50,7 @@ impl RunQueue {
         let Self { ready, lot, timers, .. } = self;
         lot.choose(walk, PIECE, choose, |node| {
             timers.remove(node);
-            Self::ready(ready, node, Woken::Called);
+            Self::make_ready(ready, node, Woken::Called);
         })
     }
 
@@ -63,7 +62,7 @@ impl RunQueue {
             if node.state.get() == State::Parked {
                 lot.remove(node);
             }
-            Self::ready(ready, node, Woken::TimedOut);
+            Self::make_ready(ready, node, Woken::TimedOut);
             woken += 1;
         });
         woken
@@ -75,24 +74,11 @@ impl RunQueue {
             self.lot.remove(node);
         }
         self.timers.remove(node);
-        Self::ready(&self.ready, node, woken);
+        Self::make_ready(&mut self.ready, node, woken);
     }
 
     /// Idle CPUs for `tasks` more tasks that are ready, by bit: the caller pokes them. This CPU looks by itself.
     pub(super) fn take_idle(&mut self, tasks: usize) -> u64 {
-        if tasks == 0 || self.idle == 0 {
-            return 0;
-        }
-        let me = 1 << percpu::cpu_number().index();
-        let mut wanted = tasks - usize::from(self.idle & me != 0);
-        let mut taken = 0;
-        self.idle &= !me;
-        while wanted != 0 && self.idle != 0 {
-            let lowest = self.idle & self.idle.wrapping_neg();
-            self.idle &= !lowest;
-            taken |= lowest;
-            wanted -= 1;
-        }
-        taken
+        self.ready.take_idle(percpu::cpu_number().index(), tasks)
     }
 }

@@ -26,14 +26,15 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::lot::Choice;
 use super::queue::RunQueue;
+use super::ready;
 use super::scheduling::NEVER;
 use super::switch::leave_cpu;
 use super::table;
 use super::{Key, Node, State, Task, TaskRef, Wait, Woken};
 use crate::arch::clock;
 use crate::arch::percpu;
-use crate::interrupts;
 use crate::sync::{AnyLock, VitalLock, rcu};
+use crate::{hotplug, interrupts};
 
 pub(crate) use super::switch::{begin, cpu_goes_down, exit, idle, start_idle};
 
@@ -110,7 +111,9 @@ pub(crate) fn start(task: TaskRef) {
     let node = unsafe { task.node() };
     let counted = task.into_raw();
     node.state.set(State::Queued);
-    queue.ready.push(node);
+    // SAFETY: the lock is held.
+    node.cpus.set(unsafe { current().node() }.cpus.get());
+    queue.place(node);
     // SAFETY: the lock is held; `leave_behind` takes it out when it is dead.
     unsafe { table::insert(counted) };
     let idle = queue.take_idle(1);
@@ -250,6 +253,27 @@ pub(crate) fn interrupt(task: &Task) {
     let idle = queue.take_idle(usize::from(waits));
     drop(queue);
     interrupts::poke(idle);
+}
+
+/// The CPUs that `task` may run on, by bit.
+pub(crate) fn cpus_of(task: &Task) -> u64 {
+    let _queue = QUEUE.lock();
+    task.scheduling.cpus.get()
+}
+
+/// Has `task` run on `cpus` only, by bit: from its next turn on.
+pub(crate) fn bind(task: &Task, cpus: u64) {
+    let _queue = QUEUE.lock();
+    task.scheduling.cpus.set(cpus);
+}
+
+/// Has the current task go on where it may run, if that is not here.
+///
+/// # Context
+///
+/// Tasks, with preemption on.
+pub(crate) fn go_where_it_may() {
+    leave_cpu(None, |node| !ready::suits(node.cpus.get(), 1 << percpu::cpu_number().index(), hotplug::away()));
 }
 
 /// Where `task` is: of the moment.

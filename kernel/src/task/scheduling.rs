@@ -89,10 +89,15 @@ impl Wait {
 /// When a task is woken that no timer wakes.
 pub(crate) const NEVER: u64 = u64::MAX;
 
+/// The CPUs of a task that may run on any, by bit.
+pub(crate) const ANYWHERE: u64 = u64::MAX;
+
 /// What the scheduler keeps of a task.
 #[derive(Debug)]
 pub(crate) struct Scheduling {
     pub(crate) state: Cell<State>,
+    /// The CPUs that it may run on, by bit.
+    pub(crate) cpus: Cell<u64>,
     /// How its last wait ended.
     pub(crate) woken: Cell<Woken>,
     /// Whether [`interrupt`](super::sched::interrupt) ends its wait.
@@ -123,6 +128,7 @@ impl Scheduling {
     pub(crate) const fn new(state: State) -> Self {
         Self {
             state: Cell::new(state),
+            cpus: Cell::new(ANYWHERE),
             woken: Cell::new(Woken::Called),
             interruptible: Cell::new(false),
             is_first: Cell::new(false),

@@ -11,7 +11,7 @@ use vmstack::VirtAddr;
 
 use super::queue::RunQueue;
 use super::sched::{QUEUE, current, current_pointer, ticks, yield_now};
-use super::{Node, State, Task, TaskRef, TaskStack, flags, table};
+use super::{Node, State, Task, TaskRef, TaskStack, flags, ready, table};
 use crate::arch::cpu::{self, InterruptsOff};
 use crate::arch::percpu::{self, MAX_CPUS};
 use crate::arch::{features, gdt};
@@ -93,22 +93,25 @@ fn catch_up(queue: &mut RunQueue) {
 
 /// Who runs next on this CPU, if the state of `task`, the current one, is `state`; `None` if the task itself goes on.
 fn next_task(queue: &mut RunQueue, task: &Task, state: State) -> Option<NonNull<Task>> {
+    let (cpu, away) = (percpu::cpu_number().index(), hotplug::away());
     // A CPU that goes offline has nothing to run but its idle task.
-    let leaving = hotplug::is_leaving();
-    if !leaving && let Some(next) = queue.ready.pop() {
+    let leaving = away & 1 << cpu != 0;
+    if !leaving && let Some(next) = queue.ready.pop(cpu, away) {
         return Some(Task::of(next));
     }
-    if state == State::Running && (task.is_idle() || !leaving) {
+    // Nor does a task go on that is to run elsewhere.
+    let stays = || !leaving && ready::suits(task.scheduling.cpus.get(), 1 << cpu, away);
+    if state == State::Running && (task.is_idle() || stays()) {
         return None;
     }
-    let idle = IDLE[percpu::cpu_number().index()].load(Ordering::Relaxed);
+    let idle = IDLE[cpu].load(Ordering::Relaxed);
     NonNull::new(VirtAddr::new(idle).as_mut_ptr())
 }
 
 /// Puts `task`, which another one follows on this CPU, where its state wants it.
 fn leave_behind(queue: &mut RunQueue, task: &Task, node: Node) {
     if task.is_idle() {
-        queue.idle &= !(1 << percpu::cpu_number().index());
+        queue.ready.note_busy(percpu::cpu_number().index());
         return;
     }
     match node.state.get() {
@@ -121,6 +124,9 @@ fn leave_behind(queue: &mut RunQueue, task: &Task, node: Node) {
         _ => {}
     }
     queue.place(node);
+    if queue.ready.calls() {
+        interrupts::poke(queue.take_idle(0));
+    }
 }
 
 /// Switches to `next`, holding the lock; comes back when the current task is switched to again.
@@ -226,15 +232,18 @@ pub(crate) fn idle() -> ! {
 /// Whether nothing is ready. From then on this CPU is poked when something is. Interrupts are off.
 fn goes_idle() -> bool {
     let mut queue = QUEUE.lock();
-    let idle = queue.ready.is_empty() && !hotplug::is_leaving();
-    queue.idle |= u64::from(idle) << percpu::cpu_number().index();
+    let cpu = percpu::cpu_number().index();
+    let idle = queue.ready.is_empty(cpu) && !hotplug::is_leaving();
+    if idle {
+        queue.ready.note_idle(cpu);
+    }
     idle
 }
 
 /// This CPU goes offline: nobody pokes it when there is something to do. Its idle task runs, with interrupts off.
 pub(crate) fn cpu_goes_down() {
     let mut queue = QUEUE.lock();
-    queue.idle &= !(1 << percpu::cpu_number().index());
+    queue.ready.leave(percpu::cpu_number().index(), hotplug::away());
     // What it ran is ready, and nobody was told.
     let idle = queue.take_idle(1);
     drop(queue);

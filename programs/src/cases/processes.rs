@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::{Case, apart, child, expect, say};
 use crate::raw::{self, Stack, wait4};
-use crate::{is_alive, spawn, wait};
+use crate::{cpus, is_alive, spawn, wait};
 
-pub(super) static CASES: [Case; 12] = [
+pub(super) static CASES: [Case; 13] = [
     Case { name: "vfork", run: vfork },
     Case { name: "vfork-from-thread", run: vfork_from_thread },
     Case { name: "shared-memory", run: shared_memory },
@@ -23,6 +23,7 @@ pub(super) static CASES: [Case; 12] = [
     Case { name: "groups", run: groups },
     Case { name: "sessions", run: sessions },
     Case { name: "limit", run: limit },
+    Case { name: "places", run: || apart("keeping to a CPU", places) },
 ];
 
 static WORD: AtomicI32 = AtomicI32::new(0);
@@ -229,5 +230,34 @@ fn limit() -> Result<(), String> {
             Ok(pid) => i32::from(!wait(pid).is_ok_and(crate::Ended::well)),
             Err(error) => i32::from(error.raw_os_error() != Some(libc::EAGAIN)),
         }
+    })
+}
+
+/// Who is told to keep to a CPU is there at once and stays there, whatever it waits for; so do its children, until they are told otherwise.
+fn places() -> Result<(), String> {
+    let count = cpus::count();
+    for cpu in (0..count).rev().chain(0..count) {
+        cpus::stay_on(cpu).map_err(say("sched_setaffinity"))?;
+        let child = spawn(|| {
+            let there = stays(cpu);
+            let other = (cpu + 1) % count;
+            i32::from(!there || cpus::stay_on(other).is_err() || !stays(other))
+        });
+        let stayed = stays(cpu);
+        let ended = child.and_then(wait).map_err(say("fork"))?;
+        expect("keeping to a CPU, and the status of a child that did", (stayed, ended.status), (true, 0))?;
+    }
+    let nowhere = cpus::stay_on(libc::CPU_SETSIZE as usize - 1).map_err(|error| error.raw_os_error());
+    expect("a CPU that is not there", nowhere, Err(Some(libc::EINVAL)))
+}
+
+/// Whether this stays on `cpu`, running, asleep and giving way.
+fn stays(cpu: usize) -> bool {
+    (0..20).all(|round| {
+        match round % 5 {
+            0 => thread::sleep(Duration::from_millis(1)),
+            _ => thread::yield_now(),
+        }
+        cpus::here() == cpu
     })
 }

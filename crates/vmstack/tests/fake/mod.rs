@@ -71,6 +71,15 @@ struct Inner {
     /// What the library was told of the pages that begin at an address.
     hints: BTreeMap<usize, usize>,
     foreseen: BTreeSet<usize>,
+    work: Work,
+}
+
+/// What the platform was asked for since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) frames_taken: usize,
+    /// Page-table entries, by mapping, unmapping, and taking dirty bits back.
+    pub(crate) entries_written: usize,
 }
 
 /// With the page size that most have.
@@ -185,6 +194,10 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         self.inner().foreseen.len()
     }
 
+    pub(crate) fn work(&self) -> Work {
+        self.inner().work
+    }
+
     pub(crate) fn mapped_pages(&self) -> usize {
         self.inner().mapped.len()
     }
@@ -223,6 +236,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         if free.len() < count || self.fails() {
             return Err(FakeError::NoFrames);
         }
+        inner.work.frames_taken += count;
         for &i in &free {
             assert!(is_all(&inner.frames[i].bytes, FREED), "frame {i} was written while it was free");
             inner.frames[i].free = false;
@@ -328,6 +342,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
         if self.fails() {
             return Err(NotMapped { frames, reason: FakeError::NoTables });
         }
+        inner.work.entries_written += mapping.pages().count();
         for (page, i) in mapping.pages().addresses(PAGE).zip(frames.0) {
             assert!(inner.mapped.insert(page.get(), i).is_none(), "{page} is mapped already");
             let stale = inner.tlbs.iter().any(|tlb| tlb.contains_key(&page.get()));
@@ -356,6 +371,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
         let mut inner = self.entered();
         let mut frames = Vec::new();
+        inner.work.entries_written += mapping.pages().count();
         for page in mapping.pages().addresses(PAGE) {
             let i = inner.mapped.remove(&page.get()).expect("only mapped pages are unmapped");
             let host = self.host(page.get());
@@ -415,6 +431,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
     fn take_dirty_bits(&self, stacks: impl Iterator<Item = Mapping> + Clone) -> Option<usize> {
         let mut inner = self.entered();
         let mut pages: Vec<usize> = stacks.flat_map(|stack| stack.pages().addresses(PAGE)).map(VirtAddr::get).collect();
+        inner.work.entries_written += pages.len();
         for page in &pages {
             assert!(inner.mapped.contains_key(page), "only mapped pages have dirty bits");
             inner.dirty.remove(page);

@@ -4,6 +4,8 @@
 mod list;
 #[path = "../../../src/task/lot.rs"]
 mod lot;
+#[path = "../../../src/task/ready.rs"]
+mod ready;
 #[expect(dead_code, reason = "states, and how waits begin and end, are the scheduler's business")]
 #[path = "../../../src/task/scheduling.rs"]
 mod scheduling;
@@ -13,6 +15,7 @@ mod store;
 mod timers;
 
 mod parking;
+mod places;
 mod slab;
 mod wheels;
 
