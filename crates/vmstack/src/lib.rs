@@ -23,7 +23,7 @@
 //! | [`StackArea::trim`] | yes | | | |
 //! | [`StackArea::pressure`], [`StackArea::answer_pressure`] | yes | yes | | |
 //! | [`StackArea::on_fault`], [`StackArea::classify`], [`StackArea::geometry`] | yes | yes | yes | yes |
-//! | [`Trace::take`], [`Ring`] | yes | yes | yes | yes |
+//! | [`Trace::take`], [`Trace::retake`], [`Ring`] | yes | yes | yes | yes |
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
     all(loom, test),
