@@ -48,18 +48,13 @@ impl<P: Platform> StackArea<P> {
     /// ```
     /// use vmstack::{AllocError, KernelStack, Platform, StackArea};
     ///
-    /// /// The stack of the task that gets the first of `numbers` whose slot can be had.
+    /// /// The stack of the first of `numbers` whose slot can be had. None if there is none.
     /// fn stack_for<P: Platform>(
     ///     area: &StackArea<P>,
-    ///     mut numbers: impl Iterator<Item = u32>,
-    /// ) -> Result<KernelStack<'_, P>, AllocError<P::Error>> {
-    ///     loop {
-    ///         let number = numbers.next().ok_or(AllocError::OutOfSlots { slots: 0 })?;
-    ///         match area.alloc_numbered(number, number as usize) {
-    ///             Err(AllocError::NumberTaken { .. }) => {}
-    ///             stack => return stack,
-    ///         }
-    ///     }
+    ///     numbers: impl Iterator<Item = u32>,
+    /// ) -> Option<Result<KernelStack<'_, P>, AllocError<P::Error>>> {
+    ///     let mut stacks = numbers.map(|number| area.alloc_numbered(number, number as usize));
+    ///     stacks.find(|stack| !matches!(stack, Err(AllocError::NumberTaken { .. })))
     /// }
     /// ```
     #[inline]

@@ -233,7 +233,7 @@ proptest! {
 
     #[test]
     fn any_sequence_of_numbers_keeps_the_invariants(
-        ops in proptest::collection::vec(op(), 1..300),
+        ops in proptest::collection::vec(op(), 1..200),
         late in any::<bool>(),
         interrupts in any::<bool>(),
         nodes in 1..4_usize,
