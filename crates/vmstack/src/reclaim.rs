@@ -77,7 +77,7 @@ impl<P: Platform> Here<'_, P> {
         if depot.excess(budget) == 0 {
             return false;
         }
-        let kept = budget - (budget / 4).min(BATCH as u32);
+        let kept = budget - (budget / 3).min(BATCH as u32);
         let batches = (0..AT_ONCE).take_while(|_| self.unmap_from(node, depot.excess(kept) as usize) != 0);
         batches.count() != 0
     }
