@@ -54,7 +54,9 @@ impl<P: Platform> Here<'_, P> {
         }
         self.settle_flights();
         // What is too much there is for whoever gives something back: an allocation that takes a ready stack unmaps none.
-        if let Some(slot) = self.load_from_depot() {
+        if self.meta.depot(self.near.home.node()).held() != 0
+            && let Some(slot) = self.load_from_depot()
+        {
             return Ok(self.reuse(slot, owner));
         }
         if let Some(slot) = self.take_deep() {

@@ -286,6 +286,7 @@ impl SlotRecord {
     }
 
     /// Notes that the stack is mapped, and nothing else. For the one who holds the slot.
+    #[inline]
     pub(crate) fn note_mapping(&self, node: Node, hint: Hint) {
         self.set_hint(hint);
         // Readers of a stack that is gone may be counting themselves at this moment.
