@@ -101,19 +101,26 @@ impl<P: Platform> Here<'_, P> {
         self.meta.depots().for_each(Depot::owe_all);
     }
 
-    /// Unmaps up to `most` stacks of a magazine of `node`'s depot, and no more than a batch, and starts their shootdown. Says how
-    /// many: none if the depot has none, or a batch is in flight on this CPU.
+    /// Unmaps up to `most` stacks of `node`'s depot, and no more than a batch, and starts their shootdown. Says how many: none if the depot
+    /// has none, or a batch is in flight on this CPU.
     pub(crate) fn unmap_from(&mut self, node: Node, most: usize) -> usize {
         if most == 0 || !self.retire_due() {
             return 0;
         }
-        let depot = self.meta.depot(node);
-        let Some(mut magazine) = depot.pop(&self.meta) else { return 0 };
-        let count = self.unmap_batch(&mut magazine, most.min(BATCH));
-        depot.push(magazine, &self.meta);
-        depot.pay(count as u32);
+        let (depot, most) = (self.meta.depot(node), most.min(BATCH));
+        let mut batch = Chain::new();
+        // However small the magazines are: a batch is not.
+        while (batch.len() as usize) < most
+            && let Some(mut magazine) = depot.pop(&self.meta)
+        {
+            self.unmap_into(&mut batch, &mut magazine, most);
+            depot.push(magazine, &self.meta);
+        }
+        let count = batch.len();
+        self.start_shootdown(batch);
+        depot.pay(count);
         self.retire_due();
-        count
+        count as usize
     }
 
     /// Unmaps a batch of `left` stacks of `node`'s depot, and counts it off. True if none is left.
@@ -123,24 +130,27 @@ impl<P: Platform> Here<'_, P> {
         *left == 0 || unmapped == 0
     }
 
-    /// Unmaps up to `most` stacks of `magazine` and starts their shootdown.
-    fn unmap_batch(&mut self, magazine: &mut Chain, most: usize) -> usize {
-        let mut batch = Chain::new();
+    /// Unmaps stacks of `magazine` until `batch` has `most`.
+    fn unmap_into(&self, batch: &mut Chain, magazine: &mut Chain, most: usize) {
         while (batch.len() as usize) < most
             && let Some(slot) = magazine.pop(&self.meta)
         {
             self.unmap(slot);
             batch.push(slot, self.meta.known_record(slot));
         }
-        if !batch.is_empty() {
-            self.line.counters.unmapped.add(u64::from(batch.len()));
-            self.line.counters.shootdowns.bump();
-            let pages = batch.slots(&self.meta).map(|slot| self.meta.geometry.pages(slot));
-            let ticket = self.meta.platform.shootdown(pages);
-            let far = self.far();
-            (far.batch, far.batch_ticket) = (batch, Some(ticket));
+    }
+
+    /// Starts the shootdown of `batch`, which is unmapped.
+    fn start_shootdown(&mut self, batch: Chain) {
+        if batch.is_empty() {
+            return;
         }
-        batch.len() as usize
+        self.line.counters.unmapped.add(u64::from(batch.len()));
+        self.line.counters.shootdowns.bump();
+        let pages = batch.slots(&self.meta).map(|slot| self.meta.geometry.pages(slot));
+        let ticket = self.meta.platform.shootdown(pages);
+        let far = self.far();
+        (far.batch, far.batch_ticket) = (batch, Some(ticket));
     }
 
     /// Unmaps a ready stack, and puts its frames down in its record.
