@@ -5,8 +5,9 @@
 //! this CPU, or is asked about memory pressure there, looks whether the ticket is due, and retires the batch: frames first, then
 //! slots. While a batch is in flight, what should follow it stays in the depot, ready, where any CPU may take it.
 //!
-//! What goes: what a depot has above the budget, and a few more, so that not each stack has a shootdown of its own; what nobody would have missed for a while ([`StackArea::trim`]); and everything, when
-//! memory is short ([`StackArea::pressure`]) or a caller would rather wait than fail ([`StackArea::alloc_waiting`]).
+//! What goes: what a depot has above the budget, and a few more, so that not each stack has a shootdown of its own; what nobody would have
+//! missed for a while ([`StackArea::trim`]); and everything, when memory is short ([`StackArea::pressure`]) or a caller would rather wait
+//! than fail ([`StackArea::alloc_waiting`]).
 //!
 //! [`StackArea::alloc_waiting`]: crate::StackArea::alloc_waiting
 //! [`StackArea::pressure`]: crate::StackArea::pressure
@@ -74,7 +75,7 @@ impl<P: Platform> Here<'_, P> {
         if depot.excess(budget) == 0 {
             return false;
         }
-        let kept = budget - (budget / 3).min(BATCH as u32);
+        let kept = budget - (budget / 6).min(BATCH as u32);
         let batches = (0..AT_ONCE).take_while(|_| self.unmap_from(node, depot.excess(kept) as usize) != 0);
         batches.count() != 0
     }
