@@ -112,9 +112,12 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Unmaps a batch that was claimed, and starts its shootdown: there is none in flight on this CPU. True if there were any.
-    fn unmap_claimed(&mut self, mut batch: Chain) -> bool {
-        let gone = self.unmap_batch(&mut batch, BATCH);
-        self.area.numbers.pay(gone as u32);
+    fn unmap_claimed(&mut self, mut claimed: Chain) -> bool {
+        let mut batch = Chain::new();
+        self.unmap_into(&mut batch, &mut claimed, BATCH);
+        let gone = batch.len();
+        self.start_shootdown(batch);
+        self.area.numbers.pay(gone);
         self.retire_due();
         gone != 0
     }

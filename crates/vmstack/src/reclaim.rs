@@ -5,8 +5,9 @@
 //! this CPU, or is asked about memory pressure there, looks whether the ticket is due, and retires the batch: frames first, then
 //! slots. While a batch is in flight, what should follow it stays in the depot, ready, where any CPU may take it.
 //!
-//! What goes: what a depot has above the budget, and a few more, so that not each stack has a shootdown of its own; what nobody would have missed for a while ([`StackArea::trim`]); and everything, when
-//! memory is short ([`StackArea::pressure`]) or a caller would rather wait than fail ([`StackArea::alloc_waiting`]).
+//! What goes: what a depot has above the budget, and a few more, so that not each stack has a shootdown of its own; what nobody would have
+//! missed for a while ([`StackArea::trim`]); and everything, when memory is short ([`StackArea::pressure`]) or a caller would rather wait
+//! than fail ([`StackArea::alloc_waiting`]).
 //!
 //! [`StackArea::alloc_waiting`]: crate::StackArea::alloc_waiting
 //! [`StackArea::pressure`]: crate::StackArea::pressure
@@ -77,7 +78,7 @@ impl<P: Platform> Here<'_, P> {
         if depot.excess(budget) == 0 {
             return false;
         }
-        let kept = budget - (budget / 3).min(BATCH as u32);
+        let kept = budget - (budget / 6).min(BATCH as u32);
         let batches = (0..AT_ONCE).take_while(|_| self.unmap_from(node, depot.excess(kept) as usize) != 0);
         batches.count() != 0
     }
@@ -105,19 +106,26 @@ impl<P: Platform> Here<'_, P> {
         self.owe_idle();
     }
 
-    /// Unmaps up to `most` stacks of a magazine of `node`'s depot, and no more than a batch, and starts their shootdown. Says how
-    /// many: none if the depot has none, or a batch is in flight on this CPU.
+    /// Unmaps up to `most` stacks of `node`'s depot, and no more than a batch, and starts their shootdown. Says how many: none if the depot
+    /// has none, or a batch is in flight on this CPU.
     pub(crate) fn unmap_from(&mut self, node: Node, most: usize) -> usize {
         if most == 0 || !self.retire_due() {
             return 0;
         }
-        let depot = self.meta.depot(node);
-        let Some(mut magazine) = depot.pop(&self.meta) else { return 0 };
-        let count = self.unmap_batch(&mut magazine, most.min(BATCH));
-        depot.push(magazine, &self.meta);
-        depot.pay(count as u32);
+        let (depot, most) = (self.meta.depot(node), most.min(BATCH));
+        let mut batch = Chain::new();
+        // However small the magazines are: a batch is not.
+        while (batch.len() as usize) < most
+            && let Some(mut magazine) = depot.pop(&self.meta)
+        {
+            self.unmap_into(&mut batch, &mut magazine, most);
+            depot.push(magazine, &self.meta);
+        }
+        let count = batch.len();
+        self.start_shootdown(batch);
+        depot.pay(count);
         self.retire_due();
-        count
+        count as usize
     }
 
     /// Unmaps a batch of `left` stacks of `node`'s depot, and counts it off. True if none is left.
@@ -127,24 +135,27 @@ impl<P: Platform> Here<'_, P> {
         *left == 0 || unmapped == 0
     }
 
-    /// Unmaps up to `most` stacks of `magazine` and starts their shootdown.
-    pub(crate) fn unmap_batch(&mut self, magazine: &mut Chain, most: usize) -> usize {
-        let mut batch = Chain::new();
+    /// Unmaps stacks of `magazine` until `batch` has `most`.
+    pub(crate) fn unmap_into(&self, batch: &mut Chain, magazine: &mut Chain, most: usize) {
         while (batch.len() as usize) < most
             && let Some(slot) = magazine.pop(&self.meta)
         {
             self.unmap(slot);
             batch.push(slot, self.meta.known_record(slot));
         }
-        if !batch.is_empty() {
-            self.line.counters.unmapped.add(u64::from(batch.len()));
-            self.line.counters.shootdowns.bump();
-            let pages = batch.slots(&self.meta).map(|slot| self.meta.geometry.pages(slot));
-            let ticket = self.meta.platform.shootdown(pages);
-            let far = self.far();
-            (far.batch, far.batch_ticket) = (batch, Some(ticket));
+    }
+
+    /// Starts the shootdown of `batch`, which is unmapped.
+    pub(crate) fn start_shootdown(&mut self, batch: Chain) {
+        if batch.is_empty() {
+            return;
         }
-        batch.len() as usize
+        self.line.counters.unmapped.add(u64::from(batch.len()));
+        self.line.counters.shootdowns.bump();
+        let pages = batch.slots(&self.meta).map(|slot| self.meta.geometry.pages(slot));
+        let ticket = self.meta.platform.shootdown(pages);
+        let far = self.far();
+        (far.batch, far.batch_ticket) = (batch, Some(ticket));
     }
 
     /// Unmaps a ready stack, and puts its frames down in its record.
