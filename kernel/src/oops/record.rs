@@ -162,23 +162,37 @@ impl Oops {
         number: 0,
     };
 
-    /// Writes all of it, where it is kept: it is much to copy.
+    /// Writes all of it, where it is kept: it is much to copy. What was there is of another fault.
     fn note(&mut self, fault: &StackFault, frame: &TrapFrame, place: Place, (fate, number): (Fate, u64)) {
-        let stack = place.stack();
-        let block = percpu::this_cpu();
-        self.fault = *fault;
-        self.frame = *frame;
-        self.code.take(frame.instruction());
+        // Every field, so that none that is added is forgotten.
+        let Self {
+            fault: to_fault,
+            frame: to_frame,
+            code,
+            trace: calls,
+            place: to_place,
+            fate: to_fate,
+            task,
+            preempt_count,
+            irq_depth,
+            vital,
+            locks,
+            own_stack,
+            number: to_number,
+        } = self;
+        let (stack, block) = (place.stack(), percpu::this_cpu());
+        *to_fault = *fault;
+        *to_frame = *frame;
+        code.take(frame.instruction());
         reached(Step::Walking);
         // The stack of whoever was there, which is mapped: what the fault was about may not be.
-        trace::take(&mut self.trace, frame, stack, place.interrupted());
+        trace::take(calls, frame, stack, place.interrupted());
         reached(Step::Walked);
-        (self.place, self.fate, self.number) = (place, fate, number);
-        self.task = sched::current_if_any().map_or(0, |task| task.id());
-        (self.preempt_count, self.irq_depth) = (block.preempt_count(), block.irq_depth());
-        self.vital = percpu::vital();
-        place.name_locks(&mut self.locks);
-        self.own_stack = if place == Place::Task { stack } else { VirtRange::EMPTY };
+        (*to_place, *to_fate, *to_number) = (place, fate, number);
+        *task = sched::current_if_any().map_or(0, |task| task.id());
+        (*preempt_count, *irq_depth, *vital) = (block.preempt_count(), block.irq_depth(), percpu::vital());
+        place.name_locks(locks);
+        *own_stack = if place == Place::Task { stack } else { VirtRange::EMPTY };
     }
 }
 
