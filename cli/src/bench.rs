@@ -29,6 +29,7 @@ use crate::run::check_target;
 use crate::screen::{Screen, Tone};
 use crate::words::Words;
 
+mod available;
 mod counted;
 mod crowd;
 mod fault;

@@ -99,7 +99,7 @@ type Entries = Group<'static, tables::Format>;
 fn entries(mapping: Mapping) -> Option<Entries> {
     match mapping.hint().get() {
         0 => find_entries(mapping),
-        // SAFETY: `hint` said so of these pages; tables of the areas are never freed.
+        // SAFETY: `map` or `foresee` said so of these pages; tables of the areas are never freed.
         word => Some(unsafe { Entries::from_exposed(word, mapping.pages().count()) }),
     }
 }
@@ -428,6 +428,12 @@ unsafe impl Platform for Kernel {
 
     fn prepare(&self, range: VirtRange) -> Result<(), StackError> {
         tables::kernel().ensure_top_level(range).map_err(StackError::NotMapped)
+    }
+
+    fn foresee(&self, first: Pages, stride: usize, _count: usize) -> impl Iterator<Item = Hint> {
+        // One table: more, for large stacks, would be wasted on a machine that has few tasks.
+        let table = tables::kernel().make_leaf_table(first.start());
+        table.into_iter().flat_map(move |table| table.groups(first, stride)).map(|entries| Hint::new(entries.expose()))
     }
 
     const HAS_DIRTY: bool = true;

@@ -5,6 +5,7 @@
 //! however many there are.
 
 use super::Setting;
+use super::available::available_mib;
 use super::counted::{Facts, Figure, Trial};
 use crate::checks::{Aim, Check};
 use crate::console::{BadFact, Transcript};
@@ -13,8 +14,9 @@ use crate::failure::Failure;
 use crate::report::{grouped, show_figures};
 use crate::screen::Screen;
 
-/// The memory of the machine, in MiB: stacks of 64 KiB for all would take 6.2 GiB.
-const MEMORY: u32 = 4096;
+/// The memory of the machine, in MiB, for stacks of 64 KiB for all; and for fewer of those, where this machine has no more to spare.
+const MEMORY: u32 = 7168;
+const LESS_MEMORY: u32 = 4096;
 /// The sizes, in KiB.
 pub(super) const SIZES: [u64; 4] = [8, 16, 32, 64];
 /// The most bytes that the record of a stack may take.
@@ -35,7 +37,9 @@ pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Chec
     let folder = scratch()?;
     let archive = setting.boots.write_archive(folder.path())?;
     screen.heading("What a stack takes of memory, in bytes");
-    let facts = Trial { mode: "memory", counting: false, memory: MEMORY }.run(setting, &archive, screen)?;
+    let spare = available_mib().unwrap_or(0);
+    let memory = if spare > 2 * LESS_MEMORY as usize { MEMORY } else { LESS_MEMORY };
+    let facts = Trial { mode: "memory", counting: false, memory }.run(setting, &archive, screen)?;
     let checks = judge(&facts);
     show_figures(screen, &checks);
     Ok(checks)

@@ -63,8 +63,9 @@ impl Halves {
 /// 2. `decode(encode(entry, level), level) == entry` for every entry that the format can hold at that level, where
 ///    leaves of a format without [`HAS_DIRTY`](Self::HAS_DIRTY) read as dirty.
 /// 3. `encode` gives 0 for `Absent` and for nothing else.
-/// 4. The provided methods are not overridden, but for [`is_clean`](Self::is_clean), [`frame_at`](Self::frame_at) and [`table_at`](Self::table_at), which say no
-///    other than `decode` does.
+/// 4. Of what is provided, only [`is_clean`](Self::is_clean), [`frame_at`](Self::frame_at), [`park`](Self::park),
+///    [`parked_frame`](Self::parked_frame), [`table_at`](Self::table_at), [`NEIGHBOURS`](Self::NEIGHBOURS) and
+///    [`SURELY_CLEAN`](Self::SURELY_CLEAN) are overridden, and say no other than `decode` and `encode` do.
 pub unsafe trait Format: 'static {
     /// What the manuals call the format.
     const NAME: &'static str;

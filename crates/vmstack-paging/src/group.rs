@@ -15,10 +15,11 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use vmstack::{Pages, PhysAddr};
+use vmstack::{Pages, PhysAddr, VirtAddr};
 
 use crate::attributes::Attributes;
 use crate::entry::{Entry, Level};
+use crate::error::MapError;
 use crate::format::Format;
 use crate::mapper::Mapper;
 use crate::memory::TableMemory;
@@ -50,18 +51,66 @@ impl<F: Format> fmt::Debug for Group<'_, F> {
 /// The most pages of a group.
 const MOST: usize = 128;
 
+/// A table of the lowest level, found once for all groups in it.
+///
+/// Having one means that the table lives as long as `'t`.
+pub struct LeafTable<'t, F: Format> {
+    table: &'t Table,
+    /// The first address that it translates.
+    first: VirtAddr,
+    format: PhantomData<F>,
+}
+
+impl<F: Format> fmt::Debug for LeafTable<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeafTable").field("first", &self.first).finish_non_exhaustive()
+    }
+}
+
+impl<'t, F: Format> LeafTable<'t, F> {
+    /// `table`, which translates the page at `at`.
+    fn around(table: &'t Table, at: VirtAddr) -> Self {
+        let first = at.wrapping_sub(F::index(at, Level::PAGE) * F::page_bytes());
+        Self { table, first, format: PhantomData }
+    }
+
+    /// The entries of `pages`, if this table has all of them.
+    #[must_use]
+    pub fn group(&self, pages: Pages) -> Option<Group<'t, F>> {
+        self.groups(pages, Table::ENTRIES * F::page_bytes()).next()
+    }
+
+    /// The entries of `first`, of as many pages `stride` bytes further up, and so on, as far as this table has them.
+    pub fn groups(&self, first: Pages, stride: usize) -> impl Iterator<Item = Group<'t, F>> + use<'t, F> {
+        let (from_first, count) = (first.start().get().wrapping_sub(self.first.get()), first.count());
+        let (index, step) = (from_first / F::page_bytes(), stride / F::page_bytes());
+        let are_pages = from_first.is_multiple_of(F::page_bytes()) && stride.is_multiple_of(F::page_bytes());
+        let rest = if are_pages && (1..=MOST).contains(&count) { self.table.slots(index, Table::ENTRIES) } else { &[] };
+        rest.chunks(step.max(1)).map_while(move |slots| Some(Group { slots: slots.get(..count)?, format: PhantomData }))
+    }
+}
+
 impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     /// The entries of `pages`, if there is a table that has all of them.
     #[must_use]
     pub fn group(&self, pages: Pages) -> Option<Group<'a, F>> {
-        let run = Run::check::<F>(pages).ok()?;
-        let at = run.page::<F>(0)?;
-        let index = F::index(at, Level::PAGE);
-        if run.count() > MOST || index + run.count() > Table::ENTRIES {
-            return None;
-        }
+        let at = Run::check::<F>(pages).ok()?.page::<F>(0)?;
         let table = self.table_for(at, Level::PAGE).ok()?;
-        Some(Group { slots: table.slots(index, run.count()), format: PhantomData })
+        LeafTable::around(table, at).group(pages)
+    }
+
+    /// The table that has the entry of the page at `at`. It is made if it is missing.
+    ///
+    /// # Context
+    ///
+    /// Takes no lock; sleeps only if [`TableMemory::new_table`] does.
+    ///
+    /// # Errors
+    ///
+    /// Something else is in its place, there is no memory for it, or no page begins at `at`.
+    pub fn make_leaf_table(&self, at: VirtAddr) -> Result<LeafTable<'a, F>, MapError> {
+        Run::check::<F>(Pages::new(at, 1))?;
+        Ok(LeafTable::around(self.make_table_for(at, Level::PAGE)?, at))
     }
 }
 

@@ -67,7 +67,7 @@ pub use format::aarch64::{self, Aarch64, Aarch64Kernel, Aarch64User};
 pub use format::riscv64::{self, Riscv64, Sv39, Sv48, Sv57};
 pub use format::x86_64::{self, X86_64, X86_64La57};
 pub use format::{Format, Halves};
-pub use group::Group;
+pub use group::{Group, LeafTable};
 pub use mapper::Mapper;
 pub use memory::TableMemory;
 pub use table::{Slot, Table};

@@ -121,7 +121,48 @@ fn a_table_is_followed_if_the_word_decodes_so<F: Format>() {
     });
 }
 
+/// What the provided methods of a format would say if they were not overridden.
+fn decoded<F: Format>(word: u64) -> [Option<u64>; 3] {
+    match F::decode(word, Level::PAGE) {
+        entry @ Entry::Leaf { frame, .. } => {
+            let parked = entry.parked().map(|parked| F::encode(parked, Level::PAGE));
+            [Some(frame.get()), parked, None]
+        }
+        Entry::Parked { frame, .. } => [None, None, Some(frame.get())],
+        _ => [None; 3],
+    }
+}
+
+fn the_short_ways_say_what_decoding_says<F: Format>() {
+    check((any::<u64>(), attributes(), any::<bool>(), 0_u32..64), |(raw, attributes, dirty, flip)| {
+        let frame = frame::<F>(raw, Level::PAGE);
+        let leaf = F::encode(Entry::Leaf { frame, attributes, dirty }, Level::PAGE);
+        let parked = F::encode(Entry::Parked { frame, dirty }, Level::PAGE);
+        for word in [raw, leaf, parked, leaf ^ 1 << flip, parked ^ 1 << flip, 0] {
+            let short = [F::frame_at(word).map(PhysAddr::get), F::park(word), F::parked_frame(word).map(PhysAddr::get)];
+            prop_assert_eq!(short, decoded::<F>(word), "{:#x}", word);
+            let surely = F::SURELY_CLEAN.is_some_and(|(bits, clean)| word & bits == clean);
+            prop_assert!(!surely || F::is_clean(word), "{:#x}", word);
+        }
+        Ok(())
+    });
+}
+
+fn neighbours_differ_by_as_much_as_the_format_says<F: Format>() {
+    let Some((step, recorded)) = F::NEIGHBOURS else { return };
+    check((any::<u64>(), attributes(), any::<[bool; 2]>()), |(raw, attributes, [first, second])| {
+        // The next frame is one that an entry can hold, too.
+        let frame = PhysAddr::new(frame::<F>(raw, Level::PAGE).get() & !(1 << (F::PHYS_BITS - 1)));
+        let leaf = |frame, dirty| F::encode(Entry::Leaf { frame, attributes, dirty }, Level::PAGE);
+        let next = frame.wrapping_add(F::page_bytes() as u64);
+        prop_assert_eq!(((leaf(frame, first) + step) ^ leaf(next, second)) & !recorded, 0);
+        Ok(())
+    });
+}
+
 for_every_format! {
+    neighbours_differ_by_as_much_as_the_format_says
+    the_short_ways_say_what_decoding_says
     a_leaf_is_clean_if_it_decodes_so
     a_leaf_reads_back_as_it_was_written
     a_leaf_without_hardware_dirty_bits_reads_as_dirty

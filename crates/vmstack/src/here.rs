@@ -36,8 +36,13 @@ impl<P: Platform> StackArea<P> {
 impl<P: Platform> Here<'_, P> {
     /// A stack on this CPU's node if there is one, else on any.
     fn refill(&mut self, owner: usize) -> Allocated<P> {
-        let allocated = self.refill_here(owner).or_else(|error| self.steal(owner).ok_or(error));
-        self.count_refused(allocated)
+        match self.refill_here(owner) {
+            Err(error) => {
+                let allocated = self.steal(owner).ok_or(error);
+                self.count_refused(allocated)
+            }
+            allocated => allocated,
+        }
     }
 
     /// A stack on this CPU's node: the loaded magazine is empty.

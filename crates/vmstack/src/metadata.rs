@@ -128,10 +128,22 @@ impl<'a, P: Platform> Metadata<'a, P> {
                 Err(_) => core::hint::spin_loop(),
             }
         }
-        let made = make_pages(self.platform, self.geometry.chunk(chunk));
+        let made = make_pages(self.platform, self.geometry.chunk(chunk)).map(|()| self.foresee(chunk));
         // Release: the mapping before the byte that announces them.
         byte.store(if made.is_ok() { MADE } else { ABSENT }, Ordering::Release);
         made
+    }
+
+    /// Notes what the platform says beforehand of the stacks whose records `chunk` has: for the one who is making it.
+    fn foresee(&self, chunk: usize) {
+        let (each, all) = (self.geometry.records_in_chunk(), self.geometry.slots());
+        let slots = chunk * each..all.min((chunk + 1) * each);
+        let Some(first) = self.geometry.slot(slots.start) else { return };
+        let hints = self.platform.foresee(self.geometry.pages(first), self.geometry.stride(), slots.len());
+        for (slot, hint) in slots.zip(hints) {
+            // SAFETY: the chunk was just mapped.
+            unsafe { self.record_unchecked(SlotIndex::new(slot as u32)) }.set_hint(hint);
+        }
     }
 
     /// Makes the record of `slot`, if it is the first in its chunk to be used.

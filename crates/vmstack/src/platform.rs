@@ -74,7 +74,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The mapping of `pages`, of which [`Platform::map`] said `hint`.
+    /// The mapping of `pages`, of which [`Platform::map`] or [`Platform::foresee`] said `hint`.
     #[must_use]
     pub const fn new(pages: Pages, hint: Hint) -> Self {
         Self { pages, hint }
@@ -86,7 +86,7 @@ impl Mapping {
         self.pages
     }
 
-    /// What [`Platform::map`] said when they were mapped.
+    /// What [`Platform::map`] said when they were last mapped; or before that [`Platform::foresee`].
     #[must_use]
     pub const fn hint(self) -> Hint {
         self.hint
@@ -249,6 +249,15 @@ pub unsafe trait Platform: Sync + Sized {
     fn prepare(&self, range: VirtRange) -> Result<(), Self::Error> {
         let _ = range;
         Ok(())
+    }
+
+    /// Makes what `count` stacks will all need, page tables for instance, and says what [`map`](Self::map) is to be told of each, in
+    /// order, as far as that is known beforehand. The pages of the first are `first`, those of each next begin `stride` bytes further up.
+    ///
+    /// Called under a guard, once for each stack, when its record is made and before it is first mapped. The default foresees nothing.
+    fn foresee(&self, first: Pages, stride: usize, count: usize) -> impl Iterator<Item = Hint> {
+        let _ = (first, stride, count);
+        core::iter::empty()
     }
 
     /// Takes `count` frames of `node` that read as zero. All of them or none. The default does not know nodes.

@@ -41,7 +41,7 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Does what is due on this CPU, if there is anything.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn settle_flights(&mut self) {
         let far = self.far();
         let nothing_in_flight = far.batch.is_empty() && far.recovering.is_empty();
@@ -62,6 +62,8 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// Passes on what other CPUs have flushed, and answers an announcement of memory pressure.
+    #[cold]
+    #[inline(never)]
     fn settle_here(&mut self) {
         self.recovered();
         self.retire_due();

@@ -224,6 +224,11 @@ impl SlotRecord {
         Hint::new(self.hint.load(Ordering::Relaxed))
     }
 
+    #[inline]
+    pub(crate) fn set_hint(&self, hint: Hint) {
+        self.hint.store(hint.get(), Ordering::Relaxed);
+    }
+
     /// The deepest use seen in any life of this slot, in bytes.
     pub(crate) fn watermark(&self) -> usize {
         self.watermark.load(Ordering::Relaxed) as usize
@@ -262,8 +267,9 @@ impl SlotRecord {
     }
 
     /// Free to ready: the stack is mapped, on `node`, and the platform remembers `hint`.
+    #[inline]
     pub(crate) fn set_mapped(&self, node: Node, hint: Hint) {
-        self.hint.store(hint.get(), Ordering::Relaxed);
+        self.set_hint(hint);
         // Readers of a stack that is gone may be counting themselves at this moment.
         let change = |hold: u32| Some(hold & PINS_MASK | Home::new(node).0);
         let _ = self.hold.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);

@@ -29,6 +29,24 @@ fn a_stack_reads_as_zero_however_it_was_used_before() {
 }
 
 #[test]
+fn the_platform_is_told_of_each_stack_once_before_it_is_first_mapped() {
+    const SLOTS: usize = 70;
+    let fake = Fake::new(1, 512, 4 * MIB, Flush::Now);
+    let area = area_of(&fake, SLOTS);
+    assert_eq!(fake.stacks_foreseen(), 0);
+    let first = area.alloc(0).unwrap();
+    assert_eq!(fake.stacks_foreseen(), 64, "a page of records");
+    let others: Vec<_> = (1..SLOTS).map(|owner| area.alloc(owner).unwrap()).collect();
+    assert_eq!(fake.stacks_foreseen(), SLOTS, "no more than there are");
+    drop((first, others));
+    area.drain();
+    // What `map` is told now is what it said itself: the platform looks.
+    let again = area.alloc(0).unwrap();
+    assert_eq!((area.counters().populated, fake.stacks_foreseen()), (SLOTS as u64 + 1, SLOTS));
+    drop(again);
+}
+
+#[test]
 fn a_write_around_the_mapping_is_scrubbed_too() {
     let fake = Fake::new(1, 64, 4 * MIB, Flush::Now);
     let area = area_of(&fake, 8);

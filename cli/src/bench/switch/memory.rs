@@ -17,6 +17,8 @@ use std::os::unix::fs::FileExt;
 
 use vmstack::VirtAddr;
 
+use crate::bench::available::available_mib;
+
 /// The size of a stack, in bytes, and the distance from one to the next.
 const STACK: usize = 16 << 10;
 const PAGE: usize = 4 << 10;
@@ -209,15 +211,8 @@ impl Memory {
 /// Refuses memory that would leave the machine with less than as much again.
 fn check_available(bytes: usize) -> Result<(), NoMemory> {
     let system = |error| NoMemory::System { what: "/proc/meminfo", error };
-    let meminfo = std::fs::read_to_string("/proc/meminfo").map_err(system)?;
-    let (mib, available_mib) = (bytes >> 20, available_kib(&meminfo) >> 10);
+    let (mib, available_mib) = (bytes >> 20, available_mib().map_err(system)?);
     if 2 * mib <= available_mib { Ok(()) } else { Err(NoMemory::TooLittle { mib, available_mib }) }
-}
-
-/// The KiB that can be had without making anybody wait, as `/proc/meminfo` has them.
-fn available_kib(meminfo: &str) -> usize {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 /// The numbers below `count` in an order in which no two neighbours follow each other, for most counts.
@@ -279,7 +274,7 @@ fn range(line: &str) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Memory, available_kib, large_kib, scattered};
+    use super::{Kind, Memory, large_kib, scattered};
 
     const SMAPS: &str = "\
 7f0000000000-7f0000400000 rw-p 00000000 00:00 0
@@ -296,12 +291,6 @@ AnonHugePages:       512 kB
         assert_eq!(large_kib(SMAPS, 0x7f00_0020_0000, 0x7f00_0050_0000), 3072);
         assert_eq!(large_kib(SMAPS, 0x7f00_0060_0000, 0x7f00_0080_0000), 0);
         assert_eq!(large_kib(SMAPS, 0x7f00_0090_0000, usize::MAX), 512);
-    }
-
-    #[test]
-    fn what_is_available_is_read_and_a_machine_that_does_not_say_has_nothing() {
-        assert_eq!(available_kib("MemTotal:  9 kB\nMemAvailable:   23406592 kB\n"), 23_406_592);
-        assert_eq!(available_kib("MemTotal:  9 kB\n"), 0);
     }
 
     #[test]

@@ -69,6 +69,9 @@ struct Inner {
     shootdowns: Vec<Shootdown>,
     depth: Vec<usize>,
     work: Work,
+    /// What the library was told of the pages that begin at an address.
+    hints: BTreeMap<usize, usize>,
+    foreseen: BTreeSet<usize>,
 }
 
 /// What the platform was asked for since it was made.
@@ -189,6 +192,10 @@ impl<const PAGE: usize> FakeOf<PAGE> {
 
     pub(crate) fn work(&self) -> Work {
         self.inner().work
+    }
+
+    pub(crate) fn stacks_foreseen(&self) -> usize {
+        self.inner().foreseen.len()
     }
 
     pub(crate) fn mapped_pages(&self) -> usize {
@@ -328,6 +335,9 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
 
     unsafe fn map(&self, mapping: Mapping, frames: FakeFrames) -> Result<Hint, NotMapped<Self>> {
         let mut inner = self.entered();
+        let start = mapping.pages().start().get();
+        let known = inner.hints.get(&start).copied().unwrap_or(0);
+        assert_eq!(mapping.hint().get(), known, "what was said of {start:#x} last");
         assert_eq!(mapping.pages().count(), frames.0.len(), "as many frames as pages");
         if self.fails() {
             return Err(NotMapped { frames, reason: FakeError::NoTables });
@@ -341,7 +351,21 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             inner.frames[i].mapped = true;
             unsafe { self.host(page.get()).copy_from_nonoverlapping(inner.frames[i].bytes.as_ptr(), PAGE) };
         }
-        Ok(Hint::new(mapping.pages().start().get() / PAGE))
+        inner.hints.insert(start, start / PAGE);
+        Ok(Hint::new(start / PAGE))
+    }
+
+    /// Knows of all stacks but the last.
+    fn foresee(&self, first: Pages, stride: usize, count: usize) -> impl Iterator<Item = Hint> {
+        let mut inner = self.entered();
+        let starts = (0..count).map(|index| first.start().get() + index * stride);
+        for start in starts.clone() {
+            assert!(inner.foreseen.insert(start), "{start:#x} is foreseen once");
+            assert!(!inner.hints.contains_key(&start), "{start:#x} is foreseen before it is mapped");
+        }
+        let known: Vec<_> = starts.take(count - 1).collect();
+        inner.hints.extend(known.iter().map(|&start| (start, start / PAGE)));
+        known.into_iter().map(|start| Hint::new(start / PAGE))
     }
 
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {

@@ -25,7 +25,7 @@ const AT_HAND: u8 = 0x40;
 /// How many single frames are at hand at most.
 const HAND: usize = 8192;
 /// How many runs are at hand at most.
-const RUNS: usize = 512;
+const RUNS: usize = 2048;
 /// The order of a run.
 pub(super) const RUN: u32 = 2;
 const NONE: u32 = u32::MAX;
@@ -99,17 +99,22 @@ impl Buddy {
     }
 
     pub(super) fn take(&mut self, order: u32) -> Option<usize> {
-        if order == 0
-            && let Some(frame) = self.hand.pop()
-        {
-            self.states[frame as usize] = 0;
-            self.free -= 1;
-            return Some(frame as usize);
-        }
-        self.split(order).or_else(|| {
+        self.take_at_hand(order).or_else(|| self.split(order)).or_else(|| {
             self.put_down();
             self.split(order)
         })
+    }
+
+    #[inline]
+    fn take_at_hand(&mut self, order: u32) -> Option<usize> {
+        let frame = match order {
+            0 => self.hand.pop(),
+            RUN => self.runs.pop(),
+            _ => None,
+        }?;
+        self.states[frame as usize] = 0;
+        self.free -= 1 << order;
+        Some(frame as usize)
     }
 
     /// Takes a block off the lists, and puts back what is more than was asked for.
@@ -138,10 +143,7 @@ impl Buddy {
 
     /// Takes a run, if that is easy.
     pub(super) fn take_run(&mut self) -> Option<usize> {
-        let Some(frame) = self.runs.pop() else { return self.split(RUN) };
-        self.states[frame as usize] = 0;
-        self.free -= 1 << RUN;
-        Some(frame as usize)
+        self.take_at_hand(RUN).or_else(|| self.split(RUN))
     }
 
     /// Gives back single frames. Those that are a run go back as one.
@@ -168,6 +170,9 @@ impl Buddy {
     }
 
     pub(super) fn give(&mut self, frame: usize, order: u32) {
+        if order == RUN {
+            return self.give_run(frame);
+        }
         assert!(self.states.get(frame) == Some(&0), "frame {frame:#x} is free already");
         if order == 0 && !self.hand.is_full() {
             self.hand.push(frame as u32);

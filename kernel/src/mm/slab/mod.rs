@@ -91,12 +91,13 @@ impl Slab {
         hand.count += 1;
     }
 
-    /// Fetches some objects from the store: one at least, if there is memory.
+    /// Fetches some objects from the store: one at least, if there is memory. Where a frame has few of them several frames are taken,
+    /// so that one of many who want one pays for it.
     fn fill(&self, hand: &mut Hand) {
         let mut store = self.store.lock();
         while hand.count < BATCH {
             let Some(object) = store.take() else {
-                if hand.count != 0 || !add_frame(&mut store) {
+                if !add_frame(&mut store) {
                     return;
                 }
                 continue;
