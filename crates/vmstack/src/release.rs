@@ -34,7 +34,7 @@ impl<P: Platform> StackArea<P> {
         if self.numbers.lead() { self.take_back_numbered(guard, slot) } else { self.take_back_here(guard, slot) }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn take_back_here(&self, guard: &P::Guard, slot: SlotIndex) {
         match self.here(guard) {
             // We run on it though nobody owns it, or on a CPU that the area does not know: never.
@@ -44,6 +44,7 @@ impl<P: Platform> StackArea<P> {
     }
 
     /// Does to a dead stack what was noted about it, and what the policy wants. None if it is left to its pins.
+    #[inline]
     pub(crate) fn tidy(&self, line: &Line<P>, slot: SlotIndex, record: &SlotRecord) -> Option<Hold> {
         if record.hold().pinned && record.leave_to_pins() {
             return None;
