@@ -28,7 +28,7 @@ use crate::arch::percpu;
 use crate::mm::shortage;
 use crate::stacks::{TASK_STACK, TASKS, shootdown};
 use crate::task::sched::{self, TICKS_PER_SECOND};
-use crate::{interrupts, println, task};
+use crate::{hotplug, interrupts, println, task};
 
 /// How long other CPUs are waited for, in ticks.
 const PATIENCE: u64 = TICKS_PER_SECOND / 5;
@@ -68,9 +68,11 @@ const fn kept(counters: &Counters) -> u64 {
     counters.held / TASK_STACK as u64 + counters.unmapped.saturating_sub(counters.retired)
 }
 
-/// Another CPU wants what this one keeps.
+/// Another CPU wants what this one keeps. One that goes offline gives that back by itself, and begins nothing that it would have to wait for.
 pub(crate) fn answer() {
-    TASKS.answer_pressure();
+    if !hotplug::is_leaving() {
+        TASKS.answer_pressure();
+    }
 }
 
 /// Does what is due on this CPU. On the one that keeps the time, passes on what was noted by those who could not wait.
@@ -78,7 +80,7 @@ pub(crate) fn tick() {
     if percpu::cpu_number().index() == 0 && shortage::was_noted_anywhere() {
         TASKS.pressure();
     } else {
-        TASKS.answer_pressure();
+        answer();
     }
 }
 

@@ -35,6 +35,11 @@ pub(crate) fn was_noted() -> bool {
     sched::current().ran_short().swap(false, Ordering::Relaxed)
 }
 
+/// What the current task has noted is nothing that can be made good by trying again.
+pub(crate) fn forget() {
+    sched::current().ran_short().store(false, Ordering::Relaxed);
+}
+
 /// Whether anybody has, since this was last asked.
 pub(crate) fn was_noted_anywhere() -> bool {
     ANYWHERE.load(Ordering::Relaxed) && ANYWHERE.swap(false, Ordering::Relaxed)

@@ -8,6 +8,7 @@ use crate::arch::layout::PAGE_SIZE;
 use crate::fs;
 use crate::fs::span::Span;
 use crate::mm::memory::{Advice, Kind, MapRequest, Rights, Where};
+use crate::mm::shortage;
 use crate::mm::space::pages_around;
 use crate::pressure;
 use crate::process;
@@ -141,7 +142,12 @@ pub(super) fn mremap(addr: usize, old: usize, new: usize, flags: usize, to: usiz
     }
     let range = whole_pages(addr, old, Errno::FAULT)?;
     let to = (flags & FIXED != 0).then(|| VirtAddr::new(to));
-    user::with_memory(|memory| Ok(memory.remap(range, new, may_move, to, leave)?.get()))
+    let moved = user::with_memory(|memory| Ok(memory.remap(range, new, may_move, to, leave)?.get()));
+    if moved.is_err() && new < old {
+        // What was to be cut off may be gone: there is no such range to try it with again.
+        shortage::forget();
+    }
+    moved
 }
 
 pub(super) fn madvise(addr: usize, length: usize, advice: usize) -> Result<usize, Errno> {

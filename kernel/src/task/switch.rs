@@ -80,9 +80,17 @@ pub(super) fn leave_cpu(section: Option<Section>, decide: impl FnOnce(Node) -> b
     if queue.timers.is_behind(ticks()) {
         catch_up(&mut queue);
     }
-    let Some(next) = next_task(&mut queue, task, node.state.get()) else { return };
-    leave_behind(&mut queue, task, node);
-    switch_to(next, queue);
+    let next = next_task(&mut queue, task, node.state.get());
+    if next.is_some() {
+        leave_behind(&mut queue, task, node);
+    }
+    // For the one who was left behind, or whom `next_task` found where it may not run any more: also if nobody comes next.
+    if queue.ready.calls() {
+        interrupts::poke(queue.take_idle(0));
+    }
+    if let Some(next) = next {
+        switch_to(next, queue);
+    }
 }
 
 /// Wakes some of those whose time has come and whom the last tick had to leave.
@@ -124,9 +132,6 @@ fn leave_behind(queue: &mut RunQueue, task: &Task, node: Node) {
         _ => {}
     }
     queue.place(node);
-    if queue.ready.calls() {
-        interrupts::poke(queue.take_idle(0));
-    }
 }
 
 /// Switches to `next`, holding the lock; comes back when the current task is switched to again.

@@ -20,8 +20,8 @@ use super::mapping::{Kind, Mapping, Rights};
 use super::{Inner, Memory, Unfinished};
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
 use crate::arch::memory::copy_page;
-use crate::mm::frames;
 use crate::mm::space::SpaceError;
+use crate::mm::{frames, shortage};
 use crate::pressure;
 use crate::sync::Section;
 use crate::task::sched;
@@ -82,10 +82,15 @@ impl Memory {
     ///
     /// Tasks, interrupts on.
     pub(crate) fn fault(&self, addr: VirtAddr, access: FaultAccess) -> Result<(), UserFault> {
-        match self.try_fault(addr, access) {
-            Err(UserFault::OutOfMemory) if pressure::relieve() => self.try_fault(addr, access),
-            done => done,
+        let mut done = self.try_fault(addr, access);
+        if done == Err(UserFault::OutOfMemory) && pressure::relieve() {
+            done = self.try_fault(addr, access);
         }
+        if done == Err(UserFault::OutOfMemory) {
+            // A call that wanted the page may have done something already: a child is waited for, a signal taken. It is not made once more.
+            shortage::forget();
+        }
+        done
     }
 
     /// As [`fault`](Self::fault), with the memory that there is.
