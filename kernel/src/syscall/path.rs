@@ -250,38 +250,49 @@ pub(super) fn umask(mask: usize) -> Result<usize, Errno> {
 
 /// Lists a folder, from its position on: as many members as fit whole.
 pub(super) fn getdents(descriptor: usize, buffer: usize, count: usize) -> Result<usize, Errno> {
-    /// Before the name: number, place of the next one, length, kind.
-    const HEADER: usize = 19;
     let open = file::file(descriptor)?;
     let folder = open.folder()?;
     let mut written = 0;
     while let Some((member, next)) = fs::member(folder, open.position()) {
-        let node = fs::member_node(folder, member);
-        let mut record = Text::default();
-        record.push(&[0; HEADER])?;
-        match member {
-            fs::Member::Itself => record.push(b".")?,
-            fs::Member::Parent => record.push(b"..")?,
-            fs::Member::Child(node) => node.write_name(&mut record)?,
+        let put = |at| put_member(folder, member, next, at, count - written);
+        match buffer.checked_add(written).ok_or(Errno::FAULT).and_then(put) {
+            Ok(length) => written += length,
+            // Those before are told, and not told again: an error is for the next call.
+            Err(_) if written != 0 => break,
+            Err(error) => return Err(error),
         }
-        record.push(&[0])?;
-        let mut record = record.into_bytes();
-        let length = record.len().next_multiple_of(8);
-        if length > count - written {
-            return if written == 0 { Err(Errno::INVAL) } else { Ok(written) };
-        }
-        crate::mm::heap::reserve(&mut record, length)?;
-        record.resize(length, 0);
-        let status = node.status().unwrap_or_default();
-        record[..8].copy_from_slice(&status.number.to_le_bytes());
-        record[8..16].copy_from_slice(&(next as u64).to_le_bytes());
-        record[16..18].copy_from_slice(&(length as u16).to_le_bytes());
-        record[18] = mode::entry_kind(status.mode);
-        user::write(buffer.checked_add(written).ok_or(Errno::FAULT)?, &record)?;
-        written += length;
         open.set_position(next);
     }
     Ok(written)
+}
+
+/// Writes what `getdents` says of `member`, which `next` follows, to `at`, where there is `room`, and says how much that is.
+fn put_member(folder: Node, member: fs::Member, next: usize, at: usize, room: usize) -> Result<usize, Errno> {
+    /// Before the name: number, place of the next one, length, kind.
+    const HEADER: usize = 19;
+    let node = fs::member_node(folder, member);
+    let mut record = Text::default();
+    record.push(&[0; HEADER])?;
+    match member {
+        fs::Member::Itself => record.push(b".")?,
+        fs::Member::Parent => record.push(b"..")?,
+        fs::Member::Child(node) => node.write_name(&mut record)?,
+    }
+    record.push(&[0])?;
+    let mut record = record.into_bytes();
+    let length = record.len().next_multiple_of(8);
+    if length > room {
+        return Err(Errno::INVAL);
+    }
+    crate::mm::heap::reserve(&mut record, length)?;
+    record.resize(length, 0);
+    let status = node.status().unwrap_or_default();
+    record[..8].copy_from_slice(&status.number.to_le_bytes());
+    record[8..16].copy_from_slice(&(next as u64).to_le_bytes());
+    record[16..18].copy_from_slice(&(length as u16).to_le_bytes());
+    record[18] = mode::entry_kind(status.mode);
+    user::write(at, &record)?;
+    Ok(length)
 }
 
 /// Makes, removes, renames or changes what lies at a path: nothing can be, but what is wrong with the path comes first.

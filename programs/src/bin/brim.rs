@@ -1,6 +1,6 @@
 //! All memory, again and again: before a storm of threads, whose stacks the kernel then keeps ready, and after it.
 //!
-//! `brim THREADS`: a child uses up what there is, in three ways, and says how much it got; then THREADS threads (2,000 if not said) are alive at
+//! `brim THREADS`: a child uses up what there is, in four ways, and says how much it got; then THREADS threads (2,000 if not said) are alive at
 //! once, and end; then the same once more, with another storm before each. What the kernel keeps ready must be of no consequence. Then it is
 //! told to keep nothing, by words of which some are none; and then nobody does anything for a while.
 //!
@@ -8,6 +8,8 @@
 //! fact brim.WAY WHEN PAGES KEPT    pages that the child got, and KiB of stacks that the kernel kept ready before it began; WHEN before
 //!                                  after; WAY touch: it writes to page after page until it is killed; fill: it asks for page after page
 //!                                  until that is refused; fork: it forks when next to nothing is left, and PAGES is the error, or 0
+//!                                  reap: when nothing is left it waits for one of two dead children, with a page for its status that cannot be had;
+//!                                  PAGES is how many are left to be waited for
 //! fact brim.kept WAY WHEN KEPT     KiB that were kept when it was over
 //! fact brim.drop WORD KEPT AFTER ERRNO     KiB that were kept before and after that was written to drop_caches, and the error, or 0
 //! fact brim.idle KEPT AFTER        KiB that were kept after a storm, and some seconds later
@@ -35,6 +37,9 @@ const KERNEL_STACK: u64 = 16;
 /// What is left free before a fork, in KiB: less than a fork wants to see.
 const NEXT_TO_NOTHING: u64 = 400;
 
+/// How often nothing is to be had before there is nothing.
+const REFUSED: usize = 3;
+
 /// What is written to `drop_caches`: what Linux takes, and what it does not.
 const WORDS: [&str; 7] = ["1", "2", "3", "4", "0", "5", "x"];
 /// How long nobody does anything, at most.
@@ -43,7 +48,8 @@ const IDLE: Duration = Duration::from_secs(20);
 /// A way to use up memory: counts the pages that it got.
 type Way = fn(&AtomicU32) -> io::Result<()>;
 
-const WAYS: [(&str, Way); 3] = [("touch", touch), ("fill", fill), ("fork", fork_at_the_brim)];
+const WAYS: [(&str, Way); 4] =
+    [("touch", touch), ("fill", fill), ("fork", fork_at_the_brim), ("reap", reap_at_the_brim)];
 
 /// Address space that nothing is in yet: more than there is memory.
 fn space() -> io::Result<(*mut u8, usize)> {
@@ -104,6 +110,32 @@ fn fork_at_the_brim(error: &AtomicU32) -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Asks for page after page until nothing is left, and waits for a child, whose status is to go where there is no page: one child is gone
+/// with that, and no other.
+fn reap_at_the_brim(left: &AtomicU32) -> io::Result<()> {
+    let (start, pages) = space()?;
+    for _ in 0..2 {
+        spawn(|| 0)?;
+    }
+    // By then they are dead, and what they had is free.
+    thread::sleep(Duration::from_secs(1));
+    let mut page = 0;
+    for _ in 0..REFUSED {
+        while page < pages && populate(start, page).is_ok() {
+            page += 1;
+        }
+    }
+    // SAFETY: the kernel writes to memory of this program, if there is any.
+    let answer = unsafe { libc::waitpid(-1, start.wrapping_add(page * PAGE).cast(), 0) };
+    if answer != -1 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOMEM) {
+        return Err(io::Error::other("there was a page"));
+    }
+    while wait(-1).is_ok() {
+        left.fetch_add(1, Ordering::SeqCst);
+    }
+    Ok(())
 }
 
 /// What the kernel keeps ready, in KiB.

@@ -39,6 +39,16 @@ fn who_is_bound_to_an_idle_cpu_has_that_one_called_and_no_other() {
 }
 
 #[test]
+fn who_is_found_where_it_may_not_run_any_more_has_its_idle_cpu_called() {
+    let (tasks, mut ready) = (Tasks::new(1), Ready::new());
+    ready.push(tasks.node(0), 0);
+    tasks.node(0).cpus.set(1 << 1);
+    ready.note_idle(1);
+    assert!(ready.pop(0, 0).is_none(), "it may not run there");
+    assert_eq!(ready.take_idle(0, 0), 1 << 1);
+}
+
+#[test]
 fn neither_queue_starves() {
     let (tasks, mut ready) = (Tasks::new(20), Ready::new());
     for number in 0..20 {
