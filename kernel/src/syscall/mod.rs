@@ -143,7 +143,7 @@ pub(crate) fn handle(frame: &mut TrapFrame) {
     sched::current().heap().reset();
     let number = frame.begin_call();
     let mut answer = dispatch(number, Arguments::of(frame), frame);
-    // Nothing is held here, and a call that is refused for want of memory has done nothing.
+    // Nothing is held here, and a call that is refused for want of memory has done nothing: one that may have forgets what it noted.
     if may_be_want_of_memory(number, answer) && pressure::relieve() {
         answer = dispatch(number, Arguments::of(frame), frame);
     }
