@@ -30,10 +30,12 @@ use crate::{boot, fact, pressure};
 /// How many stacks an experiment has: as many as have their dirty bits taken back together.
 const STACKS: usize = 16;
 /// How many are taken when some were given back, and how many stacks' frames: more, for others may have given back some as well.
-const TAKEN: usize = 2 * STACKS;
+const TAKEN: usize = STACKS + 4;
 /// Turns of the first experiment: in the second all stacks are seen to be deep, in the third they are handed out again, and in the fourth
 /// it is seen what that left.
 const TURNS: usize = 4;
+/// How often each experiment is made: a CPU may forget a translation by itself.
+const ROUNDS: usize = 4;
 /// How long other CPUs' flushes are waited for, in nanoseconds.
 const PATIENCE: u64 = 10 * clock::SECOND;
 
@@ -59,6 +61,7 @@ struct Outcome {
     words: usize,
 }
 
+type Experiment = fn(&Section, Writer) -> Outcome;
 type Stacks = ArrayVec<Stack, TAKEN>;
 
 /// Does both, in every way, and with everybody who can write.
@@ -67,16 +70,18 @@ pub(crate) fn show() {
     fact!("stale.cpus", "{}", boot::cpus());
     for (way, how) in WAYS {
         for (name, writer) in &WRITERS[..writers] {
-            let Outcome { again, words } = with(how, *writer, zero);
-            fact!("stale.zero", "{way} {name} {STACKS} {again} {words}");
-            let Outcome { again, words } = with(how, *writer, frame);
-            fact!("stale.frame", "{way} {name} {STACKS} {again} {words}");
+            for (fact, experiment) in [("stale.zero", zero as Experiment), ("stale.frame", frame)] {
+                let outcomes = (0..ROUNDS).map(|_| with(how, *writer, experiment));
+                let (again, words) =
+                    outcomes.fold((0, 0), |(again, words), outcome| (again + outcome.again, words + outcome.words));
+                fact!(fact, "{way} {name} {} {again} {words}", ROUNDS * STACKS);
+            }
         }
     }
 }
 
 /// Does `experiment` where CPUs flush by `how`, alone on this CPU, and leaves no stale translation behind.
-fn with(how: How, writer: Writer, experiment: fn(&Section, Writer) -> Outcome) -> Outcome {
+fn with(how: How, writer: Writer, experiment: Experiment) -> Outcome {
     pressure::give_everything_back();
     if writer != Writer::Here {
         let spawned = task::spawn_kernel("writer", write_on_order, 0);
@@ -175,6 +180,10 @@ fn settle(writer: Writer) {
         let counters = TASKS.counters();
         if counters.unmapped == counters.retired || clock::now() >= end {
             return;
+        }
+        // The batch may be that CPU's own.
+        if writer == Writer::Hearing {
+            tell(Order::Hear);
         }
     }
 }
