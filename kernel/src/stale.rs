@@ -25,15 +25,19 @@ use crate::stacks::shootdown::{self, How, flush_by};
 use crate::stacks::{Kernel, Stack, TASK_STACK, TASKS};
 use crate::sync::Section;
 use crate::task::{self, sched};
-use crate::{boot, fact};
+use crate::{boot, fact, pressure};
 
 /// How many stacks an experiment has: as many as have their dirty bits taken back together.
 const STACKS: usize = 16;
+/// How many are taken when some were given back, and how many stacks' frames: more, for others may have given back some as well.
+const TAKEN: usize = STACKS + 4;
 /// Turns of the first experiment: in the second all stacks are seen to be deep, in the third they are handed out again, and in the fourth
 /// it is seen what that left.
 const TURNS: usize = 4;
+/// How often each experiment is made: a CPU may forget a translation by itself.
+const ROUNDS: usize = 4;
 /// How long other CPUs' flushes are waited for, in nanoseconds.
-const PATIENCE: u64 = clock::SECOND;
+const PATIENCE: u64 = 10 * clock::SECOND;
 
 const WAYS: [(&str, How); 4] =
     [("message", How::Message), ("at-switch", How::AtSwitch), ("never", How::Never), ("too-early", How::TooEarly)];
@@ -57,7 +61,8 @@ struct Outcome {
     words: usize,
 }
 
-type Stacks = ArrayVec<Stack, STACKS>;
+type Experiment = fn(&Section, Writer) -> Outcome;
+type Stacks = ArrayVec<Stack, TAKEN>;
 
 /// Does both, in every way, and with everybody who can write.
 pub(crate) fn show() {
@@ -65,17 +70,19 @@ pub(crate) fn show() {
     fact!("stale.cpus", "{}", boot::cpus());
     for (way, how) in WAYS {
         for (name, writer) in &WRITERS[..writers] {
-            let Outcome { again, words } = with(how, *writer, zero);
-            fact!("stale.zero", "{way} {name} {STACKS} {again} {words}");
-            let Outcome { again, words } = with(how, *writer, frame);
-            fact!("stale.frame", "{way} {name} {STACKS} {again} {words}");
+            for (fact, experiment) in [("stale.zero", zero as Experiment), ("stale.frame", frame)] {
+                let outcomes = (0..ROUNDS).map(|_| with(how, *writer, experiment));
+                let (again, words) =
+                    outcomes.fold((0, 0), |(again, words), outcome| (again + outcome.again, words + outcome.words));
+                fact!(fact, "{way} {name} {} {again} {words}", ROUNDS * STACKS);
+            }
         }
     }
 }
 
 /// Does `experiment` where CPUs flush by `how`, alone on this CPU, and leaves no stale translation behind.
-fn with(how: How, writer: Writer, experiment: fn(&Section, Writer) -> Outcome) -> Outcome {
-    TASKS.drain();
+fn with(how: How, writer: Writer, experiment: Experiment) -> Outcome {
+    pressure::give_everything_back();
     if writer != Writer::Here {
         let spawned = task::spawn_kernel("writer", write_on_order, 0);
         assert!(spawned.is_ok(), "the machine has no memory left");
@@ -99,7 +106,7 @@ fn zero(section: &Section, writer: Writer) -> Outcome {
     let mut outcome = Outcome::default();
     let mut before = ArrayVec::<VirtAddr, STACKS>::new();
     for turn in 0..TURNS {
-        let stacks = take(section);
+        let stacks = take(section, STACKS);
         outcome.words += stacks.iter().map(|stack| words_at(stack.bottom(), TASK_STACK)).sum::<usize>();
         if turn == 2 {
             outcome.again = stacks.iter().filter(|stack| before.contains(&stack.top())).count();
@@ -114,16 +121,16 @@ fn zero(section: &Section, writer: Writer) -> Outcome {
 
 /// Whether a write to a stack can reach the frames that another one had in its place.
 fn frame(section: &Section, writer: Writer) -> Outcome {
-    let first = take(section);
+    let first = take(section, STACKS);
     let before: ArrayVec<_, STACKS> =
         first.iter().map(|stack| (stack.top(), tables::translate(stack.bottom()))).collect();
     write(writer, &first);
     give(section, first);
     TASKS.pressure();
     settle(writer);
-    // The next owner: of as many frames as were given back.
-    let taken: ArrayVec<PhysAddr, STACKS> = (0..STACKS).filter_map(|_| frames::take_run()).collect();
-    let second = take(section);
+    // The next owner.
+    let taken: ArrayVec<PhysAddr, TAKEN> = (0..TAKEN).filter_map(|_| frames::take_run()).collect();
+    let second = take(section, TAKEN);
     write(writer, &second);
     let is_again = |stack: &&Stack| {
         let frame = before.iter().find(|(top, _)| *top == stack.top()).and_then(|(_, frame)| *frame);
@@ -137,8 +144,8 @@ fn frame(section: &Section, writer: Writer) -> Outcome {
     Outcome { again, words }
 }
 
-fn take(section: &Section) -> Stacks {
-    (0..STACKS).filter_map(|_| TASKS.alloc_in(section, 1).ok()).collect()
+fn take(section: &Section, count: usize) -> Stacks {
+    (0..count).filter_map(|_| TASKS.alloc_in(section, 1).ok()).collect()
 }
 
 fn give(section: &Section, stacks: Stacks) {
@@ -152,19 +159,33 @@ fn words_at(start: VirtAddr, bytes: usize) -> usize {
     words.filter(|word| unsafe { word.read_volatile() } != 0).count()
 }
 
-/// Lets everything that waits for other CPUs' flushes go on, if they flush.
+/// Lets everything that waits for other CPUs' flushes go on, if they flush: on this CPU, and on those that helped to give back what was to
+/// be given back, which look at their ticks.
 fn settle(writer: Writer) {
-    if writer != Writer::Deaf {
+    TASKS.answer_pressure();
+    if writer == Writer::Deaf {
+        return;
+    }
+    let end = clock::now() + PATIENCE;
+    loop {
         // Numbered behind all that it is about.
-        let (ticket, end) = (Kernel.shootdown(iter::empty()), clock::now() + PATIENCE);
+        let ticket = Kernel.shootdown(iter::empty());
+        while !Kernel.flushed(&ticket) && clock::now() < end {
+            if writer == Writer::Hearing {
+                tell(Order::Hear);
+            }
+            cpu::relax();
+        }
+        TASKS.answer_pressure();
+        let counters = TASKS.counters();
+        if counters.unmapped == counters.retired || clock::now() >= end {
+            return;
+        }
+        // The batch may be that CPU's own.
         if writer == Writer::Hearing {
             tell(Order::Hear);
         }
-        while !Kernel.flushed(&ticket) && clock::now() < end {
-            cpu::relax();
-        }
     }
-    TASKS.answer_pressure();
 }
 
 // ---- who writes ------------------------------------------------------------------------------------------------------
@@ -183,14 +204,13 @@ enum Order {
 }
 
 static ORDER: AtomicUsize = AtomicUsize::new(Order::Gone as usize);
-/// The tops of the stacks that it is to write to.
-static TOPS: [AtomicUsize; STACKS] = [const { AtomicUsize::new(0) }; STACKS];
+/// The tops of the stacks that it is to write to; zeros behind them.
+static TOPS: [AtomicUsize; TAKEN] = [const { AtomicUsize::new(0) }; TAKEN];
 
 /// Has `writer` write to each page of `stacks`.
 fn write(writer: Writer, stacks: &Stacks) {
-    for (place, stack) in TOPS.iter().zip(stacks) {
-        place.store(stack.top().get(), Ordering::Relaxed);
-    }
+    let tops = stacks.iter().map(|stack| stack.top().get()).chain(iter::repeat(0));
+    TOPS.iter().zip(tops).for_each(|(place, top)| place.store(top, Ordering::Relaxed));
     match writer {
         Writer::Here => write_to_all(),
         Writer::Hearing | Writer::Deaf => tell(Order::Write),
@@ -198,7 +218,7 @@ fn write(writer: Writer, stacks: &Stacks) {
 }
 
 fn write_to_all() {
-    let tops = TOPS.iter().map(|top| VirtAddr::new(top.load(Ordering::Relaxed)));
+    let tops = TOPS.iter().map(|top| VirtAddr::new(top.load(Ordering::Relaxed))).take_while(|top| top.get() != 0);
     for page in tops.flat_map(|top| (1..=TASK_STACK / PAGE_SIZE).map(move |page| top.wrapping_sub(page * PAGE_SIZE))) {
         // SAFETY: a word of a stack that was handed out to the experiment, and that nobody runs on.
         unsafe { page.as_mut_ptr::<u64>().write_volatile(1) };

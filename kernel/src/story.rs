@@ -96,7 +96,6 @@ fn words_left() -> usize {
 
 /// With every other frame taken, asks for a contiguous stack and for a mapped one.
 fn fragmentation() {
-    TASKS.drain();
     let taken = Fragments::all_but_every_other();
     let free = frames::free() * PAGE_SIZE;
     let direct = DirectStack::new();

@@ -13,6 +13,7 @@ use vmstack::PhysAddr;
 
 use super::frames;
 use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
+use crate::pressure;
 
 /// The first of the frames that are held by command.
 static HELD: AtomicU64 = AtomicU64::new(Fragments::END.get());
@@ -38,8 +39,10 @@ pub(crate) struct Fragments(PhysAddr);
 impl Fragments {
     const END: PhysAddr = PhysAddr::new(0);
 
-    /// Takes every frame there is, and gives back those with odd numbers.
+    /// Takes every frame there is, and gives back those with odd numbers. Stacks that are kept ready give up theirs before: they would do so while
+    /// memory is short, and be neighbours.
     pub(crate) fn all_but_every_other() -> Self {
+        pressure::give_everything_back();
         let (mut even, mut odd) = (Self(Self::END), Self(Self::END));
         while let Some(frame) = frames::take(0) {
             let list = if (frame.get() as usize / PAGE_SIZE).is_multiple_of(2) { &mut even } else { &mut odd };
