@@ -1,7 +1,7 @@
 //! Shootdown: making every CPU forget pages that were unmapped, or whose dirty bits were taken back.
 //!
 //! A shootdown flushes this CPU, gets a number, and has the other CPUs flush; a ticket is its number, and is due when every CPU has passed
-//! it ([`epochs`] has the protocol). Nobody waits with interrupts off. There are two ways to have the others flush:
+//! it (`epochs` has the protocol). Nobody waits with interrupts off. There are two ways to have the others flush:
 //!
 //! | way | the others flush | a batch waits | costs those who have nothing to flush |
 //! | --- | --- | --- | --- |
