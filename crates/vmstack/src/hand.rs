@@ -58,7 +58,7 @@ impl<P: Platform> Here<'_, P> {
     /// All idle stacks have to go: memory is short.
     pub(crate) fn owe_idle(&self) {
         if self.area.numbers.lead() {
-            self.area.numbers.owe(self.area.idle());
+            self.area.numbers.owe_all(self.area.idle());
         }
     }
 
@@ -101,8 +101,7 @@ impl<P: Platform> Here<'_, P> {
             if phase == Phase::Ready && goes(record) && record.claim(Phase::Ready, Phase::Retiring) {
                 batch.push(slot, record);
             } else {
-                // A dead one is idle soon, and its owner may have noted that before we came.
-                stays |= matches!(phase, Phase::Ready | Phase::Dead | Phase::Pinned);
+                stays |= phase.is_idle_soon();
             }
         }
         if stays {
@@ -136,6 +135,10 @@ impl<P: Platform> Here<'_, P> {
                 deep.push(slot, record);
             }
         }
+        // Others came first: there is nothing to flush.
+        if deep.is_empty() {
+            return;
+        }
         self.far().deep = deep;
         self.recover();
     }
@@ -161,14 +164,17 @@ impl<P: Platform> StackArea<P> {
         self.sweep(|_| true, true);
     }
 
-    /// Unmaps what had no owner since this was last called, as far as that goes without waiting.
+    /// Unmaps what had no owner since this was last called, as far as that goes without waiting. As many as are left have to go later.
     pub(crate) fn trim_numbers(&self) {
-        self.sweep(SlotRecord::was_idle, false);
+        let (left, from) = self.sweep(SlotRecord::was_idle, false);
+        let Some(meta) = self.metadata() else { return };
+        let rest = (0..left).rev().flat_map(|chunk| meta.records_of(chunk).rev()).skip(from);
+        self.numbers.owe(rest.filter(|(_, record)| record.phase() == Phase::Ready && record.was_idle()).count());
     }
 
     /// Goes over all used chunks, and unmaps the idle stacks that `goes` says. Where a batch is in flight on this CPU it waits for that, or
-    /// leaves the rest for another time.
-    fn sweep(&self, goes: impl Fn(&SlotRecord) -> bool, waits: bool) {
+    /// leaves the rest: says how many chunks, and how many records of the last of them it has seen.
+    fn sweep(&self, goes: impl Fn(&SlotRecord) -> bool, waits: bool) -> (usize, usize) {
         let (mut left, mut from) = (self.numbers.chunks(), 0);
         self.step_by_step(|here| {
             if left == 0 || !here.retire_due() {
@@ -181,5 +187,6 @@ impl<P: Platform> StackArea<P> {
             here.unmap_claimed(batch);
             left == 0
         });
+        (left, from)
     }
 }
