@@ -24,7 +24,7 @@ use crate::slots::{Phase, SlotRecord};
 
 /// How many batches follow each other at once, while there is too much.
 const AT_ONCE: usize = 4;
-/// How many chunks the hand passes over in search of one batch, because interrupts may be off.
+/// How many chunks and records the hand passes over in search of one batch, because interrupts may be off.
 const PASSED: usize = 1024;
 
 impl<P: Platform> Here<'_, P> {
@@ -68,11 +68,15 @@ impl<P: Platform> Here<'_, P> {
             return false;
         }
         let (mut batch, top) = (Chain::new(), self.area.numbers.hand());
-        let mut hand = top;
-        while hand != 0 && top - hand < PASSED && (batch.len() as usize) < most.min(BATCH) {
-            hand -= 1;
+        let (mut hand, mut passed) = (top, 0);
+        while hand != 0 && passed < PASSED && (batch.len() as usize) < most.min(BATCH) {
+            (hand, passed) = (hand - 1, passed + 1);
+            if !self.meta.take_idle(hand) {
+                continue;
+            }
+            passed += self.meta.geometry.records_in_chunk();
             // What is left of a chunk is for the next time.
-            if self.meta.take_idle(hand) && self.claim_idle(hand, 0, &mut batch, most.min(BATCH), |_| true).is_some() {
+            if self.claim_idle(hand, 0, &mut batch, most.min(BATCH), |_| true).is_some() {
                 hand += 1;
                 break;
             }
