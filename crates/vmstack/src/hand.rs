@@ -24,7 +24,7 @@ use crate::slots::{Phase, SlotRecord};
 
 /// How many batches follow each other at once, while there is too much.
 const AT_ONCE: usize = 4;
-/// How many chunks the hand passes over in search of one batch, because interrupts may be off.
+/// How many chunks and records the hand passes over in search of one batch, because interrupts may be off.
 const PASSED: usize = 1024;
 
 impl<P: Platform> Here<'_, P> {
@@ -58,7 +58,7 @@ impl<P: Platform> Here<'_, P> {
     /// All idle stacks have to go: memory is short.
     pub(crate) fn owe_idle(&self) {
         if self.area.numbers.lead() {
-            self.area.numbers.owe(self.area.idle());
+            self.area.numbers.owe_all(self.area.idle());
         }
     }
 
@@ -68,11 +68,15 @@ impl<P: Platform> Here<'_, P> {
             return false;
         }
         let (mut batch, top) = (Chain::new(), self.area.numbers.hand());
-        let mut hand = top;
-        while hand != 0 && top - hand < PASSED && (batch.len() as usize) < most.min(BATCH) {
-            hand -= 1;
+        let (mut hand, mut passed) = (top, 0);
+        while hand != 0 && passed < PASSED && (batch.len() as usize) < most.min(BATCH) {
+            (hand, passed) = (hand - 1, passed + 1);
+            if !self.meta.take_idle(hand) {
+                continue;
+            }
+            passed += self.meta.geometry.records_in_chunk();
             // What is left of a chunk is for the next time.
-            if self.meta.take_idle(hand) && self.claim_idle(hand, 0, &mut batch, most.min(BATCH), |_| true).is_some() {
+            if self.claim_idle(hand, 0, &mut batch, most.min(BATCH), |_| true).is_some() {
                 hand += 1;
                 break;
             }
@@ -101,8 +105,7 @@ impl<P: Platform> Here<'_, P> {
             if phase == Phase::Ready && goes(record) && record.claim(Phase::Ready, Phase::Retiring) {
                 batch.push(slot, record);
             } else {
-                // A dead one is idle soon, and its owner may have noted that before we came.
-                stays |= matches!(phase, Phase::Ready | Phase::Dead | Phase::Pinned);
+                stays |= phase.is_idle_soon();
             }
         }
         if stays {
@@ -136,6 +139,10 @@ impl<P: Platform> Here<'_, P> {
                 deep.push(slot, record);
             }
         }
+        // Others came first: there is nothing to flush.
+        if deep.is_empty() {
+            return;
+        }
         self.far().deep = deep;
         self.recover();
     }
@@ -161,14 +168,17 @@ impl<P: Platform> StackArea<P> {
         self.sweep(|_| true, true);
     }
 
-    /// Unmaps what had no owner since this was last called, as far as that goes without waiting.
+    /// Unmaps what had no owner since this was last called, as far as that goes without waiting. As many as are left have to go later.
     pub(crate) fn trim_numbers(&self) {
-        self.sweep(SlotRecord::was_idle, false);
+        let (left, from) = self.sweep(SlotRecord::was_idle, false);
+        let Some(meta) = self.metadata() else { return };
+        let rest = (0..left).rev().flat_map(|chunk| meta.records_of(chunk).rev()).skip(from);
+        self.numbers.owe(rest.filter(|(_, record)| record.phase() == Phase::Ready && record.was_idle()).count());
     }
 
     /// Goes over all used chunks, and unmaps the idle stacks that `goes` says. Where a batch is in flight on this CPU it waits for that, or
-    /// leaves the rest for another time.
-    fn sweep(&self, goes: impl Fn(&SlotRecord) -> bool, waits: bool) {
+    /// leaves the rest: says how many chunks, and how many records of the last of them it has seen.
+    fn sweep(&self, goes: impl Fn(&SlotRecord) -> bool, waits: bool) -> (usize, usize) {
         let (mut left, mut from) = (self.numbers.chunks(), 0);
         self.step_by_step(|here| {
             if left == 0 || !here.retire_due() {
@@ -181,5 +191,6 @@ impl<P: Platform> StackArea<P> {
             here.unmap_claimed(batch);
             left == 0
         });
+        (left, from)
     }
 }

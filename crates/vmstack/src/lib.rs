@@ -51,6 +51,7 @@ mod hand;
 mod here;
 #[cfg(not(all(loom, test)))]
 mod hit;
+mod idle;
 #[cfg(not(all(loom, test)))]
 mod metadata;
 #[cfg(not(all(loom, test)))]

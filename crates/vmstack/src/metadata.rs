@@ -12,15 +12,13 @@ use crate::cache::Line;
 use crate::chain::Records;
 use crate::depot::Depot;
 use crate::geometry::{Geometry, MetadataSizes, SlotIndex};
+use crate::idle::{self, IDLE, MADE};
 use crate::platform::{Hint, Mapping, Node, Platform};
 use crate::slots::{FRAME_WORDS, SlotRecord};
-use crate::sync::{AtomicU8, Ordering, fence};
+use crate::sync::{AtomicU8, Ordering};
 
 const ABSENT: u8 = 0;
 const BEING_MADE: u8 = 1;
-const MADE: u8 = 2;
-/// Made, and there may be idle stacks among its slots: for areas where numbers lead to slots.
-const IDLE: u8 = 3;
 
 /// The sizes that the geometry lays metadata out with.
 pub(crate) const fn sizes<P: Platform>() -> MetadataSizes {
@@ -148,26 +146,16 @@ impl<'a, P: Platform> Metadata<'a, P> {
         }
     }
 
-    /// Notes that there may be an idle stack in `chunk`. Before it is idle, for whoever has had a full fence since it ended its life.
+    /// Notes that there may be an idle stack in `chunk`. Before it is idle, for whoever has had a full fence since it ended its life, or has
+    /// claimed it.
     #[inline]
     pub(crate) fn note_idle(&self, chunk: usize) {
-        let byte = self.directory_byte(chunk);
-        if byte.load(Ordering::Relaxed) != IDLE {
-            // Release: as where it was made, for whoever sees only this.
-            byte.store(IDLE, Ordering::Release);
-        }
+        idle::note(self.directory_byte(chunk));
     }
 
     /// Whether there may be idle stacks in `chunk`. Forgets it, for whoever looks now.
     pub(crate) fn take_idle(&self, chunk: usize) -> bool {
-        let byte = self.directory_byte(chunk);
-        let idle = byte.load(Ordering::Relaxed) == IDLE;
-        if idle {
-            byte.store(MADE, Ordering::Release);
-            // Between this and the look at the records: whoever gives one back sees this, or is seen.
-            fence(Ordering::SeqCst);
-        }
-        idle
+        idle::take(self.directory_byte(chunk))
     }
 
     /// The slots of `chunk` and their records: none if it was never made.

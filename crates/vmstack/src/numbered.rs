@@ -21,6 +21,7 @@ use crate::geometry::SlotIndex;
 use crate::here::Here;
 use crate::hit::Allocated;
 use crate::platform::{Hint, Node, Platform};
+use crate::slots::claim::Claim;
 use crate::slots::{Phase, SlotRecord};
 use crate::stack::{KernelStack, StackId};
 
@@ -175,17 +176,17 @@ impl<P: Platform> Here<'_, P> {
         // It may be in what this CPU has in flight.
         self.settle_flights();
         let record = self.meta.known_record(slot);
-        if record.claim(Phase::Free, Phase::Building) {
-            self.area.numbers.note_used(self.meta.geometry.record_chunk(slot));
-            return self.populate_numbered(slot, record, owner);
-        }
-        match record.claim_ready(owner) {
-            Some(generation) => {
+        match record.claim_any(owner) {
+            Claim::Building => {
+                self.area.numbers.note_used(self.meta.geometry.record_chunk(slot));
+                self.populate_numbered(slot, record, owner)
+            }
+            Claim::Live(generation) => {
                 self.line.counters.hits.bump();
                 self.area.scrub_for_use(self.line, slot, record);
                 Ok(StackId::new(slot, generation))
             }
-            None => Err(AllocError::NumberTaken { number, phase: record.phase() }),
+            Claim::Taken(phase) => Err(AllocError::NumberTaken { number, phase }),
         }
     }
 

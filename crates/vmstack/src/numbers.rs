@@ -105,9 +105,14 @@ impl Numbers {
         self.owed.load(Ordering::Relaxed) as usize
     }
 
-    /// So many have to go.
-    pub(crate) fn owe(&self, stacks: usize) {
+    /// So many have to go: all that are idle.
+    pub(crate) fn owe_all(&self, stacks: usize) {
         self.owed.store(stacks as u32, Ordering::Relaxed);
+    }
+
+    /// So many of those that are idle have to go.
+    pub(crate) fn owe(&self, stacks: usize) {
+        self.owed.fetch_max(stacks as u32, Ordering::Relaxed);
     }
 
     /// So many have gone.

@@ -162,8 +162,9 @@ impl<P: Platform> Here<'_, P> {
     fn unmap(&self, slot: SlotIndex) {
         let record = self.meta.known_record(slot);
         record.set_phase(Phase::Retiring);
-        // SAFETY: (1) the stack was mapped by one call of `map` when it was populated; (2) it came from the depot: no
-        // CPU runs on it, nobody holds a pin (INV-LIVE), and nobody can get either while it is retiring.
+        // SAFETY: (1) the stack was mapped by one call of `map` when it was populated; (2) it came from the depot, or this CPU has
+        // claimed it in the slot of its number: no CPU runs on it, nobody holds a pin (INV-LIVE), and nobody can get either while it
+        // is retiring.
         let token = unsafe { self.meta.platform.unmap(self.meta.mapping(slot, record)) };
         // SAFETY: this CPU holds the slot, as above.
         unsafe { record.put_frames(token.into_frames()) };

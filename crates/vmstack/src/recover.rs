@@ -42,18 +42,18 @@ impl<P: Platform> Here<'_, P> {
 
     /// A stack that went deep, for whoever finds nothing else: recovered, if there are a few of them and no CPU is long in flushing.
     pub(crate) fn take_deep(&mut self) -> Option<SlotIndex> {
-        if self.far().deep.is_empty() {
-            return None;
-        }
-        if self.far().deep.len() >= FEW && self.recovered() {
+        let (meta, enough) = (self.meta, self.far().deep.len() >= FEW);
+        // One is kept back: until the others are flushed there may be nothing else, and no frames for a new one.
+        let kept = self.far().deep.pop(&meta)?;
+        if enough && self.recovered() {
             self.recover();
         }
-        let (meta, counters) = (self.meta, &self.line.counters);
-        let slot = match self.load_from_depot() {
-            Some(slot) => slot,
-            None => self.far().deep.pop(&meta).inspect(|_| counters.hits.bump())?,
-        };
-        Some(slot)
+        let slot = self.load_from_depot();
+        match slot {
+            Some(_) => self.far().deep.push(kept, meta.known_record(kept)),
+            None => self.line.counters.hits.bump(),
+        }
+        slot.or(Some(kept))
     }
 
     /// Clears the stacks that wait, takes their dirty bits back, and starts to flush them.

@@ -55,6 +55,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Whether the slot has a stack that nobody wants, or whoever holds it is about to say so, and has noted it perhaps.
+    pub(crate) const fn is_idle_soon(self) -> bool {
+        matches!(self, Self::Ready | Self::Dead | Self::Pinned | Self::Recovering)
+    }
+
     const fn from_bits(bits: u32) -> Self {
         match bits {
             0 => Self::Free,

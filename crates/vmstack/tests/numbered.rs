@@ -290,3 +290,17 @@ fn a_write_around_the_mapping_is_cleared_when_the_number_comes_again() {
     let again = area.alloc_numbered(5, 1).expect("a stack");
     assert!(fake.reads_zero(again.bottom(), SIZE), "INV-ZERO");
 }
+
+#[test]
+fn what_trim_could_not_unmap_at_once_goes_when_pressure_is_answered() {
+    let fake = fake_of(3, Flush::WhenAsked);
+    let area = numbered(&fake, 300);
+    warm(&area, 0..300);
+    area.trim();
+    assert_eq!(ready(&area), 300);
+    area.trim();
+    // Each batch has to wait for the one before.
+    (0..60).for_each(|_| area.answer_pressure());
+    assert_eq!(ready(&area), 0, "nobody has taken any of them since trim first came by");
+    assert_held_is_right(&area);
+}

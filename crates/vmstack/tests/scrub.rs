@@ -265,3 +265,21 @@ fn a_written_stack_is_cleared_on_whatever_way_it_goes_back() {
     drop(deep);
     assert!(take(&area, 20).iter().all(|stack| is_zero(&fake, stack)), "INV-ZERO after it was set aside");
 }
+
+#[test]
+fn deep_stacks_are_not_all_away_to_be_flushed_when_there_are_no_frames_for_another() {
+    let fake = Fake::new(3, 34, 16 << 20, Flush::WhenAsked);
+    let area = area_of(&fake, 100);
+    let all: Vec<_> = core::iter::from_fn(|| area.alloc(1).ok()).collect();
+    let count = all.len();
+    drop(all);
+    for _ in 0..2 {
+        let all: Vec<_> = (0..count).map(|_| area.alloc(1).expect("it is ready")).collect();
+        all.iter().for_each(|stack| {
+            (0..SIZE / 4096).for_each(|page| fake.write(stack.bottom().wrapping_add(page * 4096), 1));
+        });
+    }
+    assert_eq!(area.recount().ready, count);
+    let stack = area.alloc(1).expect("many are ready");
+    assert!(fake.reads_zero(stack.bottom(), SIZE), "INV-ZERO");
+}

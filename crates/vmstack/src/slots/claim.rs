@@ -18,7 +18,35 @@
 use super::{GENERATION, PHASE_BITS, PHASE_MASK, PINS_MASK, Phase, SlotRecord, WRITTEN};
 use crate::sync::Ordering;
 
+/// What becomes of somebody who comes with the number of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Claim {
+    /// Nothing is there. The slot is his, to build a stack in.
+    Building,
+    /// He has the stack that was there, in this generation.
+    Live(u32),
+    /// It is in somebody else's hand.
+    Taken(Phase),
+}
+
 impl SlotRecord {
+    /// Claims the slot, whatever is in it. It is never refused because of what it was a moment ago: one that is nobody's is claimed.
+    pub(crate) fn claim_any(&self, owner: usize) -> Claim {
+        // Each turn but the first is because somebody else has moved the slot.
+        loop {
+            match self.phase() {
+                Phase::Free if self.claim(Phase::Free, Phase::Building) => return Claim::Building,
+                Phase::Ready => {
+                    if let Some(generation) = self.claim_ready(owner) {
+                        return Claim::Live(generation);
+                    }
+                }
+                Phase::Free => {}
+                phase => return Claim::Taken(phase),
+            }
+        }
+    }
+
     /// Ready to live, in a new generation, for one of those who want it. None if it is not ready, or was not for long enough.
     #[inline]
     pub(crate) fn claim_ready(&self, owner: usize) -> Option<u32> {

@@ -1,5 +1,6 @@
 //! Two CPUs with one number, and the hand that comes by.
 
+use super::Claim;
 use crate::platform::{Hint, Node};
 use crate::slots::{Phase, SlotRecord};
 use loom::cell::UnsafeCell;
@@ -39,12 +40,18 @@ impl Shared {
 
     /// Comes with the number. The generation of the stack, if there was one to be had.
     fn come(&self, owner: usize) -> Option<u32> {
-        if self.record.claim(Phase::Free, Phase::Building) {
-            self.write_memory();
-            self.record.note_mapping(Node::new(0), Hint::new(0));
-            return Some(self.record.go_live(owner));
+        match self.record.claim_any(owner) {
+            Claim::Building => {
+                self.write_memory();
+                self.record.note_mapping(Node::new(0), Hint::new(0));
+                Some(self.record.go_live(owner))
+            }
+            Claim::Live(generation) => Some(generation),
+            Claim::Taken(phase) => {
+                assert!(!matches!(phase, Phase::Free | Phase::Ready), "refused, but it is {phase:?}");
+                None
+            }
         }
-        self.record.claim_ready(owner)
     }
 
     /// The hand comes by. True if it took the memory.
