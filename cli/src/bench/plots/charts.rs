@@ -40,7 +40,7 @@ pub(super) fn of(checks: &[Check]) -> Vec<Plot> {
     let found = Findings(checks);
     let mut plots = vec![aims(&found)];
     plots.extend([ratios(&found, "direct", "direct stacks"), ratios(&found, "linux", "Linux")]);
-    plots.extend([stacks(&found), depths(&found), paid(&found)]);
+    plots.extend([stacks(&found), waits(&found), numbers(&found), depths(&found), paid(&found)]);
     plots.push(death(&found));
     plots.extend([bytes(&found), beside(&found)]);
     plots.extend(others(checks));
@@ -113,8 +113,8 @@ fn statistic_words(statistic: &str) -> &str {
 
 /// What a stack costs, tier by tier.
 fn stacks(found: &Findings<'_>) -> Plot {
-    let rows =
-        found.beginning("stack.").filter(|(check, _)| check.unit == "instructions" && !check.name.contains("scrub"));
+    let elsewhere = |name: &str| ["scrub", "flush"].iter().any(|part| name.starts_with(&format!("stack.{part}")));
+    let rows = found.beginning("stack.").filter(|(check, _)| check.unit == "instructions" && !elsewhere(&check.name));
     let bar = |(check, figure): (&Check, f64)| {
         let aim = check.aim.map(Aim::figure);
         let colour = if check.aim.is_some_and(|aim| !aim.holds(figure)) { SHORT } else { 0 };
@@ -126,6 +126,52 @@ fn stacks(found: &Findings<'_>) -> Plot {
         about: "Instructions for each stack; the tick on a bar is what was aimed at.".into(),
         keys: vec![(0, "as it should be, or nothing aimed at".into()), (SHORT, "fell short".into())],
         rows: rows.map(bar).collect(),
+        ..Plot::default()
+    }
+}
+
+/// How long a batch waits where CPUs flush when they switch tasks, in parts of how long it waits where they are sent a message.
+fn waits(found: &Findings<'_>) -> Plot {
+    let situations =
+        [("idle", "the others idle"), ("switching", "the others switch"), ("busy", "each is busy with one task")];
+    let bar = |(part, words): (&str, &str)| {
+        let [message, switch] = ["message", "at_switch"].map(|way| found.figure(&format!("stack.flush.{way}.{part}")));
+        let (message, switch) = (message.filter(|&message| message > 0.0)?, switch?);
+        let note = format!("{} / {}", decimal(switch), decimal(message));
+        Some(Row::Bar(Bar { note, ..Bar::of(words, switch / message, 0) }))
+    };
+    Plot {
+        name: "flush".into(),
+        title: "Flushing where CPUs switch tasks, against messages".into(),
+        about: "Instructions of the machine until every CPU has flushed, in parts of those with messages: right of the line at 1 a batch waits longer."
+            .into(),
+        rows: situations.into_iter().filter_map(bar).collect(),
+        line: Some(1.0),
+        cap: Some(4.0 * CAP),
+        ..Plot::default()
+    }
+}
+
+/// The share of tasks that find a stack built, by who hands the numbers out.
+fn numbers(found: &Findings<'_>) -> Plot {
+    let mut rows = Vec::new();
+    for (budget, words) in [("unlimited", "no budget"), ("budget", "a budget of 48 stacks")] {
+        let bars = ["magazines", "lowest", "cyclic"].into_iter().filter_map(|numbers| {
+            let figure = found.figure(&format!("stack.numbered.found.{budget}.{numbers}"))?;
+            Some(Row::Bar(Bar::of(numbers, figure, 0)))
+        });
+        let bars: Vec<Row> = bars.collect();
+        if !bars.is_empty() {
+            rows.push(Row::Heading(words.into()));
+            rows.extend(bars);
+        }
+    }
+    Plot {
+        name: "numbers".into(),
+        title: "Stacks by the task's number, by who hands numbers out".into(),
+        about: "The share of tasks that find a stack built: from magazines, by the lowest number that is free, by one number after the other."
+            .into(),
+        rows,
         ..Plot::default()
     }
 }

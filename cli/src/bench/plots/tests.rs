@@ -16,6 +16,9 @@ fn findings() -> Vec<Check> {
         finding("life.linux.clone.p50", 0.0, "instructions"),
         finding("stack.hot", 57.0, "instructions").judged(57.0, Aim::AtMost(60.0)),
         finding("stack.cold", 6000.0, "instructions").judged(6000.0, Aim::AtMost(600.0)),
+        finding("stack.flush.message.busy", 12_000.0, "instructions"),
+        finding("stack.flush.at_switch.busy", 6_000_000.0, "instructions"),
+        finding("stack.numbered.found.unlimited.cyclic", 0.9, "of all tasks"),
         finding("stack.scrub_shallow", 0.28, "of all pages").judged(0.28, Aim::AtMost(0.3)),
         finding("fault.kill", 4000.0, "instructions"),
         finding("fault.kill.trace", 3000.0, "instructions"),
@@ -41,6 +44,8 @@ fn every_suite_is_drawn_and_what_has_no_figure_is_left_out() {
         "aims",
         "life-direct",
         "stack",
+        "flush",
+        "numbers",
         "scrub",
         "scrub-paid",
         "fault",
@@ -51,6 +56,21 @@ fn every_suite_is_drawn_and_what_has_no_figure_is_left_out() {
     ];
     assert_eq!(names, expected);
     assert!(charts::of(&[]).is_empty());
+}
+
+#[test]
+fn what_a_batch_waits_is_not_among_what_stacks_cost() {
+    let plots = charts::of(&findings());
+    let longest = |name: &str| {
+        let plot = plots.iter().find(|plot| plot.name == name).expect(name);
+        let bars = plot.rows.iter().filter_map(|row| match row {
+            Row::Bar(bar) => Some(bar.parts.iter().map(|(length, _)| length).sum::<f64>()),
+            Row::Heading(_) => None,
+        });
+        bars.fold(0.0, f64::max)
+    };
+    assert!(longest("stack") < 10_000.0);
+    assert!((longest("flush") - 500.0).abs() < 1e-9);
 }
 
 #[test]
