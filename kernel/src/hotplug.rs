@@ -33,7 +33,7 @@ use vmstack::Cpu;
 use crate::arch::apic::{self, Message, Target};
 use crate::arch::cpu;
 use crate::arch::percpu::{self, MAX_CPUS, PerCpu};
-use crate::sync::{AnyLock, Mutex, rcu};
+use crate::sync::{AnyLock, Mutex, Section, rcu};
 use crate::syscall::Errno;
 use crate::task::sched::{self, TICKS_PER_SECOND};
 use crate::{boot, interrupts, stacks};
@@ -94,10 +94,14 @@ pub(crate) fn set_online(cpu: usize, online: bool) -> Result<(), Errno> {
 
 fn take_offline(cpu: usize, block: &PerCpu) -> Result<(), Errno> {
     interrupts::move_line(block.apic_id());
+    // Nobody is killed between the two words.
+    let section = Section::enter();
     STATES[cpu].store(LEAVING, Ordering::Release);
     AWAY.fetch_or(1 << cpu, Ordering::SeqCst);
+    drop(section);
     interrupts::poke(1 << cpu);
     wait_for(cpu, OFFLINE, || ()).inspect_err(|_| {
+        let _section = Section::enter();
         // It may be on its way still: whoever changes the word first has decided.
         if change(cpu, LEAVING, ONLINE) {
             AWAY.fetch_and(!(1 << cpu), Ordering::SeqCst);
