@@ -129,7 +129,7 @@ pub(super) fn what_is_kept_ready_is_given_back_before_anybody_is_refused() -> Re
         expect(forks[0].first() == Some(&12) && forks[1].first() == Some(&0), &output)?;
         // A call that has taken a child and cannot say so is not made once more: it would take the other one.
         let reaps = ["before", "after"].map(|when| numbers(&format!("reap {when}")).unwrap_or_default());
-        expect(reaps.iter().all(|left| left.first() == Some(&1)), &output)?;
+        expect(reaps.iter().all(|gone| gone.first() == Some(&1)), &output)?;
         for (word, drops, error) in [("1", true, 0), ("2", true, 0), ("3", true, 0), ("4", false, 0)]
             .into_iter()
             .chain(["0", "5", "x"].map(|word| (word, false, 22)))

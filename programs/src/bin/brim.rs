@@ -8,8 +8,8 @@
 //! fact brim.WAY WHEN PAGES KEPT    pages that the child got, and KiB of stacks that the kernel kept ready before it began; WHEN before
 //!                                  after; WAY touch: it writes to page after page until it is killed; fill: it asks for page after page
 //!                                  until that is refused; fork: it forks when next to nothing is left, and PAGES is the error, or 0
-//!                                  reap: when nothing is left it waits for one of two dead children, with a page for its status that cannot be had;
-//!                                  PAGES is how many are left to be waited for
+//!                                  reap: when nothing is left it waits for one of its dead children, with a page for the status that cannot be
+//!                                  had; PAGES is how many of them are gone with that
 //! fact brim.kept WAY WHEN KEPT     KiB that were kept when it was over
 //! fact brim.drop WORD KEPT AFTER ERRNO     KiB that were kept before and after that was written to drop_caches, and the error, or 0
 //! fact brim.idle KEPT AFTER        KiB that were kept after a storm, and some seconds later
@@ -39,6 +39,8 @@ const NEXT_TO_NOTHING: u64 = 400;
 
 /// How often nothing is to be had before there is nothing.
 const REFUSED: usize = 3;
+/// Dead children that are there to be waited for.
+const DEAD: usize = 8;
 
 /// What is written to `drop_caches`: what Linux takes, and what it does not.
 const WORDS: [&str; 7] = ["1", "2", "3", "4", "0", "5", "x"];
@@ -113,29 +115,50 @@ fn fork_at_the_brim(error: &AtomicU32) -> io::Result<()> {
 }
 
 /// Asks for page after page until nothing is left, and waits for a child, whose status is to go where there is no page: one child is gone
-/// with that, and no other.
-fn reap_at_the_brim(left: &AtomicU32) -> io::Result<()> {
+/// with that, and no other. Where a page came back meanwhile, from a CPU that is slow to give back what it keeps, it does so again.
+fn reap_at_the_brim(gone: &AtomicU32) -> io::Result<()> {
     let (start, pages) = space()?;
-    for _ in 0..2 {
+    // Later there is no page to be had, for this program's own code either: what it does then it does once before, in vain.
+    gone.store(0, Ordering::SeqCst);
+    let (none, no_child) = (take_rest(), take_one(core::ptr::null_mut()));
+    for _ in 0..DEAD {
         spawn(|| 0)?;
     }
     // By then they are dead, and what they had is free.
     thread::sleep(Duration::from_secs(1));
-    let mut page = 0;
-    for _ in 0..REFUSED {
-        while page < pages && populate(start, page).is_ok() {
-            page += 1;
+    let (mut page, mut left) = (0, DEAD);
+    while left > 1 && none == 0 && no_child != 0 {
+        for _ in 0..REFUSED {
+            while page < pages && populate(start, page).is_ok() {
+                page += 1;
+            }
         }
+        let error = take_one(start.wrapping_add(page * PAGE).cast());
+        if error == libc::ENOMEM {
+            gone.store(left.saturating_sub(take_rest()) as u32, Ordering::SeqCst);
+            return Ok(());
+        }
+        (page, left) = (page + 1, left - 1);
     }
+    Err(io::Error::other("there was a page each time"))
+}
+
+/// Waits for a child whose status goes to `status`. The error, or 0.
+#[inline(never)]
+fn take_one(status: *mut i32) -> i32 {
     // SAFETY: the kernel writes to memory of this program, if there is any.
-    let answer = unsafe { libc::waitpid(-1, start.wrapping_add(page * PAGE).cast(), 0) };
-    if answer != -1 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOMEM) {
-        return Err(io::Error::other("there was a page"));
-    }
+    let answer = unsafe { libc::waitpid(-1, status, 0) };
+    if answer == -1 { io::Error::last_os_error().raw_os_error().unwrap_or(-1) } else { 0 }
+}
+
+/// Waits for all children, and says how many they were.
+#[inline(never)]
+fn take_rest() -> usize {
+    let mut found = 0;
     while wait(-1).is_ok() {
-        left.fetch_add(1, Ordering::SeqCst);
+        found += 1;
     }
-    Ok(())
+    found
 }
 
 /// What the kernel keeps ready, in KiB.
