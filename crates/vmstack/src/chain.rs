@@ -147,7 +147,7 @@ impl FreeList {
     }
 }
 
-/// MagazineList that no CPU holds.
+/// The magazines that no CPU holds.
 #[derive(Debug)]
 pub(crate) struct MagazineList(Head);
 

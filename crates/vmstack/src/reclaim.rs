@@ -360,7 +360,7 @@ impl<P: Platform> StackArea<P> {
         MOST_ROUNDS.min(share.checked_ilog2().map_or(0, |bits| 1 << bits))
     }
 
-    /// How many ready stacks may be kept: what [`set_budget`](Self::set_budget) said last.
+    /// How many ready stacks may be kept: what [`set_budget`](Self::set_budget) said last; `u32::MAX` if it said none. Any context.
     pub fn budget(&self) -> usize {
         self.budget.load(Ordering::Relaxed) as usize
     }

@@ -6,7 +6,7 @@ mod fake;
 use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 use fake::cpus::interrupted_by;
-use fake::{Area, Fake, Flush, SIZE, Stack, area_of, assert_guarded, assert_held_is_right};
+use fake::{Area, Fake, Flush, SIZE, Stack, area_of, assert_guarded, assert_held_is_right, give_everything_back};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::Config;
 use vmstack::{AllocError, Node, Phase, Pin, Platform, Scrub, StackId, VirtAddr};
@@ -218,16 +218,6 @@ fn handle<'f>(fake: &Fake, area: &'f Area<'f>, handlers: &RefCell<Vec<Stack<'f>>
     fake.fail_in.store(failing, Ordering::Relaxed);
 }
 
-fn give_everything_back(fake: &Fake, area: &Area<'_>) {
-    fake.fail_in.store(-1, Ordering::Relaxed);
-    for cpu in 0..CPUS {
-        fake.run_on(cpu);
-        area.leave_cpu();
-        assert_held_is_right(area);
-    }
-    area.drain();
-}
-
 proptest! {
     #![proptest_config(Config { cases: 256, ..Config::default() })]
 
@@ -255,7 +245,7 @@ proptest! {
             model.check(op, slots);
         }
         drop((model.live, model.pins, handlers.take()));
-        give_everything_back(fake, area);
+        give_everything_back(fake, area, CPUS);
         let recount = area.recount();
         assert_eq!((recount.free, recount.retiring), (slots, 0), "when all tasks are gone, all slots are free");
         assert_eq!(fake.frames_free(), frames - recount.metadata_pages, "and all frames");

@@ -6,7 +6,9 @@ mod fake;
 use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 use fake::cpus::interrupted_by;
-use fake::{Area, Fake, Flush, SIZE, Stack, assert_guarded, assert_held_is_right, numbered_area_of};
+use fake::{
+    Area, Fake, Flush, SIZE, Stack, assert_guarded, assert_held_is_right, give_everything_back, numbered_area_of,
+};
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::Config;
 use std::collections::BTreeSet;
@@ -218,16 +220,6 @@ fn handle<'f>(fake: &Fake, area: &'f Area<'f>, handlers: &RefCell<Vec<Stack<'f>>
     fake.fail_in.store(failing, Ordering::Relaxed);
 }
 
-fn give_everything_back(fake: &Fake, area: &Area<'_>) {
-    fake.fail_in.store(-1, Ordering::Relaxed);
-    for cpu in 0..CPUS {
-        fake.run_on(cpu);
-        area.leave_cpu();
-        assert_held_is_right(area);
-    }
-    area.drain();
-}
-
 proptest! {
     #![proptest_config(Config { cases: 256, ..Config::default() })]
 
@@ -256,7 +248,7 @@ proptest! {
             model.check(op);
         }
         drop((model.live, model.pins, handlers.take()));
-        give_everything_back(fake, area);
+        give_everything_back(fake, area, CPUS);
         let recount = area.recount();
         assert_eq!((recount.free, recount.retiring), (slots, 0), "when all tasks are gone, all slots are free");
         assert_eq!(fake.frames_free(), frames - recount.metadata_pages, "and all frames");

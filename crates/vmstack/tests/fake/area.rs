@@ -1,5 +1,7 @@
 //! An area on the fake platform, and what must hold of it.
 
+use core::sync::atomic::Ordering;
+
 use super::Fake;
 use vmstack::{KernelStack, Placement, StackArea};
 
@@ -35,4 +37,15 @@ pub(crate) fn assert_held_is_right(area: &Area<'_>) {
     let (counters, recount) = (area.counters(), area.recount());
     assert_eq!(counters.held, (recount.ready * SIZE) as u64, "INV-COUNT: {counters:?} {recount:?}");
     assert_eq!(recount.miscounted, 0, "INV-COUNT: {recount:?}");
+}
+
+/// Each of the fake's `cpus` CPUs leaves what it keeps, and all of it goes back.
+pub(crate) fn give_everything_back(fake: &Fake, area: &Area<'_>, cpus: usize) {
+    fake.fail_in.store(-1, Ordering::Relaxed);
+    for cpu in 0..cpus {
+        fake.run_on(cpu);
+        area.leave_cpu();
+        assert_held_is_right(area);
+    }
+    area.drain();
 }

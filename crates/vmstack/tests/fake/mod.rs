@@ -13,7 +13,9 @@
 mod area;
 pub(crate) mod cpus;
 
-pub(crate) use area::{Area, SIZE, Stack, area_of, assert_guarded, assert_held_is_right, numbered_area_of};
+pub(crate) use area::{
+    Area, SIZE, Stack, area_of, assert_guarded, assert_held_is_right, give_everything_back, numbered_area_of,
+};
 
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicIsize, AtomicU32, Ordering};
