@@ -23,6 +23,7 @@ use core::cell::UnsafeCell;
 use core::fmt;
 
 use crate::chain::Chain;
+use crate::flight::Flight;
 use crate::geometry::SlotIndex;
 use crate::platform::{Node, Platform};
 use crate::slots::Home;
@@ -63,15 +64,13 @@ impl Near {
 
 /// What a CPU has beside its magazines: it looks at this when it exchanges one.
 #[derive(Debug)]
-pub(crate) struct Far<T> {
-    /// Unmapped stacks, and what says when every CPU has flushed them.
-    pub(crate) batch: Chain,
-    pub(crate) batch_ticket: Option<T>,
+pub(crate) struct Far<P: Platform> {
+    /// Unmapped stacks, until every CPU has flushed them.
+    pub(crate) batch: Flight<P, Chain>,
     /// Stacks that went deep and wait for others, which may be handed out as they are.
     pub(crate) deep: Chain,
-    /// Such stacks with their dirty bits taken back, and what says when they may be handed out.
-    pub(crate) recovering: Chain,
-    pub(crate) recovery_ticket: Option<T>,
+    /// Such stacks with their dirty bits taken back, until they may be handed out.
+    pub(crate) recovering: Flight<P, Chain>,
     /// Stacks of other nodes, on their way home.
     pub(crate) away: Chain,
 }
@@ -81,7 +80,7 @@ pub(crate) struct Far<T> {
 pub(crate) struct Line<P: Platform> {
     near: UnsafeCell<Near>,
     pub(crate) counters: CpuCounters,
-    far: UnsafeCell<Far<P::Ticket>>,
+    far: UnsafeCell<Far<P>>,
 }
 
 // SAFETY: (1) the cells are reached only through `near` and `far`, whose callers prove that they alone are there; what they hold
@@ -102,11 +101,9 @@ impl<P: Platform> Line<P> {
             answered: 0,
         };
         let far = Far {
-            batch: Chain::new(),
-            batch_ticket: None,
+            batch: Flight::new(Chain::new()),
             deep: Chain::new(),
-            recovering: Chain::new(),
-            recovery_ticket: None,
+            recovering: Flight::new(Chain::new()),
             away: Chain::new(),
         };
         Self { near: UnsafeCell::new(near), counters: CpuCounters::new(), far: UnsafeCell::new(far) }
@@ -132,7 +129,7 @@ impl<P: Platform> Line<P> {
     /// As for [`near`](Self::near).
     #[expect(clippy::mut_from_ref, reason = "the guard makes it exclusive, as the caller proves")]
     #[inline]
-    pub(crate) unsafe fn far(&self) -> &mut Far<P::Ticket> {
+    pub(crate) unsafe fn far(&self) -> &mut Far<P> {
         // SAFETY: the guard means that no other code runs here, and the caller has no other reference itself.
         unsafe { &mut *self.far.get() }
     }

@@ -6,6 +6,7 @@
 //!
 //! Contexts: task and interrupt. Never NMI, never the fault path.
 
+use crate::flight::Batch;
 use crate::geometry::SlotIndex;
 use crate::slots::SlotRecord;
 use crate::sync::{AtomicU64, Ordering};
@@ -68,6 +69,13 @@ impl Chain {
     /// The first slot, which stands for the chain while it is in a depot.
     fn first(self) -> Option<SlotIndex> {
         Some(SlotIndex::new(self.head.checked_sub(1)?))
+    }
+}
+
+impl Batch for Chain {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.head == 0
     }
 }
 

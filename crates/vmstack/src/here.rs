@@ -251,7 +251,7 @@ impl<P: Platform> Here<'_, P> {
     }
 
     /// What this CPU has beside its magazines.
-    pub(crate) fn far(&mut self) -> &mut Far<P::Ticket> {
+    pub(crate) fn far(&mut self) -> &mut Far<P> {
         // SAFETY: (1) these are the lines of the CPU whose guard a `Here` stands for; (2) the reference borrows `self` exclusively, and
         // there is no other way to it.
         unsafe { self.line.far() }

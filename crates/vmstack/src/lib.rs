@@ -44,6 +44,7 @@ mod depot;
 mod error;
 #[cfg(not(all(loom, test)))]
 mod fault;
+mod flight;
 mod geometry;
 #[cfg(not(all(loom, test)))]
 mod hand;
@@ -92,9 +93,11 @@ pub use config::{
 pub use error::{AllocError, InitError};
 #[cfg(not(all(loom, test)))]
 pub use fault::{FaultContext, StackFault, StackView, Verdict};
+pub use flight::{Batch, Flight, Flushed, Retiring};
 pub use geometry::{Geometry, SlotIndex};
 pub use numbers::Placement;
 pub use platform::{Hint, Mapping, Node, NotMapped, Platform, Unmapped};
+pub use pressure::Pressure;
 #[cfg(not(all(loom, test)))]
 pub use registry::{ExternalStack, RegisterError};
 #[cfg(not(all(loom, test)))]

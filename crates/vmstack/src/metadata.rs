@@ -14,7 +14,7 @@ use crate::depot::Depot;
 use crate::geometry::{Geometry, MetadataSizes, SlotIndex};
 use crate::idle::{self, IDLE, MADE};
 use crate::platform::{Hint, Mapping, Node, Platform};
-use crate::slots::{FRAME_WORDS, SlotRecord};
+use crate::slots::SlotRecord;
 use crate::sync::{AtomicU8, Ordering};
 
 const ABSENT: u8 = 0;
@@ -25,10 +25,6 @@ pub(crate) const fn sizes<P: Platform>() -> MetadataSizes {
     const {
         assert!(size_of::<SlotRecord>() == 64, "a record is a cache line");
         assert!(size_of::<Line<P>>() <= 512, "Platform::Ticket is too large");
-        assert!(
-            size_of::<P::Frames>() <= FRAME_WORDS * size_of::<usize>(),
-            "Platform::Frames is too large: it must fit in what a slot record has left, three words"
-        );
     }
     MetadataSizes { record: size_of::<SlotRecord>(), line: size_of::<Line<P>>(), depot: size_of::<Depot>() }
 }

@@ -371,7 +371,7 @@ impl<P: Platform> Unmapped<P> {
         Self { frames }
     }
 
-    /// The frames. Only for `reclaim`, which keeps them until the ticket was redeemed.
+    /// The frames. Only for `flight`, which keeps them until the ticket was redeemed.
     pub(crate) fn into_frames(self) -> P::Frames {
         self.frames
     }

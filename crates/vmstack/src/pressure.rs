@@ -9,11 +9,20 @@ use crate::sync::{AtomicU32, Ordering};
 
 /// How often memory pressure was announced, modulo 2^32.
 #[derive(Debug)]
-pub(crate) struct Pressure(AtomicU32);
+pub struct Pressure(AtomicU32);
+
+#[cfg(not(all(loom, test)))]
+impl Default for Pressure {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Pressure {
+    /// With nothing announced yet.
     #[cfg(not(all(loom, test)))]
-    pub(crate) const fn new() -> Self {
+    #[must_use]
+    pub const fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
@@ -23,14 +32,15 @@ impl Pressure {
     }
 
     /// Tells all CPUs to give back what they keep.
-    pub(crate) fn announce(&self) {
+    pub fn announce(&self) {
         // Release: pairs with the Acquire below: whoever answers sees what led to the announcement.
         self.0.fetch_add(1, Ordering::Release);
     }
 
     /// The last announcement, if it is not the one that was `answered` last.
     #[inline]
-    pub(crate) fn since(&self, answered: u32) -> Option<u32> {
+    #[must_use]
+    pub fn since(&self, answered: u32) -> Option<u32> {
         let announced = self.0.load(Ordering::Acquire);
         (announced != answered).then_some(announced)
     }

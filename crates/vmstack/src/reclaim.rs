@@ -17,6 +17,7 @@ use crate::area::StackArea;
 use crate::cache::{Line, MOST_ROUNDS};
 use crate::chain::Chain;
 use crate::depot::Depot;
+use crate::flight::Flushed;
 use crate::geometry::SlotIndex;
 use crate::here::Here;
 use crate::platform::{Node, Platform};
@@ -152,10 +153,9 @@ impl<P: Platform> Here<'_, P> {
         }
         self.line.counters.unmapped.add(u64::from(batch.len()));
         self.line.counters.shootdowns.bump();
-        let pages = batch.slots(&self.meta).map(|slot| self.meta.geometry.pages(slot));
-        let ticket = self.meta.platform.shootdown(pages);
-        let far = self.far();
-        (far.batch, far.batch_ticket) = (batch, Some(ticket));
+        let meta = self.meta;
+        let pages = batch.slots(&meta).map(|slot| meta.geometry.pages(slot));
+        self.far().batch.begin(meta.platform, batch, pages);
     }
 
     /// Unmaps a ready stack, and puts its frames down in its record.
@@ -167,30 +167,27 @@ impl<P: Platform> Here<'_, P> {
         // is retiring.
         let token = unsafe { self.meta.platform.unmap(self.meta.mapping(slot, record)) };
         // SAFETY: this CPU holds the slot, as above.
-        unsafe { record.put_frames(token.into_frames()) };
+        unsafe { record.frames.put(token) };
     }
 
     /// Gives back the frames and the slots of the batch in flight, if every CPU has flushed. True if none is in flight.
     pub(crate) fn retire_due(&mut self) -> bool {
         let platform = self.meta.platform;
-        let far = self.far();
-        if far.batch_ticket.as_ref().is_some_and(|ticket| !platform.flushed(ticket)) {
-            return false;
-        }
-        if far.batch.is_empty() {
+        let flight = &mut self.far().batch;
+        if flight.is_empty() {
             return true;
         }
-        far.batch_ticket = None;
-        let batch = far.batch.take();
-        self.retire(batch);
+        let Some((batch, flushed)) = flight.take_due(platform) else { return false };
+        self.retire(batch, &flushed);
         true
     }
 
     /// The frames to the platform, then the slots to the free list: every CPU has flushed them (INV-FRAME).
-    fn retire(&mut self, mut batch: Chain) {
+    fn retire(&mut self, mut batch: Chain, flushed: &Flushed<P>) {
         self.line.counters.retired.add(u64::from(batch.len()));
-        // SAFETY: the slots are retiring, in this CPU's batch; `unmap` has put their frames there, and each is taken once.
-        let frames = |slot| unsafe { self.meta.known_record(slot).take_frames::<P::Frames>() };
+        // SAFETY: (1) `unmap` has put their frames there, and each is taken once; (2) this is the batch that was flushed; (3) the slots
+        // are retiring, in this CPU's batch.
+        let frames = |slot| unsafe { self.meta.known_record(slot).frames.take(flushed) };
         self.meta.platform.give_batch(batch.slots(&self.meta).map(frames));
         while let Some(slot) = batch.pop(&self.meta) {
             self.meta.known_record(slot).set_phase(Phase::Free);

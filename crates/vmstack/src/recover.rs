@@ -68,23 +68,18 @@ impl<P: Platform> Here<'_, P> {
         self.line.counters.recovered.add(u64::from(clean.len()));
         let stacks = clean.slots(&meta).map(|slot| self.meta.mapping(slot, meta.known_record(slot)));
         let ticket = meta.platform.take_dirty_bits(stacks);
-        let far = self.far();
-        (far.recovering, far.recovery_ticket) = (clean, ticket);
+        self.far().recovering.wait_for(clean, ticket);
         self.recovered();
     }
 
     /// Passes what is recovered to the depot, if every CPU has flushed. True if nothing is in flight.
     pub(crate) fn recovered(&mut self) -> bool {
         let (platform, node) = (self.meta.platform, self.near.home.node());
-        let far = self.far();
-        if far.recovering.is_empty() {
+        let flight = &mut self.far().recovering;
+        if flight.is_empty() {
             return true;
         }
-        if far.recovery_ticket.as_ref().is_some_and(|ticket| !platform.flushed(ticket)) {
-            return false;
-        }
-        far.recovery_ticket = None;
-        let clean = far.recovering.take();
+        let Some((clean, _)) = flight.take_due(platform) else { return false };
         if self.area.numbers.lead() {
             self.back_to_their_slots(clean);
         } else {

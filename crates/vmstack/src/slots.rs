@@ -23,9 +23,7 @@
 //!
 //! Reading a record is allowed in any context, the fault path included. Transitions belong to whoever holds the slot.
 
-use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
-
+use crate::flight::Retiring;
 use crate::platform::{Hint, Node};
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, fence};
 
@@ -183,16 +181,9 @@ pub(crate) struct SlotRecord {
     pub(crate) next_magazine: AtomicU32,
     pub(crate) rounds: AtomicU32,
     watermark: AtomicU32,
-    /// The frames, while the slot is retiring.
-    frames: UnsafeCell<[MaybeUninit<usize>; FRAME_WORDS]>,
+    /// The frames, while the slot is retiring: so that no other memory is needed for it (INV-FREE).
+    pub(crate) frames: Retiring,
 }
-
-/// How many words the frames of an unmapped stack may take: what is left of a cache line.
-pub(crate) const FRAME_WORDS: usize = 3;
-
-// SAFETY: everything is atomics but `frames`, which is reached only through `put_frames` and `take_frames`, whose callers prove that
-// they alone are there.
-unsafe impl Sync for SlotRecord {}
 
 impl SlotRecord {
     #[cfg(test)]
@@ -206,7 +197,7 @@ impl SlotRecord {
             next_magazine: AtomicU32::new(0),
             rounds: AtomicU32::new(0),
             watermark: AtomicU32::new(0),
-            frames: UnsafeCell::new([MaybeUninit::uninit(); FRAME_WORDS]),
+            frames: Retiring::new(),
         }
     }
 
@@ -297,27 +288,6 @@ impl SlotRecord {
         // Readers of a stack that is gone may be counting themselves at this moment.
         let change = |hold: u32| Some(hold & PINS_MASK | Home::new(node).0);
         let _ = self.hold.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
-    }
-
-    /// Remembers the frames of a slot that is retiring, so that no other memory is needed for it (INV-FREE).
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the slot.
-    pub(crate) unsafe fn put_frames<T>(&self, frames: T) {
-        const { assert!(size_of::<T>() <= FRAME_WORDS * size_of::<usize>() && align_of::<T>() <= align_of::<usize>()) };
-        // SAFETY: (1) the holder alone is there; (2) there is room for it, and it is aligned, as was asserted.
-        unsafe { self.frames.get().cast::<T>().write(frames) };
-    }
-
-    /// Takes what [`put_frames`](Self::put_frames) remembered.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the slot, and it was put there as a `T` and not taken since.
-    pub(crate) unsafe fn take_frames<T>(&self) -> T {
-        // SAFETY: the caller's promise.
-        unsafe { self.frames.get().cast::<T>().read() }
     }
 
     /// Out of circulation for ever, whoever holds it. Any context.
