@@ -170,7 +170,7 @@ impl<E: fmt::Debug> fmt::Display for AreaError<E> {
             Self::NoFrames(error) => write!(f, "no frames for an area: {error:?}"),
             Self::NoRecords(error) => write!(f, "no memory for records: {error:?}"),
             Self::NotMapped(error) => write!(f, "the frames of an area could not be mapped: {error:?}"),
-            Self::Refused { frame, reason } => write!(f, "the frame {frame} must not be mapped: {reason:?}"),
+            Self::Refused { frame, reason } => write!(f, "the frame {frame:?} must not be mapped: {reason:?}"),
         }
     }
 }
