@@ -48,6 +48,7 @@
 
 mod alternate;
 mod arch;
+mod areas;
 mod chain;
 mod config;
 mod cpu;
@@ -57,25 +58,37 @@ mod division;
 mod frames;
 mod limit;
 mod machine;
+mod mapped;
 mod memory;
 mod names;
+mod online;
+mod paged;
 mod platform;
 mod registry;
+mod runs;
 mod signal;
 mod space;
 pub mod story;
+mod stray;
 mod sys;
+mod tabled;
 mod task;
 mod thread;
 mod trace;
 
+pub use areas::{AreaCpu, Areas, AreasConfig};
 pub use config::Config;
 pub use cpu::{Cpu, CpuError, SpawnError, yield_now};
 pub use frames::{FrameCount, Frames};
 pub use limit::max_mappings;
 pub use machine::{Fragmentation, Machine, MachineError, SlotState};
+pub use mapped::Mapped;
+pub use paged::{Backing, Entry, Lending, Paged, RamRef};
 pub use platform::{Guard, Hosted, HostedError};
+pub use runs::Runs;
+pub use stray::Stray;
 pub use sys::Errno;
+pub use tabled::Tabled;
 pub use task::{Death, Ended, Outcome, TaskId};
 pub use trace::Trace;
 

@@ -1,0 +1,258 @@
+//! Areas of a vmalloc in this process: had, touched at the start and given back, by one thread and by two at once.
+//!
+//! | | one page | 1 to 100 pages, by chance |
+//! | --- | --- | --- |
+//! | page tables in memory (`Tabled`) | our allocator, its locks, its tables | the same, and as many entries and frames |
+//! | the host's (`Mapped`) | that, and a call of mmap each way or less | the same |
+//!
+//! Linux lets one thread of a process at a time change its mappings: two that only call mmap take more than twice as long for each call. So what is
+//! judged is ours alone, with tables in memory that nobody walks and a flush that the other thread acknowledges when it next enters; what it is
+//! with the host's mappings stands beside it.
+//!
+//! Each of seven runs takes all four by turns, each run beginning with another one; the figure of a run is the median of its rounds (`scaling`), and the
+//! median of the runs is what is told.
+
+use core::hint::black_box;
+
+use vmstack_hosted::{AreaCpu, Areas, AreasConfig, Backing, MachineError};
+
+use super::super::NativeSetting;
+use super::super::native::{Series, number};
+use super::no_machine;
+use super::scaling::{FEWEST, Pair, pairs, ratios, two_cpus};
+use crate::checks::{Aim, Check, Verdict};
+use crate::failure::Failure;
+use crate::report::{explain, show_rows};
+use crate::screen::Screen;
+
+/// How much longer an operation may take when another thread does the same.
+const TARGET: f64 = 1.3;
+const RUNS: usize = 7;
+/// Rounds of a run, when the user does not say.
+const ROUNDS: u32 = 150;
+const PAGE: usize = 4096;
+/// The addresses and the memory of each vmalloc.
+const RANGE: usize = 4 << 30;
+const FRAMES: usize = 64 << 10;
+
+const NAME: &str = "vmalloc.hosted.threads";
+
+/// How large areas are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sizes {
+    Page,
+    Random,
+}
+
+impl Sizes {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Page => "1 page",
+            Self::Random => "1 to 100 pages",
+        }
+    }
+
+    /// The sizes of a sample, in bytes: the same in every sample, whoever takes it.
+    fn each(self, count: u32) -> impl Iterator<Item = usize> {
+        let mut word = 0x2545_f491_4f6c_dd1d_u64;
+        (0..count).map(move |_| match self {
+            Self::Page => PAGE,
+            Self::Random => {
+                word ^= word << 13;
+                word ^= word >> 7;
+                word ^= word << 17;
+                (1 + word as usize % 100) * PAGE
+            }
+        })
+    }
+}
+
+/// What is measured.
+struct Case<'a> {
+    name: &'static str,
+    words: &'static str,
+    sizes: Sizes,
+    measure: &'a dyn Fn(Sizes, u32, [usize; 2]) -> Vec<Pair>,
+    /// One of each run: nanoseconds of one thread, and how many times that it is for each of two.
+    alone: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+impl Case<'_> {
+    /// One run. Of too few rounds in which both threads ran at once nothing can be said.
+    fn run(&mut self, rounds: u32, places: [usize; 2]) {
+        let pairs = (self.measure)(self.sizes, rounds, places);
+        let times = ratios(&pairs);
+        if times.rounds() >= FEWEST {
+            self.alone.push(Series::new(pairs.iter().map(|pair| pair.alone).collect()).median());
+            self.ratios.push(times.median());
+        }
+    }
+
+    fn alone(&self) -> Series {
+        Series::new(self.alone.clone())
+    }
+
+    fn ratio(&self) -> Series {
+        Series::new(self.ratios.clone())
+    }
+
+    fn line(&self) -> String {
+        let both = Series::new(self.alone.iter().zip(&self.ratios).map(|(alone, ratio)| alone * ratio).collect());
+        format!(
+            "  {:16} {:26} {:>22} ns {:>22} ns {:>20} times",
+            self.sizes.words(),
+            self.words,
+            self.alone().to_string(),
+            both.to_string(),
+            self.ratio().to_string()
+        )
+    }
+
+    /// Nanoseconds of one thread, judged by nobody.
+    fn row(&self) -> Check {
+        let size = if self.sizes == Sizes::Page { "page" } else { "random" };
+        let name = format!("vmalloc.hosted.{size}{}", self.name);
+        let detail = format!(
+            "{} had and given back by one thread, {}: {} ns; {} times that for each of two",
+            self.sizes.words(),
+            self.words,
+            self.alone(),
+            self.ratio()
+        );
+        Check::new(&name, Verdict::Pass, detail).with_figure(number(self.alone().median()), "ns")
+    }
+}
+
+/// Has, touches and gives back `count` areas.
+fn use_areas<B: Backing>(areas: &Areas<B>, cpu: &AreaCpu<'_, B>, sizes: Sizes, count: u32) {
+    for bytes in sizes.each(count) {
+        if let Ok(area) = areas.vmalloc().vmalloc(bytes) {
+            let first = area.start().as_mut_ptr::<u8>();
+            // SAFETY: the area is ours, and mapped; or it is memory all the same, where tables lead nowhere.
+            unsafe { first.write_volatile(1) };
+            black_box(&area);
+        }
+    }
+    // It waits for the other thread now, and the other for it no longer.
+    cpu.idle();
+}
+
+fn measure<B: Backing + Send>(areas: &Areas<B>, sizes: Sizes, rounds: u32, places: [usize; 2]) -> Vec<Pair> {
+    pairs(rounds, places, |_| {
+        let cpu = areas.cpu();
+        move |count| {
+            debug_assert!(cpu.is_ok(), "there are as many CPUs as threads");
+            if let Ok(cpu) = &cpu {
+                use_areas(areas, cpu, sizes, count);
+            }
+        }
+    })
+}
+
+/// Runs it, and shows it.
+pub(super) fn run(setting: &NativeSetting<'_>, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
+    screen.heading("Areas of a vmalloc: had, touched, given back, by one thread and by each of two");
+    let Some(places) = two_cpus() else {
+        return Ok(vec![Check::skip(NAME, "this machine has one CPU for us")]);
+    };
+    let config = AreasConfig::new(RANGE).frames(FRAMES).cpus(2);
+    let (tabled, mapped) = (made(Areas::tabled(&config))?, made(Areas::mapped(&config))?);
+    let in_memory = |sizes, rounds, places| measure(&tabled, sizes, rounds, places);
+    let by_host = |sizes, rounds, places| measure(&mapped, sizes, rounds, places);
+    let mut cases = cases(&in_memory, &by_host);
+    let rounds = setting.samples.unwrap_or(ROUNDS).max(2 * FEWEST as u32);
+    for run in 0..RUNS {
+        for turn in 0..cases.len() {
+            setting.interrupts.check()?;
+            let at = (run + turn) % cases.len();
+            cases[at].run(rounds, places);
+        }
+    }
+    Ok(tell(&cases, screen))
+}
+
+fn made<B: Backing>(areas: Result<Areas<B>, MachineError>) -> Result<Areas<B>, Failure> {
+    areas.map_err(no_machine)
+}
+
+type Measure<'a> = &'a dyn Fn(Sizes, u32, [usize; 2]) -> Vec<Pair>;
+
+fn cases<'a>(in_memory: Measure<'a>, by_host: Measure<'a>) -> Vec<Case<'a>> {
+    let case = |(sizes, host): (Sizes, bool)| Case {
+        name: if host { ".mmap" } else { "" },
+        words: if host { "mapped by the host" } else { "page tables in memory" },
+        sizes,
+        measure: if host { by_host } else { in_memory },
+        alone: Vec::new(),
+        ratios: Vec::new(),
+    };
+    [(Sizes::Page, false), (Sizes::Random, false), (Sizes::Page, true), (Sizes::Random, true)].map(case).into()
+}
+
+fn tell(cases: &[Case<'_>], screen: &mut Screen) -> Vec<Check> {
+    cases.iter().for_each(|case| screen.line(&case.line()));
+    let (in_memory, by_host): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.name.is_empty());
+    let mut checks = vec![judge(NAME, &in_memory, Some(TARGET)), judge(&format!("{NAME}.mmap"), &by_host, None)];
+    for check in &checks {
+        show_rows(screen, core::slice::from_ref(check));
+        if check.outcome == Verdict::Pass {
+            explain(screen, &check.detail);
+        }
+    }
+    checks.extend(cases.iter().map(Case::row));
+    checks
+}
+
+/// The worst of `cases`: how many times as long an operation takes when another thread does the same.
+fn judge(name: &str, cases: &[&Case<'_>], target: Option<f64>) -> Check {
+    if cases.iter().any(|case| case.ratios.len() < RUNS / 2 + 1) {
+        return Check::fail(
+            name,
+            "in too few rounds did two threads run at once: this machine has too much else to do",
+        );
+    }
+    let worst = cases.iter().map(|case| case.ratio().median()).fold(0.0, f64::max);
+    let each: Vec<_> = cases.iter().map(|case| format!("{} times with {}", case.ratio(), case.sizes.words())).collect();
+    let aimed = target.map_or("nothing was aimed at".to_owned(), |target| format!("at most {target} was aimed at"));
+    let detail = format!("{}, in {RUNS} runs, {}; {aimed}", each.join(", "), cases[0].words);
+    let holds = target.is_none_or(|target| worst <= target);
+    let check = Check::new(name, if holds { Verdict::Pass } else { Verdict::Fail }, detail);
+    let check = check.with_figure(number(worst), "times");
+    target.into_iter().fold(check, |check, target| check.aiming(Aim::AtMost(target)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Case, Sizes, judge};
+    use crate::checks::Verdict;
+
+    fn case(sizes: Sizes, ratios: &[f64]) -> Case<'static> {
+        let none: super::Measure<'static> = &|_, _, _| Vec::new();
+        Case { name: "", words: "", sizes, measure: none, alone: vec![100.0; ratios.len()], ratios: ratios.to_vec() }
+    }
+
+    #[test]
+    fn the_worse_of_two_is_judged_by_its_median_run() {
+        let (page, random) = (case(Sizes::Page, &[1.1; 7]), case(Sizes::Random, &[1.2, 1.2, 1.2, 1.2, 1.2, 9.0, 9.0]));
+        let check = judge("name", &[&page, &random], Some(1.3));
+        assert_eq!((check.outcome, check.figure), (Verdict::Pass, serde_json::Number::from_f64(1.2)));
+        assert_eq!(judge("name", &[&page, &random], Some(1.15)).outcome, Verdict::Fail);
+        assert_eq!(judge("name", &[&page, &random], None).outcome, Verdict::Pass);
+    }
+
+    #[test]
+    fn too_few_runs_say_nothing() {
+        let few = case(Sizes::Page, &[1.0; 3]);
+        assert_eq!(judge("name", &[&few], Some(1.3)).outcome, Verdict::Fail);
+    }
+
+    #[test]
+    fn every_sample_has_the_same_sizes() {
+        let sizes: Vec<usize> = Sizes::Random.each(1000).collect();
+        assert!(sizes.iter().all(|&bytes| (4096..=409_600).contains(&bytes) && bytes % 4096 == 0));
+        assert_eq!(sizes, Sizes::Random.each(1000).collect::<Vec<_>>());
+        let distinct: std::collections::BTreeSet<_> = sizes.iter().collect();
+        assert!(distinct.len() > 90, "{}", distinct.len());
+    }
+}
