@@ -45,7 +45,8 @@ fn who_frees_late_does_not_end_the_next_life() {
             let record = Arc::clone(&record);
             // The right one frees it, and it is somebody else's at once.
             thread::spawn(move || {
-                let won = record.claim(record.life());
+                let life = record.life();
+                let won = life.phase() == Phase::Live && record.claim(life);
                 if won {
                     record.set_free();
                     record.build(2, Kind::Memory, Tag::caller());
