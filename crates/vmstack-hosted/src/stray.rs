@@ -29,7 +29,7 @@ pub struct Stray {
 impl fmt::Display for Stray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, instruction, .. } = *self;
-        write!(f, "vmstack: no access at {address}, by the instruction at {instruction}: ")?;
+        writeln!(f, "BUG: no access is allowed at {address}, instruction {instruction}")?;
         self.write_what(f)?;
         self.trace.map_or(Ok(()), |trace| write!(f, "\n{trace}"))
     }

@@ -106,12 +106,13 @@ fn a_freed_address_faults_on_every_cpu_and_is_named_while_nobody_else_has_it() {
         areas.vmalloc().drain();
         let here = strayed(|| write(last, 1));
         let there = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let _cpu = areas.cpu().unwrap();
-                strayed(|| write(last, 1))
-            })
-            .join()
-            .unwrap()
+            scope
+                .spawn(|| {
+                    let _cpu = areas.cpu().unwrap();
+                    strayed(|| write(last, 1))
+                })
+                .join()
+                .unwrap()
         });
         for stray in [here, there] {
             match stray.found {
