@@ -12,7 +12,7 @@
 //! | `malloc` | libc's `malloc` and `free`: no guard |
 //!
 //! Everybody touches the top page, one operation is one stack, and all are measured by turns in one run (`native`). Then the same by two
-//! threads at once (`scaling`), and areas of a vmalloc by one thread and by two (`areas`).
+//! threads at once (`scaling`). Areas of a vmalloc by one thread and by two are of another suite (`areas`).
 
 use core::{ptr, slice};
 
@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::report::{explain, show_rows};
 use crate::screen::Screen;
 
-mod areas;
+pub(super) mod areas;
 mod others;
 mod scaling;
 
@@ -103,7 +103,6 @@ pub(super) fn run(setting: &NativeSetting<'_>, screen: &mut Screen) -> Result<Ve
         }
     }
     checks.extend(rows.checks());
-    checks.extend(areas::run(setting, screen)?);
     Ok(checks)
 }
 

@@ -1,4 +1,4 @@
-//! Areas of a vmalloc in this process: had, touched at the start and given back, by one thread and by two at once.
+//! The suite `vmalloc`, as far as it runs in this process: areas had, touched at the start and given back, by one thread and by two at once.
 //!
 //! | | one page | 1 to 100 pages, by chance |
 //! | --- | --- | --- |
@@ -151,7 +151,7 @@ fn measure<B: Backing + Send>(areas: &Areas<B>, sizes: Sizes, rounds: u32, place
 }
 
 /// Runs it, and shows it.
-pub(super) fn run(setting: &NativeSetting<'_>, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
+pub(in super::super) fn run(setting: &NativeSetting<'_>, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
     screen.heading("Areas of a vmalloc: had, touched, given back, by one thread and by each of two");
     let Some(places) = two_cpus() else {
         return Ok(vec![Check::skip(NAME, "this machine has one CPU for us")]);
