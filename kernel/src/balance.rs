@@ -14,6 +14,8 @@ pub(crate) struct Balance {
     pub(crate) frames: usize,
     /// Owners that frames have beside their first ones: those of users' memory after a fork.
     owners: usize,
+    /// Frames that are mapped a second time.
+    lent: usize,
     /// Page tables of the stack areas.
     pub(crate) tables: usize,
     /// Stacks that are handed out, less the tasks that there are, and less those that the crash scripts keep.
@@ -62,6 +64,7 @@ impl Balance {
         Self {
             frames: frames::recount() + in_areas + tables + heap::frames() + reference::frames(),
             owners: frames::recount_owners(),
+            lent: frames::recount_lent(),
             tables,
             slots_without_task: held
                 .iter()
@@ -78,6 +81,7 @@ impl Balance {
     pub(crate) fn print_since(&self, before: &Self) {
         fact!("balance.frames", "{} {}", before.frames, self.frames);
         fact!("balance.owners", "{} {}", before.owners, self.owners);
+        fact!("balance.lent", "{} {}", before.lent, self.lent);
         fact!("balance.heap", "{} {} {}", before.heap, self.heap, self.lost - before.lost);
         let (ignored, arenas) = heap::retired();
         fact!("balance.retired", "{arenas} {} {}", ignored.bytes, ignored.objects);

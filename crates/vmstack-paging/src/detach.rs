@@ -1,8 +1,8 @@
 //! Taking away what one entry above the leaf tables leads to: a leaf table with all that is in it, or one large leaf.
 //!
 //! ```text
-//!                 detach                    flush                    free_detached
-//!   entry ──> table ─────────> entry: absent ─ ─ ─ ─ ─> no CPU knows ──────────────> frames, in runs; then the table
+//!                 detach                    flush                    empty_detached
+//!   entry ──> table ─────────> entry: absent ─ ─ ─ ─ ─> no CPU knows ─────────────> frames, in runs; then the table
 //!             | f7 | f8 | ..   table: as it was         table or pages
 //! ```
 //!
@@ -37,7 +37,7 @@ use crate::run::Run;
 /// What was taken out of the tree, and has to be kept until every CPU has flushed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Detached {
-    /// A leaf table, for [`Mapper::free_detached`].
+    /// A leaf table, for [`Mapper::empty_detached`].
     Table(PhysAddr),
     /// A large leaf, which led to as much memory as one leaf table maps, from this address on.
     Leaf(PhysAddr),
@@ -74,24 +74,25 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
         }
     }
 
-    /// Gives the frames of the first `pages` entries of a detached table to `give`, as [`Unused::take_runs`](crate::Unused::take_runs) does, and frees the table. Returns
-    /// how many frames that were.
+    /// Clears the first `pages` entries of a detached table and gives their frames to `give`, as [`Unused::take_runs`](crate::Unused::take_runs) does. Returns how many
+    /// frames that were.
+    ///
+    /// Then the table is empty and nothing leads to it: the caller gives it back to where [`TableMemory::new_table`] has it from.
     ///
     /// # Context
     ///
-    /// Any but NMI, and those of `give` and [`TableMemory::free_table`].
+    /// Any but NMI, and that of `give`.
     ///
     /// # Safety
     ///
-    /// 1. [`detach`](Self::detach) returned `table`, of a tree in the same memory, and it was not freed since.
+    /// 1. [`detach`](Self::detach) returned `table`, of a tree in the same memory, and it was not given back since.
     /// 2. Every CPU has flushed since (INV-FRAME).
     /// 3. Nothing is in the other entries.
-    pub unsafe fn free_detached(&self, table: PhysAddr, pages: usize, give: impl FnMut(PhysAddr, usize)) -> usize {
+    pub unsafe fn empty_detached(&self, table: PhysAddr, pages: usize, give: impl FnMut(PhysAddr, usize)) -> usize {
         let entries = Group::<F>::of(self.follow(table).slots(0, pages));
         // SAFETY: (1) to (3): no CPU and no mapper can reach the table any more, by the caller's promise.
         let taken = unsafe { entries.unused() }.take_runs(give);
         debug_assert!(self.follow(table).is_empty(), "a detached table has entries beyond {pages}");
-        self.free_unlinked(table);
         taken
     }
 }

@@ -68,7 +68,7 @@ impl<F: Format> Unused<'_, F> {
     /// What is in TLBs stays there: the caller flushes, and keeps the frames until then.
     #[inline]
     #[must_use]
-    pub fn take_run(self) -> Option<PhysAddr> {
+    pub fn take_run(&self) -> Option<PhysAddr> {
         let (first, rest) = self.slots.split_first()?;
         let raw = first.raw();
         let frame = F::frame_at(raw)?;
@@ -85,7 +85,7 @@ impl<F: Format> Unused<'_, F> {
     /// What is in TLBs stays there: the caller flushes, and calls [`take_runs`](Self::take_runs) then.
     #[inline]
     #[must_use = "a page that was passed over is not mapped"]
-    pub fn park(self) -> usize {
+    pub fn park(&self) -> usize {
         let mut passed_over = 0;
         for slot in self.slots {
             match F::park(slot.raw()) {
@@ -99,7 +99,7 @@ impl<F: Format> Unused<'_, F> {
     /// Clears the entries and gives the frames of those that are parked or mapped to `give`, in order: the first of each run, and how many
     /// there are. Returns how many frames that were.
     #[inline]
-    pub fn take_runs(self, mut give: impl FnMut(PhysAddr, usize)) -> usize {
+    pub fn take_runs(&self, mut give: impl FnMut(PhysAddr, usize)) -> usize {
         let mut runs = Runs { first: PhysAddr::new(0), count: 0 };
         let mut taken = 0;
         for slot in self.slots {

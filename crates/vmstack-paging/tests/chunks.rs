@@ -5,7 +5,7 @@ mod common;
 use common::{DATA, Slab, base, frame, map, map_large, mapper, park, slot, va, word};
 use core::sync::atomic::Ordering;
 use vmstack::{Pages, PhysAddr};
-use vmstack_paging::{Detached, Entry, Format, Group, Level, MapError, Mapper, Table};
+use vmstack_paging::{Detached, Entry, Format, Group, Level, MapError, Mapper, Table, TableMemory as _};
 
 /// What one leaf table maps, in bytes.
 const CHUNK: usize = Table::ENTRIES * 4096;
@@ -49,8 +49,10 @@ fn detach<F: Format>(mapper: &Mapper<'_, F, Slab>, at: usize) -> Option<Detached
 fn free_detached<F: Format>(mapper: &Mapper<'_, F, Slab>, table: PhysAddr, pages: usize) -> Vec<Run> {
     let mut runs = Vec::new();
     // SAFETY: no CPU walks these tables; the callers detached it, and nothing else is in it.
-    let taken = unsafe { mapper.free_detached(table, pages, |first, count| runs.push((first, count))) };
+    let taken = unsafe { mapper.empty_detached(table, pages, |first, count| runs.push((first, count))) };
     assert_eq!(taken, each(&runs).len());
+    // SAFETY: it is detached and empty, and nothing refers to it.
+    unsafe { mapper.memory().free_table(table) };
     runs
 }
 
