@@ -19,7 +19,7 @@ use core::fmt;
 use core::iter;
 
 use vmstack::{Cpu, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
-use vmstack_paging::{Access, Attributes, Detached, Group, MapError};
+use vmstack_paging::{Access, Attributes, Detached, Group, MapError, Taken};
 use vmstack_vmalloc::Pager;
 
 use crate::arch::layout::PAGE_SIZE;
@@ -110,13 +110,11 @@ unsafe fn map_slowly(pages: Pages, runs: impl Iterator<Item = (PhysAddr, usize)>
 pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
     let (entries, count) = (entries(mapping)?, mapping.pages().count());
     // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
-    let unused = unsafe { entries.unused() };
-    if let Some(first) = unused.take_run() {
-        return Some(Frames::Run { first, count });
+    match unsafe { entries.unused() }.take() {
+        Some(Taken::Run(first)) => Some(Frames::Run { first, count }),
+        Some(Taken::Parked) => Some(Frames::Parked { entries: entries.expose(), count }),
+        None => unreachable!("a page is not mapped: {entries:?}"),
     }
-    let parked = unused.park();
-    debug_assert_eq!(parked, count, "{entries:?}");
-    Some(Frames::Parked { entries: entries.expose(), count })
 }
 
 /// Takes what is mapped at the whole chunk that begins with `pages`, with its table.
@@ -163,8 +161,8 @@ impl Frames {
                 // SAFETY: `unmap` found the entries there, and their table does not go before them (`Pager::take_table`).
                 let entries = unsafe { Entries::from_exposed(entries, count) };
                 // SAFETY: every CPU has flushed since they were parked (INV-FRAME), and the vmalloc does not map the pages before this.
-                let taken = unsafe { entries.unused() }.take_runs(take);
-                debug_assert_eq!(taken, count);
+                let taken = unsafe { entries.unused() }.take_parked(take);
+                assert!(taken, "the frames of {entries:?} are lost");
             }
             Self::Table { table, count } => {
                 // SAFETY: `take_away_chunk` returned the table; every CPU has flushed since (INV-FRAME); nothing else is in it (`Pager::map_chunk`).

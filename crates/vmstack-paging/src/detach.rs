@@ -74,7 +74,7 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
         }
     }
 
-    /// Clears the first `pages` entries of a detached table and gives their frames to `give`, as [`Unused::take_runs`](crate::Unused::take_runs) does. Returns how many
+    /// Clears the first `pages` entries of a detached table and gives their frames to `give`, as [`Unused::take_mapped`](crate::Unused::take_mapped) does. Returns how many
     /// frames that were.
     ///
     /// Then the table is empty and nothing leads to it: the caller gives it back to where [`TableMemory::new_table`] has it from.
@@ -91,7 +91,7 @@ impl<F: Format, M: TableMemory> Mapper<'_, F, M> {
     pub unsafe fn empty_detached(&self, table: PhysAddr, pages: usize, give: impl FnMut(PhysAddr, usize)) -> usize {
         let entries = Group::<F>::of(self.follow(table).slots(0, pages));
         // SAFETY: (1) to (3): no CPU and no mapper can reach the table any more, by the caller's promise.
-        let taken = unsafe { entries.unused() }.take_runs(give);
+        let taken = unsafe { entries.unused() }.take_mapped(give);
         debug_assert!(self.follow(table).is_empty(), "a detached table has entries beyond {pages}");
         taken
     }

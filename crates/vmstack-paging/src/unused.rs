@@ -12,10 +12,14 @@
 //!   specification, "Addressing and Memory Protection": the update is atomic with respect to the PTE, which must still be valid).
 //!
 //! From there it goes on as it does from [`Mapper::park`](crate::Mapper::park): nobody uses the frames before every CPU has flushed
-//! (INV-FRAME). They come out as *runs*, frames side by side, as their allocator would like to have them back.
+//! (INV-FRAME). Until then the entries remember them, as *runs* of frames side by side: the first entry of a run is parked, those behind it are
+//! cleared at once, and how many they are says how long it is. A single run need not even be remembered so: two words say it.
 //!
 //! ```text
-//!   entries   | f7 | f8 | f9 | f3 | f4 | f12 |     ──>     (f7, 3)  (f3, 2)  (f12, 1)
+//!   mapped    | f7 | f8 | f9 | f3 | f4 | f12 |
+//!                │ take
+//!                v
+//!             | f7 |  · |  · | f3 |  · | f12 |     ──take_parked──>     (f7, 3)  (f3, 2)  (f12, 1)
 //! ```
 //!
 //! Contexts: any but NMI. No lock, no wait, no memory.
@@ -61,91 +65,101 @@ impl<'t, F: Format> Group<'t, F> {
     }
 }
 
+/// How pages that were taken away are remembered until the flush.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "the frames are lost"]
+pub enum Taken {
+    /// Their frames lie side by side, and this is the first one. Nothing is in the entries any more.
+    Run(PhysAddr),
+    /// They are in the entries, for [`Unused::take_parked`].
+    Parked,
+}
+
 impl<F: Format> Unused<'_, F> {
-    /// Takes the mapping of the pages away, if their frames lie side by side, and returns the first frame. None, and all are as they
-    /// were, if they do not, or a page is not mapped, or the format cannot say it quickly.
+    /// Takes the mapping of all pages away. What is in TLBs stays there: the caller flushes, and keeps the frames until then.
     ///
-    /// What is in TLBs stays there: the caller flushes, and keeps the frames until then.
+    /// None if a page is not mapped: then those before it are not any more, and as the gap may look like the end of a run, what the
+    /// entries remember is worth nothing.
+    #[inline]
+    #[must_use = "the frames are lost"]
+    pub fn take(&self) -> Option<Taken> {
+        let (whole, frame) = run_at::<F>(self.slots)?;
+        if whole.len() == self.slots.len() {
+            clear(whole);
+            return Some(Taken::Run(frame));
+        }
+        let mut slots = self.slots;
+        while let Some((first, _)) = slots.split_first() {
+            let (run, _) = run_at::<F>(slots)?;
+            first.put_raw(F::park(first.raw())?);
+            clear(&run[1..]);
+            slots = &slots[run.len()..];
+        }
+        Some(Taken::Parked)
+    }
+
+    /// Clears the entries of pages that [`take`](Self::take) left parked, and gives their frames to `give`, in order: the first of each run, and
+    /// how many there are. False if it did not: then those that it did are given, up to the first that it did not.
     #[inline]
     #[must_use]
-    pub fn take_run(&self) -> Option<PhysAddr> {
-        let (first, rest) = self.slots.split_first()?;
-        let raw = first.raw();
-        let frame = F::frame_at(raw)?;
-        if !rest.is_empty() && !follow::<F>(raw, rest) {
-            return None;
+    pub fn take_parked(&self, mut give: impl FnMut(PhysAddr, usize)) -> bool {
+        let mut slots = self.slots;
+        while let Some((first, rest)) = slots.split_first() {
+            let Some(frame) = F::parked_frame(first.raw()) else { return false };
+            let behind = rest.iter().position(|slot| !slot.is_zero()).unwrap_or(rest.len());
+            first.put_raw(0);
+            give(frame, 1 + behind);
+            slots = &rest[behind..];
         }
-        self.slots.iter().for_each(|slot| slot.put_raw(0));
-        Some(frame)
+        true
     }
 
-    /// Parks the pages that are mapped, as [`Mapper::park`](crate::Mapper::park) does, but for dirty bits, which may be lost. Returns how many
-    /// they were; the others are passed over.
-    ///
-    /// What is in TLBs stays there: the caller flushes, and calls [`take_runs`](Self::take_runs) then.
+    /// Clears the entries of those pages that are mapped, and gives their frames to `give`, as [`take_parked`](Self::take_parked) does. Returns how many
+    /// frames that were.
     #[inline]
-    #[must_use = "a page that was passed over is not mapped"]
-    pub fn park(&self) -> usize {
-        let mut passed_over = 0;
-        for slot in self.slots {
-            match F::park(slot.raw()) {
-                Some(parked) => slot.put_raw(parked),
-                None => passed_over += 1,
-            }
+    pub fn take_mapped(&self, mut give: impl FnMut(PhysAddr, usize)) -> usize {
+        let (mut slots, mut taken) = (self.slots, 0);
+        while !slots.is_empty() {
+            let passed = match run_at::<F>(slots) {
+                None => 1,
+                Some((run, frame)) => {
+                    clear(run);
+                    give(frame, run.len());
+                    taken += run.len();
+                    run.len()
+                }
+            };
+            slots = &slots[passed..];
         }
-        self.slots.len() - passed_over
-    }
-
-    /// Clears the entries and gives the frames of those that are parked or mapped to `give`, in order: the first of each run, and how many
-    /// there are. Returns how many frames that were.
-    #[inline]
-    pub fn take_runs(&self, mut give: impl FnMut(PhysAddr, usize)) -> usize {
-        let mut runs = Runs { first: PhysAddr::new(0), count: 0 };
-        let mut taken = 0;
-        for slot in self.slots {
-            let raw = slot.raw();
-            let Some(frame) = F::parked_frame(raw).or_else(|| F::frame_at(raw)) else { continue };
-            slot.put_raw(0);
-            taken += 1;
-            runs.add::<F>(frame, &mut give);
-        }
-        runs.end(&mut give);
         taken
     }
 }
 
-/// Whether the entries in `rest` are those of the frames behind the one that `first` says.
+/// The entries at the beginning of `slots` whose frames lie side by side, and the first frame. None if the first one is not mapped.
 #[inline]
-fn follow<F: Format>(first: u64, rest: &[Slot]) -> bool {
-    let Some((step, recorded)) = F::NEIGHBOURS else { return false };
-    let mut expected = first;
-    rest.iter().all(|slot| {
+fn run_at<F: Format>(slots: &[Slot]) -> Option<(&[Slot], PhysAddr)> {
+    let (first, rest) = slots.split_first()?;
+    let raw = first.raw();
+    let frame = F::frame_at(raw)?;
+    Some((&slots[..1 + behind::<F>(raw, frame, rest)], frame))
+}
+
+/// How many entries at the beginning of `rest` are those of the frames behind `frame`, which `raw` says.
+#[inline]
+fn behind<F: Format>(raw: u64, frame: PhysAddr, rest: &[Slot]) -> usize {
+    let Some((step, recorded)) = F::NEIGHBOURS else {
+        let follows = |n: usize| frame.wrapping_add((n * F::page_bytes()) as u64);
+        return rest.iter().zip(1..).take_while(|&(slot, n)| F::frame_at(slot.raw()) == Some(follows(n))).count();
+    };
+    let mut expected = raw;
+    let follows = |slot: &&Slot| {
         expected = expected.wrapping_add(step);
         (slot.raw() ^ expected) & !recorded == 0
-    })
+    };
+    rest.iter().take_while(follows).count()
 }
 
-/// The run that is being put together.
-struct Runs {
-    first: PhysAddr,
-    count: usize,
-}
-
-impl Runs {
-    /// Adds `frame`, behind what there is or as the first of the next run.
-    #[inline]
-    fn add<F: Format>(&mut self, frame: PhysAddr, give: &mut impl FnMut(PhysAddr, usize)) {
-        if frame != self.first.wrapping_add((self.count * F::page_bytes()) as u64) {
-            self.end(give);
-            *self = Self { first: frame, count: 0 };
-        }
-        self.count += 1;
-    }
-
-    #[inline]
-    fn end(&self, give: &mut impl FnMut(PhysAddr, usize)) {
-        if self.count > 0 {
-            give(self.first, self.count);
-        }
-    }
+#[inline]
+fn clear(slots: &[Slot]) {
+    slots.iter().for_each(|slot| slot.put_raw(0));
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{DATA, Slab, base, frame, map, map_large, mapper, park, slot, va, word};
 use core::sync::atomic::Ordering;
 use vmstack::{Pages, PhysAddr};
-use vmstack_paging::{Detached, Entry, Format, Group, Level, MapError, Mapper, Table, TableMemory as _};
+use vmstack_paging::{Detached, Entry, Format, Group, Level, MapError, Mapper, Table, TableMemory as _, Taken};
 
 /// What one leaf table maps, in bytes.
 const CHUNK: usize = Table::ENTRIES * 4096;
@@ -56,10 +56,23 @@ fn free_detached<F: Format>(mapper: &Mapper<'_, F, Slab>, table: PhysAddr, pages
     runs
 }
 
-fn take_runs<F: Format>(group: Group<'_, F>) -> Vec<Run> {
+/// Takes the mapping away, and then the frames.
+fn take<F: Format>(group: Group<'_, F>, pages: usize) -> Vec<Run> {
+    // SAFETY: no CPU walks these tables.
+    let unused = unsafe { group.unused() };
+    let mut runs = Vec::new();
+    match unused.take().expect("all pages are mapped") {
+        Taken::Run(first) => runs.push((first, pages)),
+        Taken::Parked => assert!(unused.take_parked(|first, count| runs.push((first, count)))),
+    }
+    runs
+}
+
+/// What is still mapped, taken as a detached table's is.
+fn take_mapped<F: Format>(group: Group<'_, F>) -> Vec<Run> {
     let mut runs = Vec::new();
     // SAFETY: no CPU walks these tables.
-    let taken = unsafe { group.unused() }.take_runs(|first, count| runs.push((first, count)));
+    let taken = unsafe { group.unused() }.take_mapped(|first, count| runs.push((first, count)));
     assert_eq!(taken, each(&runs).len());
     runs
 }
@@ -89,9 +102,7 @@ fn a_whole_table_is_a_group<F: Format>() {
     let group = group(&mapper, chunk::<F>(Table::ENTRIES));
     assert!(map_runs(group, &[(frame(0), 511), (frame(1000), 1)]));
     assert_eq!(group.frames().last(), Some(frame(1000)));
-    // SAFETY: no CPU walks these tables.
-    assert_eq!(unsafe { group.unused() }.park(), Table::ENTRIES);
-    assert_eq!(take_runs(group), [(frame(0), 511), (frame(1000), 1)]);
+    assert_eq!(take(group, Table::ENTRIES), [(frame(0), 511), (frame(1000), 1)]);
     assert!(words::<F>(&slab, root, chunk::<F>(Table::ENTRIES)).iter().all(|&word| word == 0));
 }
 
@@ -127,73 +138,82 @@ fn runs_that_do_not_fit_map_nothing<F: Format>() {
     }
 }
 
-fn what_nobody_uses_is_parked_as_a_mapper_parks_it<F: Format>() {
+fn what_nobody_uses_comes_out_in_runs<F: Format>() {
     let (slab, root) = Slab::with_root();
     let mapper = mapper::<F>(&slab, root);
     let pages = chunk::<F>(7);
     let group = group(&mapper, pages);
-    assert!(map_runs(group, &runs()));
-    park(&mapper, pages).expect("the pages are mapped");
-    let parked = words::<F>(&slab, root, pages);
-    assert_eq!(take_runs(group), runs());
-    assert!(map_runs(group, &runs()));
-    // SAFETY: no CPU walks these tables.
-    assert_eq!(unsafe { group.unused() }.park(), 7);
-    assert_eq!(words::<F>(&slab, root, pages), parked);
+    for _ in 0..2 {
+        assert!(map_runs(group, &runs()));
+        // SAFETY: no CPU walks these tables.
+        assert_eq!(unsafe { group.unused() }.take(), Some(Taken::Parked));
+        assert_eq!(group.frames().count(), 0, "nothing is mapped");
+        assert!(!map_runs(group, &runs()), "the entries remember their frames");
+        let mut taken = Vec::new();
+        // SAFETY: as above.
+        assert!(unsafe { group.unused() }.take_parked(|first, count| taken.push((first, count))));
+        assert_eq!(taken, runs());
+        assert_eq!(words::<F>(&slab, root, pages), [0; 7]);
+    }
     // SAFETY: as above.
-    assert_eq!(unsafe { group.unused() }.park(), 0, "they are parked already");
-    assert_eq!(words::<F>(&slab, root, pages), parked);
-    assert_eq!(take_runs(group), runs());
-    assert_eq!(take_runs(group), []);
+    assert!(!unsafe { group.unused() }.take_parked(|_, _| panic!("nothing is parked")));
+    assert_eq!(take_mapped(group), []);
 }
 
 fn neighbours_come_out_as_one_run<F: Format>() {
     let (slab, root) = Slab::with_root();
     let mapper = mapper::<F>(&slab, root);
     let group = group(&mapper, chunk::<F>(8));
-    // Two runs that follow each other; one that follows from above; one page that is not mapped.
-    assert!(map_runs(group, &[(frame(0), 2), (frame(2), 2), (frame(5), 1), (frame(4), 1), (frame(9), 2)]));
-    common::unmap(&mapper, base::<F>() + 6 * 4096, 4096).expect("the page is mapped");
-    // SAFETY: no CPU walks these tables.
-    assert_eq!(unsafe { group.unused() }.park(), 7);
-    assert_eq!(take_runs(group), [(frame(0), 4), (frame(5), 1), (frame(4), 1), (frame(10), 1)]);
+    // Two runs that follow each other; one that follows from above; one frame twice.
+    let given = [(frame(0), 2), (frame(2), 2), (frame(5), 1), (frame(4), 1), (frame(9), 1), (frame(9), 1)];
+    let expected = [(frame(0), 4), (frame(5), 1), (frame(4), 1), (frame(9), 1), (frame(9), 1)];
+    for take in [|group| take(group, 8), take_mapped::<F>] {
+        assert!(map_runs(group, &given));
+        assert_eq!(take(group), expected);
+    }
 }
 
-fn a_run_that_nobody_uses_goes_at_once<F: Format>() {
+fn a_single_run_leaves_nothing_in_its_entries<F: Format>() {
     let (slab, root) = Slab::with_root();
     let mapper = mapper::<F>(&slab, root);
-    let (one, four) = (group(&mapper, chunk::<F>(1)), group(&mapper, chunk::<F>(4)));
-    let taken = |group: Group<'_, F>, runs: &[Run]| {
-        assert!(map_runs(group, runs));
+    for pages in [1, 2, 4, 255] {
+        let group = group(&mapper, chunk::<F>(pages));
+        assert!(map_runs(group, &[(frame(3), pages)]));
         // SAFETY: no CPU walks these tables.
-        let taken = unsafe { group.unused() }.take_run();
-        assert_eq!(group.frames().count(), if taken.is_some() { 0 } else { each(runs).len() });
-        take_runs(group);
-        taken
-    };
-    assert_eq!(taken(one, &[(frame(3), 1)]), Some(frame(3)), "one page is a run in every format");
-    assert_eq!(taken(four, &[(frame(3), 4)]), F::NEIGHBOURS.map(|_| frame(3)));
-    assert_eq!(taken(four, &[(frame(3), 3), (frame(7), 1)]), None);
-    // SAFETY: no CPU walks these tables.
-    assert_eq!(unsafe { four.unused() }.take_run(), None, "nothing is mapped");
+        assert_eq!(unsafe { group.unused() }.take(), Some(Taken::Run(frame(3))));
+        assert!(words::<F>(&slab, root, chunk::<F>(pages)).iter().all(|&word| word == 0));
+    }
+}
+
+fn a_page_that_is_missing_is_noticed<F: Format>() {
+    let (slab, root) = Slab::with_root();
+    let mapper = mapper::<F>(&slab, root);
+    let group = group(&mapper, chunk::<F>(7));
+    for missing in 0..7 {
+        assert!(map_runs(group, &runs()));
+        common::unmap(&mapper, base::<F>() + missing * 4096, 4096).expect("the page is mapped");
+        // SAFETY: no CPU walks these tables.
+        assert_eq!(unsafe { group.unused() }.take(), None, "{missing}");
+        for at in chunk::<F>(7).addresses(4096) {
+            word(slot::<F>(&slab, root, at.get())).store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 /// As the hardware does: it sets its bits at any moment, each in its own page.
 fn what_the_hardware_noted_is_no_obstacle<F: Format>() {
     let (slab, root) = Slab::with_root();
     let mapper = mapper::<F>(&slab, root);
-    let pages = chunk::<F>(7);
-    let group = group(&mapper, pages);
-    for marked in 0..7 {
+    let group = group(&mapper, chunk::<F>(7));
+    for marked in 0..14 {
         assert!(map_runs(group, &runs()));
-        let entry = word(slot::<F>(&slab, root, base::<F>() + marked * 4096));
+        let entry = word(slot::<F>(&slab, root, base::<F>() + marked % 7 * 4096));
         let Entry::Leaf { frame, attributes, .. } = F::decode(entry.load(Ordering::Relaxed), Level::PAGE) else {
             panic!("the page is mapped")
         };
         entry.store(F::encode(Entry::Leaf { frame, attributes, dirty: true }, Level::PAGE), Ordering::Relaxed);
-        // SAFETY: no CPU walks these tables.
-        assert_eq!(unsafe { group.unused() }.park(), 7);
-        assert_eq!(take_runs(group), runs());
+        let taken = if marked < 7 { take(group, 7) } else { take_mapped(group) };
+        assert_eq!(taken, runs());
     }
 }
 
@@ -212,15 +232,6 @@ fn a_table_appears_and_goes_as_a_whole<F: Format>() {
     assert_eq!(free_detached(&mapper, table, 7), runs());
     assert_eq!(slab.live(), with_table - 1);
     map_table(&mapper, pages, &runs()).expect("nothing is there again");
-}
-
-fn a_detached_table_gives_what_is_parked_and_what_is_mapped<F: Format>() {
-    let (slab, root) = Slab::with_root();
-    let mapper = mapper::<F>(&slab, root);
-    map_table(&mapper, chunk::<F>(7), &runs()).expect("nothing is there");
-    park(&mapper, Pages::new(va(base::<F>() + 4096), 2)).expect("the pages are mapped");
-    let Some(Detached::Table(table)) = detach(&mapper, base::<F>()) else { panic!("there is a table") };
-    assert_eq!(free_detached(&mapper, table, Table::ENTRIES), runs());
 }
 
 fn an_empty_table_goes_too<F: Format>() {
@@ -274,12 +285,12 @@ for_every_format! {
     runs_are_mapped_as_their_frames_are
     a_whole_table_is_a_group
     runs_that_do_not_fit_map_nothing
-    what_nobody_uses_is_parked_as_a_mapper_parks_it
+    what_nobody_uses_comes_out_in_runs
     neighbours_come_out_as_one_run
-    a_run_that_nobody_uses_goes_at_once
+    a_single_run_leaves_nothing_in_its_entries
+    a_page_that_is_missing_is_noticed
     what_the_hardware_noted_is_no_obstacle
     a_table_appears_and_goes_as_a_whole
-    a_detached_table_gives_what_is_parked_and_what_is_mapped
     an_empty_table_goes_too
     a_large_leaf_goes_as_it_came
     what_is_no_chunk_is_refused
