@@ -9,7 +9,7 @@
 use core::hint::black_box;
 
 use vmstack::{Hint, Mapping, Pages, Platform as _, VirtAddr};
-use vmstack_vmalloc::Pager as _;
+use vmstack_vmalloc::{Pager as _, Request};
 
 use super::{calibrate, median};
 use crate::arch::layout::PAGE_SIZE;
@@ -17,7 +17,8 @@ use crate::fact;
 use crate::mm::{frames, tables};
 use crate::stacks;
 use crate::sync::Section;
-use crate::vmalloc::{CHUNK_PAGES, Frames, Kernel, take_away, take_away_chunk};
+use crate::vmalloc::pager::{CHUNK_PAGES, Frames, Kernel, MEMORY, take_away, take_away_chunk};
+use crate::vmalloc::{VMALLOC, vfree};
 
 /// The sizes that are counted in slots, in pages.
 const SIZES: [usize; 9] = [1, 2, 4, 5, 10, 37, 64, 100, 255];
@@ -43,8 +44,27 @@ pub(crate) fn count() {
     fact!("pager.chunk", "{}", median(|| whole(chunk, false)).saturating_sub(empty));
     fact!("pager.large", "{}", median(|| whole(chunk, true)).saturating_sub(empty));
     lent(chunk);
+    areas(empty);
     let tables = tables::kernel().census(stacks::spare_range()).tables;
     fact!("pager.frames", "{before} {} {tables}", frames::free());
+}
+
+/// The same with all that the vmalloc does, in batches as they come: the mean of many.
+fn areas(empty: u64) {
+    const MANY: usize = 1000;
+    for pages in SIZES {
+        let many = median(|| (0..MANY).for_each(|_| area(pages)));
+        fact!("pager.area", "{pages} {}", many.saturating_sub(empty) / MANY as u64);
+    }
+    let many = median(|| (0..MANY).for_each(|turn| area(1 + turn * 37 % 100)));
+    fact!("pager.area_random", "{}", many.saturating_sub(empty) / MANY as u64);
+    VMALLOC.drain();
+}
+
+fn area(pages: usize) {
+    if let Ok(area) = VMALLOC.alloc(&Request::new(pages * PAGE_SIZE)) {
+        vfree(area.into_raw());
+    }
 }
 
 /// Sizes of 1 to 100 pages in turn, all of them equally often: the mean.
@@ -146,7 +166,7 @@ fn lent(chunk: VirtAddr) {
     let pages = Pages::new(chunk, 1);
     let mapping = Mapping::new(pages, Hint::default());
     // SAFETY: as in `slot`; the frame is ours.
-    let mapped = unsafe { Kernel.map_lent(mapping, core::iter::once(frame), crate::vmalloc::MEMORY) };
+    let mapped = unsafe { Kernel.map_lent(mapping, core::iter::once(frame), MEMORY) };
     let (there, here) = (chunk.as_mut_ptr::<u64>(), crate::arch::layout::phys_to_virt(frame).as_mut_ptr::<u64>());
     if mapped.is_ok() {
         // SAFETY: both lead to the frame, which is ours.
