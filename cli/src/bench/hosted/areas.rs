@@ -5,21 +5,21 @@
 //! | page tables in memory (`Tabled`) | our allocator, its locks, its tables | the same, and as many entries and frames |
 //! | the host's (`Mapped`) | that, and a call of mmap each way or less | the same |
 //!
-//! Linux lets one thread of a process at a time change its mappings: two that only call mmap take more than twice as long for each call. So what is
-//! judged is ours alone, with tables in memory that nobody walks and a flush that the other thread acknowledges when it next enters; what it is
-//! with the host's mappings stands beside it.
+//! Linux lets one thread of a process at a time change its mappings: two that only call mmap take about twice as long for each call, which is measured
+//! beside. So what is judged is ours alone, with tables in memory that nobody walks and a flush that the other thread acknowledges when it next
+//! enters; what it is with the host's mappings is told too.
 //!
-//! Each of seven runs takes all four by turns, each run beginning with another one; the figure of a run is the median of its rounds (`scaling`), and the
+//! Each of seven runs takes all by turns, each run beginning with another one; the figure of a run is the median of its rounds (`scaling`), and the
 //! median of the runs is what is told.
 
 use core::hint::black_box;
 
-use vmstack_hosted::{AreaCpu, Areas, AreasConfig, Backing, MachineError};
+use vmstack_hosted::{AreaCpu, Areas, AreasConfig, Backing, MachineError, Mapped, Tabled};
 
 use super::super::NativeSetting;
 use super::super::native::{Series, number};
-use super::no_machine;
 use super::scaling::{FEWEST, Pair, pairs, ratios, two_cpus};
+use super::{no_machine, others};
 use crate::checks::{Aim, Check, Verdict};
 use crate::failure::Failure;
 use crate::report::{explain, show_rows};
@@ -42,6 +42,8 @@ const NAME: &str = "vmalloc.hosted.threads";
 enum Sizes {
     Page,
     Random,
+    /// As large as a stack of the suite `hosted`.
+    Stack,
 }
 
 impl Sizes {
@@ -49,6 +51,7 @@ impl Sizes {
         match self {
             Self::Page => "1 page",
             Self::Random => "1 to 100 pages",
+            Self::Stack => "4 pages",
         }
     }
 
@@ -57,6 +60,7 @@ impl Sizes {
         let mut word = 0x2545_f491_4f6c_dd1d_u64;
         (0..count).map(move |_| match self {
             Self::Page => PAGE,
+            Self::Stack => super::SIZE,
             Self::Random => {
                 word ^= word << 13;
                 word ^= word >> 7;
@@ -67,12 +71,34 @@ impl Sizes {
     }
 }
 
+/// Who maps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tables {
+    InMemory,
+    TheHosts,
+    /// The host, for a program without a vmalloc.
+    NoVmalloc,
+}
+
+impl Tables {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::InMemory => "page tables in memory",
+            Self::TheHosts => "mapped by the host",
+            Self::NoVmalloc => "mmap, mprotect, munmap",
+        }
+    }
+}
+
+type Measure<'a> = Box<dyn Fn(u32, [usize; 2]) -> Vec<Pair> + 'a>;
+
 /// What is measured.
 struct Case<'a> {
+    /// The last part of its finding's name.
     name: &'static str,
-    words: &'static str,
+    tables: Tables,
     sizes: Sizes,
-    measure: &'a dyn Fn(Sizes, u32, [usize; 2]) -> Vec<Pair>,
+    measure: Measure<'a>,
     /// One of each run: nanoseconds of one thread, and how many times that it is for each of two.
     alone: Vec<f64>,
     ratios: Vec<f64>,
@@ -81,7 +107,7 @@ struct Case<'a> {
 impl Case<'_> {
     /// One run. Of too few rounds in which both threads ran at once nothing can be said.
     fn run(&mut self, rounds: u32, places: [usize; 2]) {
-        let pairs = (self.measure)(self.sizes, rounds, places);
+        let pairs = (self.measure)(rounds, places);
         let times = ratios(&pairs);
         if times.rounds() >= FEWEST {
             self.alone.push(Series::new(pairs.iter().map(|pair| pair.alone).collect()).median());
@@ -102,7 +128,7 @@ impl Case<'_> {
         format!(
             "  {:16} {:26} {:>22} ns {:>22} ns {:>20} times",
             self.sizes.words(),
-            self.words,
+            self.tables.words(),
             self.alone().to_string(),
             both.to_string(),
             self.ratio().to_string()
@@ -111,12 +137,11 @@ impl Case<'_> {
 
     /// Nanoseconds of one thread, judged by nobody.
     fn row(&self) -> Check {
-        let size = if self.sizes == Sizes::Page { "page" } else { "random" };
-        let name = format!("vmalloc.hosted.{size}{}", self.name);
+        let name = format!("vmalloc.hosted.{}", self.name);
         let detail = format!(
             "{} had and given back by one thread, {}: {} ns; {} times that for each of two",
             self.sizes.words(),
-            self.words,
+            self.tables.words(),
             self.alone(),
             self.ratio()
         );
@@ -158,9 +183,7 @@ pub(in super::super) fn run(setting: &NativeSetting<'_>, screen: &mut Screen) ->
     };
     let config = AreasConfig::new(RANGE).frames(FRAMES).cpus(2);
     let (tabled, mapped) = (made(Areas::tabled(&config))?, made(Areas::mapped(&config))?);
-    let in_memory = |sizes, rounds, places| measure(&tabled, sizes, rounds, places);
-    let by_host = |sizes, rounds, places| measure(&mapped, sizes, rounds, places);
-    let mut cases = cases(&in_memory, &by_host);
+    let mut cases = cases(&tabled, &mapped);
     let rounds = setting.samples.unwrap_or(ROUNDS).max(2 * FEWEST as u32);
     for run in 0..RUNS {
         for turn in 0..cases.len() {
@@ -176,24 +199,29 @@ fn made<B: Backing>(areas: Result<Areas<B>, MachineError>) -> Result<Areas<B>, F
     areas.map_err(no_machine)
 }
 
-type Measure<'a> = &'a dyn Fn(Sizes, u32, [usize; 2]) -> Vec<Pair>;
-
-fn cases<'a>(in_memory: Measure<'a>, by_host: Measure<'a>) -> Vec<Case<'a>> {
-    let case = |(sizes, host): (Sizes, bool)| Case {
-        name: if host { ".mmap" } else { "" },
-        words: if host { "mapped by the host" } else { "page tables in memory" },
-        sizes,
-        measure: if host { by_host } else { in_memory },
-        alone: Vec::new(),
-        ratios: Vec::new(),
-    };
-    [(Sizes::Page, false), (Sizes::Random, false), (Sizes::Page, true), (Sizes::Random, true)].map(case).into()
+fn cases<'a>(tabled: &'a Areas<Tabled>, mapped: &'a Areas<Mapped>) -> [Case<'a>; 5] {
+    let case =
+        |name, tables, sizes, measure| Case { name, tables, sizes, measure, alone: Vec::new(), ratios: Vec::new() };
+    let ours = |sizes| -> Measure<'a> { Box::new(move |rounds, places| measure(tabled, sizes, rounds, places)) };
+    let hosts = |sizes| -> Measure<'a> { Box::new(move |rounds, places| measure(mapped, sizes, rounds, places)) };
+    let mmap: Measure<'a> =
+        Box::new(|rounds, places| pairs(rounds, places, |_| |count| (0..count).for_each(|_| others::mmap())));
+    [
+        case("page", Tables::InMemory, Sizes::Page, ours(Sizes::Page)),
+        case("random", Tables::InMemory, Sizes::Random, ours(Sizes::Random)),
+        case("page.mmap", Tables::TheHosts, Sizes::Page, hosts(Sizes::Page)),
+        case("random.mmap", Tables::TheHosts, Sizes::Random, hosts(Sizes::Random)),
+        case("mmap", Tables::NoVmalloc, Sizes::Stack, mmap),
+    ]
 }
 
 fn tell(cases: &[Case<'_>], screen: &mut Screen) -> Vec<Check> {
     cases.iter().for_each(|case| screen.line(&case.line()));
-    let (in_memory, by_host): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.name.is_empty());
-    let mut checks = vec![judge(NAME, &in_memory, Some(TARGET)), judge(&format!("{NAME}.mmap"), &by_host, None)];
+    let those = |tables| cases.iter().filter(|case| case.tables == tables).collect::<Vec<_>>();
+    let mut checks = vec![
+        judge(NAME, &those(Tables::InMemory), Some(TARGET)),
+        judge(&format!("{NAME}.mmap"), &those(Tables::TheHosts), None),
+    ];
     for check in &checks {
         show_rows(screen, core::slice::from_ref(check));
         if check.outcome == Verdict::Pass {
@@ -215,7 +243,7 @@ fn judge(name: &str, cases: &[&Case<'_>], target: Option<f64>) -> Check {
     let worst = cases.iter().map(|case| case.ratio().median()).fold(0.0, f64::max);
     let each: Vec<_> = cases.iter().map(|case| format!("{} times with {}", case.ratio(), case.sizes.words())).collect();
     let aimed = target.map_or("nothing was aimed at".to_owned(), |target| format!("at most {target} was aimed at"));
-    let detail = format!("{}, in {RUNS} runs, {}; {aimed}", each.join(", "), cases[0].words);
+    let detail = format!("{}, in {RUNS} runs, {}; {aimed}", each.join(", "), cases[0].tables.words());
     let holds = target.is_none_or(|target| worst <= target);
     let check = Check::new(name, if holds { Verdict::Pass } else { Verdict::Fail }, detail);
     let check = check.with_figure(number(worst), "times");
@@ -228,8 +256,9 @@ mod tests {
     use crate::checks::Verdict;
 
     fn case(sizes: Sizes, ratios: &[f64]) -> Case<'static> {
-        let none: super::Measure<'static> = &|_, _, _| Vec::new();
-        Case { name: "", words: "", sizes, measure: none, alone: vec![100.0; ratios.len()], ratios: ratios.to_vec() }
+        let measure: super::Measure<'static> = Box::new(|_, _| Vec::new());
+        let (tables, alone) = (super::Tables::InMemory, vec![100.0; ratios.len()]);
+        Case { name: "", tables, sizes, measure, alone, ratios: ratios.to_vec() }
     }
 
     #[test]
