@@ -22,7 +22,7 @@ use vmstack_vmalloc::Usage;
 
 use super::super::NativeSetting;
 use super::super::native::{Series, number};
-use super::scaling::{FEWEST, Pair, pairs, ratios, two_cpus};
+use super::scaling::{self, FEWEST, Pair, pairs, ratios_where, two_cpus};
 use super::{no_machine, others};
 use crate::checks::{Aim, Check, Verdict};
 use crate::failure::Failure;
@@ -118,15 +118,21 @@ impl Case<'_> {
         let mut pairs = Vec::new();
         for _ in 0..ATTEMPTS {
             pairs.extend((self.measure)(rounds, places));
-            if ratios(&pairs).rounds() >= FEWEST {
+            if self.ratios_of(&pairs).rounds() >= FEWEST {
                 break;
             }
         }
-        let times = ratios(&pairs);
+        let times = self.ratios_of(&pairs);
         if times.rounds() >= FEWEST {
             self.alone.push(Series::new(pairs.iter().map(|pair| pair.alone / f64::from(TOGETHER)).collect()).median());
             self.ratios.push(times.median());
         }
+    }
+
+    /// Threads that wait for each other in Linux do not end together.
+    fn ratios_of(&self, pairs: &[Pair]) -> Series {
+        let waits = self.tables != Tables::InMemory;
+        ratios_where(pairs, if waits { scaling::TOGETHER / 2.0 } else { scaling::TOGETHER })
     }
 
     fn alone(&self) -> Series {
@@ -301,6 +307,7 @@ mod tests {
     fn too_few_runs_say_nothing() {
         let few = case(Sizes::Page, &[1.0; 3]);
         assert_eq!(judge("name", &[&few], Some(1.3)).outcome, Verdict::Fail);
+        assert_eq!(judge("name", &[&few], None).outcome, Verdict::Skip);
     }
 
     #[test]

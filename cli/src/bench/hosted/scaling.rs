@@ -27,7 +27,7 @@ const TARGET: f64 = 1.15;
 /// Rounds that are tried, when the user does not say.
 const ROUNDS: u32 = 1000;
 /// Which part of a sample the other thread's must be at the same time.
-const TOGETHER: f64 = 0.8;
+pub(super) const TOGETHER: f64 = 0.8;
 /// Rounds that must count.
 pub(super) const FEWEST: usize = 20;
 
@@ -87,12 +87,17 @@ fn judge(ours: &[Pair], list: &[Pair], nothing: &[Pair]) -> Check {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair {
     pub(super) alone: f64,
-    pub(super) both: f64,
+    both: f64,
     together: f64,
 }
 
-pub(super) fn ratios(pairs: &[Pair]) -> Series {
-    let counted = pairs.iter().filter(|pair| pair.together >= TOGETHER);
+fn ratios(pairs: &[Pair]) -> Series {
+    ratios_where(pairs, TOGETHER)
+}
+
+/// How many times as long it took beside another thread, in the rounds in which that was there for such a part of it.
+pub(super) fn ratios_where(pairs: &[Pair], together: f64) -> Series {
+    let counted = pairs.iter().filter(|pair| pair.together >= together);
     Series::new(counted.map(|pair| pair.both / pair.alone).collect())
 }
 
