@@ -98,8 +98,15 @@ impl Buddy {
         self.states[frame] = 0;
     }
 
+    #[inline]
     pub(super) fn take(&mut self, order: u32) -> Option<usize> {
-        self.take_at_hand(order).or_else(|| self.split(order)).or_else(|| {
+        self.take_at_hand(order).or_else(|| self.find(order))
+    }
+
+    /// Takes a block where none is at hand.
+    #[inline(never)]
+    fn find(&mut self, order: u32) -> Option<usize> {
+        self.split(order).or_else(|| {
             self.put_down();
             self.split(order)
         })
@@ -150,6 +157,14 @@ impl Buddy {
     /// Gives back `count` frames side by side, as the largest blocks that they are.
     #[inline]
     pub(super) fn give_stretch(&mut self, first: usize, count: usize) {
+        match count {
+            1 => self.give(first, 0),
+            _ => self.give_blocks(first, count),
+        }
+    }
+
+    #[inline(never)]
+    fn give_blocks(&mut self, first: usize, count: usize) {
         let (mut frame, mut left) = (first, count);
         while left > 0 {
             let order = frame.trailing_zeros().min(left.ilog2()).min(MAX_ORDER);
@@ -187,6 +202,7 @@ impl Buddy {
         self.free += 1 << RUN;
     }
 
+    #[inline]
     pub(super) fn give(&mut self, frame: usize, order: u32) {
         if order == RUN {
             return self.give_run(frame);
@@ -201,6 +217,7 @@ impl Buddy {
         }
     }
 
+    #[inline(never)]
     pub(super) fn merge(&mut self, frame: usize, order: u32) {
         self.free += 1 << order;
         let (mut frame, mut order) = (frame, order);
