@@ -89,7 +89,16 @@ impl<'a, P: Pager> Meta<'a, P> {
                 let record = &self.known_chunk(chunk.head()).record;
                 self.find_by(record, page, self.next_in(index.up(1), page))
             }
-            _ => self.find_by(&chunk.record, page, self.next_in(index.up(1), page)),
+            _ => self.find_in_nobodys(chunk, page, self.next_in(index.up(1), page)),
+        }
+    }
+
+    /// What is at `page` of a chunk that is nobody's: it may have been an area's, whose first chunk remembers that until it is another's.
+    fn find_in_nobodys(&self, chunk: &Chunk, page: u32, next: Option<AreaInfo>) -> Found {
+        let said = self.try_chunk(chunk.head()).and_then(|head| head.record.said());
+        match next {
+            Some(_) => Found::Guard { below: None, above: next },
+            None => self.what_was(said, self.layout.address(page)),
         }
     }
 
@@ -119,7 +128,8 @@ impl<'a, P: Pager> Meta<'a, P> {
 
     /// What a record says of an area that is not alive, and that `addr` lay in.
     fn what_was(&self, said: Option<Said>, addr: VirtAddr) -> Found {
-        let was = said.filter(|said| said.life.phase() != Phase::Building).and_then(|said| self.info(&said));
+        let ended = said.filter(|said| matches!(said.life.phase(), Phase::Free | Phase::Dying));
+        let was = ended.and_then(|said| self.info(&said));
         was.filter(|info| info.range.contains(addr)).map_or(Found::Unused, Found::Freed)
     }
 

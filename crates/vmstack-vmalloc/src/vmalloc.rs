@@ -78,7 +78,7 @@ impl<P: Pager> Vmalloc<P> {
     ///
     /// # Safety
     ///
-    /// The range belongs to this vmalloc alone, nothing is mapped in it, nor in the page below it, and it stays so as long as any area or fault handler may use it.
+    /// The range belongs to this vmalloc alone, nothing is mapped in it, and it stays so as long as any area or fault handler may use it.
     pub unsafe fn init(&self, range: VirtRange, cpus: usize) -> Result<(), InitError<P::Error>> {
         let layout = Layout::new(range, cpus)?;
         // Acquire: a second attempt sees what a failed one left.

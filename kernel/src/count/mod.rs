@@ -26,6 +26,7 @@ pub(crate) mod pager;
 pub(crate) mod pending;
 mod shootdown;
 pub(crate) mod stack;
+pub(crate) mod vmalloc;
 
 const ROUNDS: usize = 501;
 const WARM_UP: usize = 32;

@@ -14,7 +14,7 @@ struct Fake(Vec<Chunk>);
 
 impl Fake {
     fn new() -> Self {
-        // A chunk's record is valid as zero.
+        // SAFETY: a chunk's record is atomics, and room for frames: valid as zero.
         Self((0..COUNT).map(|_| unsafe { core::mem::zeroed() }).collect())
     }
 }
