@@ -43,6 +43,7 @@ mod scarcity;
 mod stack;
 mod storm;
 mod switch;
+mod vmalloc;
 
 use plots::Plots;
 
@@ -79,13 +80,12 @@ struct Suite {
     does: &'static str,
     /// Whether it is measured on another kernel too.
     compares: bool,
-    /// Runs it; none while its place is only kept.
-    run: Option<Runner>,
+    run: Runner,
 }
 
 impl Suite {
     const fn boots(&self) -> bool {
-        !matches!(self.run, Some(Runner::Native(_)))
+        !matches!(self.run, Runner::Native(_))
     }
 }
 
@@ -95,57 +95,62 @@ const SUITES: [Suite; 10] = [
         name: "life",
         does: "the life of a task: clone, storms of threads, vfork, fork, execve; mapped and direct stacks, and Linux",
         compares: true,
-        run: Some(Runner::Guest(life::run)),
+        run: Runner::Guest(life::run),
     },
     Suite {
         name: "storm",
         does: "100,000 threads alive at once in 4 GiB, and as many processes as fit",
         compares: false,
-        run: Some(Runner::Guest(storm::run)),
+        run: Runner::Guest(storm::run),
     },
     Suite {
         name: "scarcity",
         does: "tasks in fragmented memory until fork fails, and fork bombs; mapped and direct stacks",
         compares: false,
-        run: Some(Runner::Guest(scarcity::run)),
+        run: Runner::Guest(scarcity::run),
     },
     Suite {
         name: "switch",
         does: "a context switch and the TLB, in this process: 16 to 65,536 stacks in three kinds of memory",
         compares: false,
-        run: Some(Runner::Native(switch::run)),
+        run: Runner::Native(switch::run),
     },
     Suite {
         name: "hosted",
         does: "stacks in this process: our area, corosensei, a pool of those, wasmtime, mmap, malloc",
         compares: false,
-        run: Some(Runner::Native(hosted::run)),
+        run: Runner::Native(hosted::run),
     },
     Suite {
         name: "stack",
         does: "what a stack costs to make, use, clear and give back, part by part",
         compares: false,
-        run: Some(Runner::Guest(stack::run)),
+        run: Runner::Guest(stack::run),
     },
     Suite {
         name: "hit",
         does: "how often a stack is ready: the processes of a build on 4 CPUs, by how many may be kept, and freed after RCU",
         compares: false,
-        run: Some(Runner::Guest(hit::run)),
+        run: Runner::Guest(hit::run),
     },
     Suite {
         name: "fault",
         does: "the end of a task that overflows: from the fault to the next task, part by part",
         compares: false,
-        run: Some(Runner::Guest(fault::run)),
+        run: Runner::Guest(fault::run),
     },
     Suite {
         name: "memory",
         does: "the bytes that a stack takes, by its size: pages, page tables, record",
         compares: false,
-        run: Some(Runner::Guest(memory::run)),
+        run: Runner::Guest(memory::run),
     },
-    Suite { name: "vmalloc", does: "areas of any size, after Linux's test_vmalloc", compares: false, run: None },
+    Suite {
+        name: "vmalloc",
+        does: "areas of any size, after Linux's test_vmalloc",
+        compares: false,
+        run: Runner::Guest(vmalloc::run),
+    },
 ];
 
 /// Carries out `vmstack bench`.
@@ -186,8 +191,8 @@ fn measure(
     let boots = suites.iter().any(|suite| suite.boots());
     let setting = if boots { Some(set_up(bench, request)?) } else { None };
     let mut checks = Vec::new();
-    for run in suites.iter().filter_map(|suite| suite.run) {
-        checks.extend(match (run, &setting) {
+    for suite in suites {
+        checks.extend(match (suite.run, &setting) {
             (Runner::Guest(run), Some(setting)) => run(setting, screen)?,
             (Runner::Native(run), _) => run(&native, screen)?,
             (Runner::Guest(_), None) => Vec::new(),
@@ -221,17 +226,13 @@ fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
     let mut suites: Vec<&'static Suite> = Vec::new();
     for name in &bench.suites {
         let suite = find(name)?;
-        if suite.run.is_none() && !bench.list {
-            let line = format!("the suite `{name}` is not there yet; {} are", there().join(", "));
-            return Err(Failure::cannot(line));
-        }
         if !suites.iter().any(|chosen| chosen.name == suite.name) {
             suites.push(suite);
         }
     }
     let here = bench.on == Some(Target::Hosted);
     if suites.is_empty() {
-        suites = SUITES.iter().filter(|suite| suite.run.is_some() || bench.list).collect();
+        suites = SUITES.iter().collect();
         suites.retain(|suite| !(here && suite.boots()));
     }
     check_suites(bench, &suites)?;
@@ -253,10 +254,6 @@ fn check_suites(bench: &args::Bench, suites: &[&Suite]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn there() -> Vec<&'static str> {
-    SUITES.iter().filter(|suite| suite.run.is_some()).map(|suite| suite.name).collect()
-}
-
 fn find(name: &str) -> Result<&'static Suite, Failure> {
     SUITES.iter().find(|suite| suite.name == name).ok_or_else(|| {
         let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
@@ -266,8 +263,7 @@ fn find(name: &str) -> Result<&'static Suite, Failure> {
 
 fn list(suites: &[&Suite], screen: &mut Screen) {
     for suite in suites {
-        let note = if suite.run.is_some() { "" } else { "  (not there yet)" };
-        screen.line(&format!("{}{note}", suite.name));
+        screen.line(suite.name);
         let does = screen.paint(Tone::Faint, suite.does);
         screen.line(&format!("    {does}"));
     }

@@ -29,6 +29,12 @@ impl Kind {
         }
     }
 
+    /// Whether its frames are somebody else's.
+    #[must_use]
+    pub const fn is_lent(self) -> bool {
+        matches!(self, Self::Lent | Self::ShortLived)
+    }
+
     pub(crate) const fn from_index(index: u32) -> Self {
         match index {
             0 => Self::Memory,

@@ -110,7 +110,7 @@ pub use slots::{Phase, PinError};
 pub use stack::{KernelStack, Pin, RawStack, StackId};
 #[cfg(not(all(loom, test)))]
 pub use trace::{BigFrame, Call, CallGroup, MAX_CYCLE, Taking, Trace, TraceEnd, TraceText};
-pub use usage::{Counters, Recount};
+pub use usage::{Count, Counters, Recount};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -104,28 +104,41 @@ impl Counters {
     }
 }
 
-/// A counter with one writer: the CPU that owns it.
+/// A counter with one writer: the CPU that owns it. Whoever else writes to it at the same time loses counts, and nothing more.
 #[derive(Debug)]
-pub(crate) struct Count(AtomicU64);
+pub struct Count(AtomicU64);
+
+#[cfg(not(all(loom, test)))]
+impl Default for Count {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Count {
+    /// A counter at zero.
     #[cfg(not(all(loom, test)))]
-    const fn new() -> Self {
+    #[must_use]
+    pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
+    /// Counts one. For the CPU that owns it.
     #[inline]
-    pub(crate) fn bump(&self) {
+    pub fn bump(&self) {
         self.add(1);
     }
 
+    /// Counts `n`. For the CPU that owns it.
     #[inline]
-    pub(crate) fn add(&self, n: u64) {
+    pub fn add(&self, n: u64) {
         // Load and store, not a locked add: the guard proves that this CPU alone writes. Relaxed: it orders nothing.
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> u64 {
+    /// What was counted. Any context.
+    #[must_use]
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

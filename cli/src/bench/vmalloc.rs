@@ -1,0 +1,152 @@
+//! The suite `vmalloc`: what areas of any size cost, by Linux's own tests of its vmalloc.
+//!
+//! One boot of `mode=vmalloc` runs them (`kernel/src/count/vmalloc.rs`). A test's figure is all of it, from its first allocation until
+//! everything that it deferred is drained, for each turn; clearing is taken off, as it is from Linux's figure. What Linux's tests take was counted in its
+//! version 6.1 in the same way, and a tenth of it is the aim.
+
+use super::Setting;
+use super::counted::{Facts, Figure, Trial};
+use crate::checks::{Aim, Check};
+use crate::console::{BadFact, Transcript};
+use crate::emulator::scratch;
+use crate::failure::Failure;
+use crate::report::{grouped, show_figures};
+use crate::screen::Screen;
+
+/// The memory of the machine, in MiB: 100,000 areas are alive at once.
+const MEMORY: u32 = 1024;
+
+/// One of Linux's tests.
+struct Test {
+    name: &'static str,
+    what: &'static str,
+    /// What Linux 6.1 takes for a turn, in instructions, and the most that is to be taken here, clearing apart.
+    linux: Option<(u32, f64)>,
+}
+
+const fn test(name: &'static str, what: &'static str, linux: Option<(u32, f64)>) -> Test {
+    Test { name, what, linux }
+}
+
+const TESTS: [Test; 8] = [
+    test("fix_size_alloc_test", "1 page", Some((3_550, 370.0))),
+    test("full_fit_alloc_test", "1 page, among holes of one page", Some((159_000, 16_000.0))),
+    test("long_busy_list_alloc_test", "100 pages and 1 page, 15,000 areas alive", Some((169_000, 17_000.0))),
+    test("random_size_alloc_test", "1 to 100 pages", Some((31_900, 3_200.0))),
+    test("fix_align_alloc_test", "5 zeroed pages, aligned to 32 KiB", Some((11_900, 940.0))),
+    test("random_size_align_alloc_test", "1 to 10 zeroed pages, aligned up to 4 MiB", Some((23_300, 2_000.0))),
+    test("pcpu_alloc_test", "up to 1 KiB, 35,000 alive", None),
+    test("vm_map_ram_test", "1 given page, for a moment", None),
+];
+
+/// How many areas are alive when allocations alone are counted.
+const FEW: u32 = 10;
+const MANY: u32 = 100_000;
+/// By what more of them may make an allocation dearer.
+const MOST_DEARER: f64 = 1.5;
+
+/// Runs the suite.
+pub(super) fn run(setting: &Setting<'_>, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
+    let folder = scratch()?;
+    let archive = setting.boots.write_archive(folder.path())?;
+    screen.heading("What areas of any size cost, in instructions");
+    let facts = Trial::of("vmalloc", true, MEMORY).run(setting, &archive, screen)?;
+    let checks = judge(&facts);
+    show_figures(screen, &checks);
+    Ok(checks)
+}
+
+/// All findings of the boot.
+fn judge(facts: &Facts) -> Vec<Check> {
+    let mut checks: Vec<Check> = TESTS.iter().map(|test| test.check(facts)).collect();
+    checks.push(facts.check("vmalloc.clear.page", None, |facts| {
+        Ok(Figure::instructions(facts.number("vmalloc.clear.page")?, "clearing one page"))
+    }));
+    checks.extend(["page", "random"].map(|sizes| dearer(facts, sizes)));
+    checks.extend([large(facts, "large"), large(facts, "small_pages")]);
+    checks.extend(around(facts));
+    checks
+}
+
+impl Test {
+    fn check(&self, facts: &Facts) -> Check {
+        let name = format!("vmalloc.{}", self.name);
+        let aim = self.linux.map(|(_, most)| Aim::AtMost(most));
+        facts.check(&name, aim, |facts| self.figure(facts, &name))
+    }
+
+    fn figure(&self, facts: &Transcript, name: &str) -> Result<Figure, BadFact> {
+        let page = facts.number("vmalloc.clear.page")?;
+        let [turns, all, around, drained, zeroed, shootdowns] = facts.numbers(name)?;
+        let each = |instructions: u64| instructions.checked_div(turns).unwrap_or(0);
+        let cleared = page * zeroed;
+        let figure = each(all.saturating_sub(cleared));
+        let share = 100.0 * drained as f64 / all as f64;
+        let mut detail = format!("{}: all of it for each of {} turns", self.what, grouped(turns));
+        if around != 0 {
+            detail += &format!(", {} of it around them", grouped(each(around)));
+        }
+        detail += &format!("; the last drain is {share:.1} %, with {} shootdowns in all", grouped(shootdowns));
+        if cleared != 0 {
+            detail += &format!("; clearing apart, {}", grouped(each(cleared)));
+        }
+        if let Some((linux, _)) = self.linux {
+            detail += &format!("; Linux 6.1 takes {}, clearing included", grouped(u64::from(linux)));
+        }
+        Ok(Figure::instructions(figure, detail))
+    }
+}
+
+/// By what an allocation is dearer with many areas alive than with few.
+fn dearer(facts: &Facts, sizes: &str) -> Check {
+    facts.check(&format!("vmalloc.alive.{sizes}"), Some(Aim::AtMost(MOST_DEARER)), |facts| {
+        let [few, few_freed] = facts.numbers(&format!("vmalloc.alive.{FEW}.{sizes}"))?;
+        let [many, many_freed] = facts.numbers(&format!("vmalloc.alive.{MANY}.{sizes}"))?;
+        let value = many as f64 / few as f64;
+        let what = if sizes == "page" { "1 page" } else { "1 to 100 pages" };
+        let detail = format!(
+            "allocating {what} with {} areas alive against {FEW}: {many} and {few} instructions; freeing: {many_freed} and {few_freed}",
+            grouped(u64::from(MANY))
+        );
+        Ok(Figure { value, unit: "times", detail })
+    })
+}
+
+/// 64 MiB, made and freed.
+fn large(facts: &Facts, pages: &str) -> Check {
+    facts.check(&format!("vmalloc.64m.{pages}"), None, |facts| {
+        let [large, made, freed] = facts.numbers(&format!("vmalloc.64m.{pages}"))?;
+        let detail = format!(
+            "64 MiB, {large} of its chunks in a large page each: {} to make it, the rest to free it",
+            grouped(made)
+        );
+        Ok(Figure::instructions(made + freed, detail))
+    })
+}
+
+/// What lies around 100,000 areas of a page.
+fn around(facts: &Facts) -> [Check; 3] {
+    let name = format!("vmalloc.around.{MANY}");
+    let check = |part: &str, read: fn([u64; 6]) -> (u64, u64, &'static str)| {
+        facts.check(&format!("vmalloc.{part}"), None, |facts| {
+            let (some, all, what) = read(facts.numbers(&name)?);
+            let value = 100.0 * some as f64 / all as f64;
+            Ok(Figure {
+                value,
+                unit: "%",
+                detail: format!("{what}, with {} areas of a page alive", grouped(u64::from(MANY))),
+            })
+        })
+    };
+    [
+        check("tables", |[pages, tables, ..]| (tables, pages, "page-table memory, of the areas' own")),
+        check("records", |[pages, _, records, ..]| (records, pages, "memory of records, of the areas' own")),
+        check("lost", |[_, _, _, used, guards, padding]| {
+            (
+                guards + padding,
+                used + guards + padding,
+                "addresses lost to guards, alignment and size classes, of those that areas hold",
+            )
+        }),
+    ]
+}

@@ -1,0 +1,183 @@
+//! Freeing: from an address or a handle to pieces that are unmapped and wait for a shootdown.
+//!
+//! ```text
+//!   address ──> its chunk's state ──> record ──> does the area begin there? is it alive?
+//!                                                    │ no: an error of its own, and nothing is done
+//!                                    claim (one exchange) ──> unmap ──> pending
+//! ```
+//!
+//! Nothing here sleeps, waits or needs memory: what must be remembered lies in the records (INV-FREE).
+//!
+//! Contexts: task and interrupt. Never NMI, never the fault path.
+
+use vmstack::VirtAddr;
+
+use crate::area::Place;
+use crate::chunk::State;
+use crate::error::FreeError;
+use crate::here::Here;
+use crate::layout::{ChunkIndex, Layout, SlotIndex};
+use crate::meta::Meta;
+use crate::pager::Pager;
+use crate::record::{Phase, Record};
+use crate::request::Kind;
+use crate::runs::Run;
+use crate::vmalloc::{NotHere, Vmalloc};
+
+impl<P: Pager> Vmalloc<P> {
+    /// Frees the area that begins at `addr`.
+    ///
+    /// Its pages are unmapped when this returns. They may be reached through a TLB until the shootdown of this CPU's batch; after that their frames go
+    /// back, and then the addresses may be somebody else's (INV-FRAME).
+    ///
+    /// # Context
+    ///
+    /// Task or interrupt, with or without a guard. Does not sleep and needs no memory; never NMI.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`], if no area begins there that is alive. Then nothing has changed; but who frees a wrong address may go on to use one, so a kernel
+    /// may well stop.
+    pub fn free(&self, addr: VirtAddr) -> Result<(), FreeError> {
+        let meta = self.meta().ok_or(FreeError::NotOurs { addr })?;
+        let place = self.place_of(&meta, addr)?;
+        if self.end_checked(place, addr)? { Ok(()) } else { Err(self.why_not(addr)) }
+    }
+
+    /// Where the record is of an area that may begin at `addr`.
+    #[inline]
+    fn place_of(&self, meta: &Meta<'_, P>, addr: VirtAddr) -> Result<Place, FreeError> {
+        let page = meta.layout.page_of(addr).ok_or(FreeError::NotOurs { addr })?;
+        let (index, inside) = Layout::<P>::split(page);
+        let chunk = meta.try_chunk(index).ok_or_else(|| self.why_not(addr))?;
+        match chunk.state() {
+            State::Cut(class) if class.slot_of(inside) < P::CHUNK_PAGES / class.stride() => {
+                Ok(Place::Slot(Layout::<P>::slot(index, class.slot_of(inside))))
+            }
+            State::Head => Ok(Place::Chunks(index)),
+            _ => Err(self.why_not(addr)),
+        }
+    }
+
+    /// Ends the life of the area in `place`, which begins at `start`. False if none is alive there that does.
+    fn end_checked(&self, place: Place, start: VirtAddr) -> Result<bool, FreeError> {
+        let guard = self.pager().enter();
+        let mut here = self.here(&guard).map_err(|not_here| match not_here {
+            NotHere::NotInitialised => FreeError::NotOurs { addr: start },
+            NotHere::UnknownCpu { cpu, cpus } => FreeError::UnknownCpu { cpu, cpus },
+        })?;
+        let record = here.meta.record_of(place);
+        let life = record.life();
+        if life.phase() != Phase::Live || here.meta.start(record) != start || !record.claim(life) {
+            return Ok(false);
+        }
+        match place {
+            Place::Slot(slot) => here.retire_slot(slot, record),
+            Place::Chunks(first) => {
+                drop(guard);
+                self.retire_chunks(first);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ends the life of an area whose owner lets go of it.
+    #[inline]
+    pub(crate) fn end(&self, place: Place, start: VirtAddr) {
+        // Somebody has freed it by its address, and was told that it is theirs; or this CPU is none of ours, and the area is leaked.
+        let _ = self.end_checked(place, start);
+    }
+
+    /// Unmaps the chunks of the area that begins with `first`, whose life has ended. One section under the guard for each.
+    fn retire_chunks(&self, first: ChunkIndex) {
+        let Some(meta) = self.meta() else { return };
+        let head = &meta.known_chunk(first).record;
+        let (pages, kind) = (Meta::<P>::pages_of(head), head.kind());
+        let chunks = Meta::<P>::chunks_for(pages) as u32;
+        for number in 0..chunks {
+            let guard = self.pager().enter();
+            let Ok(mut here) = self.here(&guard) else { return };
+            if number == 0 {
+                here.count_freed(kind, pages);
+            }
+            here.retire_chunk(first.up(number), kind);
+        }
+    }
+
+    /// Frees what could be had of an area that cannot be had whole: the first `mapped` chunks of `run`.
+    #[cold]
+    pub(crate) fn give_up(&self, run: Run, mapped: u32) {
+        let Some(meta) = self.meta() else { return };
+        let head = &meta.known_chunk(run.start).record;
+        let kind = head.kind();
+        head.set_dying();
+        for number in 0..run.len {
+            let guard = self.pager().enter();
+            let Ok(mut here) = self.here(&guard) else { return };
+            let chunk = run.start.up(number);
+            if number >= mapped {
+                let state = meta.known_chunk(chunk).state();
+                meta.known_chunk(chunk).join(run.start, 0, state);
+            }
+            here.line.counters.mapped.add(meta.piece(chunk).count() as u64);
+            here.line.counters.unmapped.add(meta.piece(chunk).count() as u64);
+            here.retire_chunk(chunk, kind);
+        }
+    }
+}
+
+impl<'a, P: Pager> Meta<'a, P> {
+    /// The record of the area in `place`.
+    #[inline]
+    pub(crate) fn record_of(&self, place: Place) -> &'a Record {
+        match place {
+            Place::Slot(slot) => self.slot(slot),
+            Place::Chunks(chunk) => &self.known_chunk(chunk).record,
+        }
+    }
+}
+
+impl<P: Pager> Here<'_, P> {
+    fn count_freed(&self, kind: Kind, pages: usize) {
+        let counters = &self.line.counters;
+        counters.freed.bump();
+        if kind != Kind::Reserved {
+            counters.unmapped.add(pages as u64);
+        }
+    }
+
+    /// Unmaps the area in `slot`, whose life this CPU has ended.
+    #[inline]
+    fn retire_slot(&mut self, slot: SlotIndex, record: &Record) {
+        let (kind, mapping) = (record.kind(), self.meta.mapping(record));
+        let pages = mapping.pages().count();
+        self.count_freed(kind, pages);
+        if kind != Kind::Reserved {
+            // SAFETY: it was mapped by one call of `map` or `map_lent` when the area was made, and whoever frees it vouches that nobody uses it any more.
+            let token = unsafe { self.meta.pager.unmap(mapping) };
+            // SAFETY: the claim made the record this CPU's.
+            unsafe { record.frames.put(token) };
+        }
+        let pending = &mut self.near.pending;
+        pending.slots.push(slot.get(), record);
+        pending.pages += pages;
+        pending.lent |= kind.is_lent();
+        self.settle_pending();
+    }
+
+    /// Unmaps one chunk of an area of `kind`, whose life has ended.
+    fn retire_chunk(&mut self, index: ChunkIndex, kind: Kind) {
+        let (chunk, pages) = (self.meta.known_chunk(index), self.meta.piece(index));
+        if kind != Kind::Reserved && pages.count() != 0 {
+            // SAFETY: as in `retire_slot`, by `map_chunk` or `map_lent`.
+            let token = unsafe { self.meta.pager.unmap_chunk(pages) };
+            // SAFETY: the chunks of an area that has ended are those of whoever ended it.
+            unsafe { chunk.record.frames.put(token) };
+        }
+        let pending = &mut self.near.pending;
+        pending.chunks.push(index.get(), &chunk.record);
+        pending.pages += pages.count();
+        pending.lent |= kind.is_lent();
+        self.settle_pending();
+    }
+}
