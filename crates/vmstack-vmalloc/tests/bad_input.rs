@@ -224,7 +224,7 @@ fn only_the_beginning_of_an_area_is_freed_and_once() {
     let vmalloc = &vmalloc_of(fake);
     for bytes in [3 * PAGE - 5, 2 * CHUNK + 5 * PAGE, CHUNK] {
         let area = vmalloc.vmalloc(bytes).unwrap();
-        let (info, start) = (area.info(), area.into_raw());
+        let (info, start) = (area.info().expect("it is alive"), area.into_raw());
         for at in [1, 8, PAGE, 2 * PAGE, info.range.bytes() - 1] {
             let addr = start.wrapping_add(at);
             assert_eq!(vmalloc.free(addr), Err(FreeError::Inside { addr, area: info }));

@@ -24,7 +24,11 @@ impl Model<'_> {
             return Known::NotOurs;
         }
         if self.fake.records().contains(addr) {
-            return Known::Records;
+            // The last page of them is the first guard.
+            return match self.live.get(&(page + PAGE)) {
+                Some(live) => Known::Guard(None, Some(live.info)),
+                None => Known::Records,
+            };
         }
         let below = self.live.range(..=at).next_back().map(|(_, live)| live.info);
         if let Some(info) = below.filter(|info| info.range.contains(addr)) {

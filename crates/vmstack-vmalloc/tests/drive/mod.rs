@@ -126,7 +126,7 @@ impl<'a> Model<'a> {
         let got = if lay.waits() { self.vmalloc.alloc_waiting(&request) } else { self.vmalloc.alloc(&request) };
         let got = self.again_if_full(got, &request, lay);
         let Some(area) = self.judged(got, &request) else { return };
-        let live = Live { info: area.info(), attributes: Some(DATA), frames: None, mark: None };
+        let live = Live { info: area.info().expect("it is alive"), attributes: Some(DATA), frames: None, mark: None };
         self.expect_contents(&live.info, lay.zeroed());
         self.got(area, live, lay.align(), Kind::Memory);
         if brief {
@@ -140,7 +140,7 @@ impl<'a> Model<'a> {
         let request = lay.request(size);
         let got = self.vmalloc.reserve(&request);
         let Some(area) = self.judged(got, &request) else { return };
-        let live = Live { info: area.info(), attributes: None, frames: None, mark: None };
+        let live = Live { info: area.info().expect("it is alive"), attributes: None, frames: None, mark: None };
         self.fake.assert_unknown(live.info.range);
         self.got(area, live, lay.align(), Kind::Reserved);
     }
@@ -158,7 +158,7 @@ impl<'a> Model<'a> {
         match got {
             Ok(area) => {
                 let kind = if way.short_lived() { Kind::ShortLived } else { Kind::Lent };
-                let live = Live { info: area.info(), attributes: Some(attributes), frames: Some(frames), mark: None };
+                let live = Live { info: area.info().expect("it is alive"), attributes: Some(attributes), frames: Some(frames), mark: None };
                 self.got(area, live, 1, kind);
             }
             Err(AreaError::ZeroSize) => assert!(frames.is_empty()),
