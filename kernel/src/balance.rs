@@ -2,9 +2,11 @@
 
 use vmstack::{Geometry, StackArea, VirtRange};
 
+use crate::arch::layout::PAGE_SIZE;
 use crate::mm::{frames, heap, tables};
 use crate::stacks::{AREAS, EDGES, Kernel, TASKS};
 use crate::task::{self, reference, sched};
+use crate::vmalloc::{self, VMALLOC};
 use crate::{crash, fact, oops};
 
 /// What is there, found by looking at every frame, table and record.
@@ -14,6 +16,10 @@ pub(crate) struct Balance {
     pub(crate) frames: usize,
     /// Owners that frames have beside their first ones: those of users' memory after a fork.
     owners: usize,
+    /// Frames that are mapped a second time.
+    lent: usize,
+    /// What the vmalloc holds.
+    vmalloc: Areas,
     /// Page tables of the stack areas.
     pub(crate) tables: usize,
     /// Stacks that are handed out, less the tasks that there are, and less those that the crash scripts keep.
@@ -54,14 +60,24 @@ impl Balance {
         let (mapped, tables) =
             census.fold((0, 0), |(mapped, tables), census| (mapped + census.leaves, tables + census.tables));
         let in_areas = mapped + AREAS.iter().map(|area| in_flight(area)).sum::<usize>();
+        let (lent, areas) = (frames::recount_lent(), tables::kernel().census(VMALLOC.range()));
+        let vmalloc = (areas.bytes / PAGE_SIZE).saturating_sub(lent);
         let held = [&TASKS, &EDGES].map(|area| {
             let slots = area.recount();
             slots.live + slots.dead + slots.leaked
         });
         let tasks = sched::tasks_alive();
         Self {
-            frames: frames::recount() + in_areas + tables + heap::frames() + reference::frames(),
+            frames: frames::recount()
+                + in_areas
+                + tables
+                + vmalloc
+                + areas.tables
+                + heap::frames()
+                + reference::frames(),
             owners: frames::recount_owners(),
+            lent,
+            vmalloc: Areas::count(vmalloc),
             tables,
             slots_without_task: held
                 .iter()
@@ -78,6 +94,9 @@ impl Balance {
     pub(crate) fn print_since(&self, before: &Self) {
         fact!("balance.frames", "{} {}", before.frames, self.frames);
         fact!("balance.owners", "{} {}", before.owners, self.owners);
+        fact!("balance.lent", "{} {}", before.lent, self.lent);
+        fact!("balance.areas", "{} {}", before.vmalloc.alive, self.vmalloc.alive);
+        fact!("balance.area_pages", "{} {}", self.vmalloc.mapped, self.vmalloc.recorded);
         fact!("balance.heap", "{} {} {}", before.heap, self.heap, self.lost - before.lost);
         let (ignored, arenas) = heap::retired();
         fact!("balance.retired", "{arenas} {} {}", ignored.bytes, ignored.objects);
@@ -89,23 +108,46 @@ impl Balance {
     }
 }
 
+/// Areas of the vmalloc, counted twice: in its records, and in the page tables.
+#[derive(Clone, Copy, Debug)]
+struct Areas {
+    alive: u64,
+    /// Pages that areas and records have, by the records: those of frames that are lent apart.
+    recorded: u64,
+    /// Pages of the kernel's own frames that are mapped in its range.
+    mapped: usize,
+}
+
+impl Areas {
+    fn count(mapped: usize) -> Self {
+        let (recount, mut lent) = (VMALLOC.recount(), 0);
+        VMALLOC.for_each(|area| lent += if area.kind.is_lent() { area.range.bytes() / PAGE_SIZE } else { 0 });
+        let recorded = recount.pages - recount.reserved_pages - lent as u64 + recount.record_pages;
+        Self { alive: recount.areas, recorded, mapped }
+    }
+}
+
 /// How many of the tasks' stacks came from the frame allocator, were unmapped to go back, and have gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Traffic {
     came: u64,
     leaving: u64,
     gone: u64,
+    /// The same for the slots and chunks of the vmalloc, which come one by one.
+    areas: u64,
+    areas_waiting: u64,
 }
 
 impl Traffic {
     fn now() -> Self {
         let counters = TASKS.counters();
-        Self { came: counters.populated, leaving: counters.unmapped, gone: counters.retired }
+        let (areas, areas_waiting) = (VMALLOC.usage().allocated, vmalloc::waiting());
+        Self { came: counters.populated, leaving: counters.unmapped, gone: counters.retired, areas, areas_waiting }
     }
 
     /// Whether none is on its way back.
     const fn is_still(self) -> bool {
-        self.leaving == self.gone
+        self.leaving == self.gone && self.areas_waiting == 0
     }
 }
 

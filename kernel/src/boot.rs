@@ -28,7 +28,7 @@ use crate::stacks::{self, EMERGENCY, IDLE, INTERRUPTS, NMIS, Stack, TASKS};
 use crate::sync::{AnyLock, SpinLock, rcu};
 use crate::task::sched::TICKS_PER_SECOND;
 use crate::task::{TaskStack, names, reference, sched};
-use crate::{fs, interrupts, oops, pressure, println, run, symbols};
+use crate::{fs, interrupts, oops, pressure, println, run, symbols, vmalloc};
 
 /// Stretches of memory that the kernel keeps track of while it starts.
 type Ranges = ArrayVec<FrameRange, 64>;
@@ -97,6 +97,8 @@ pub(crate) fn start(start_info: PhysAddr) -> ! {
     let apic_ids: ArrayVec<u32, MAX_CPUS> = madt.cpus().iter().copied().take(MAX_CPUS).collect();
     // SAFETY: called once, on the final tables.
     unsafe { stacks::init(apic_ids.len().max(1)) }.unwrap_or_else(|error| fail(format_args!("{error}")));
+    // SAFETY: called once, on the final tables.
+    unsafe { vmalloc::init(apic_ids.len().max(1)) }.unwrap_or_else(|error| fail(format_args!("{error}")));
     register_boot_stacks();
     *FOUND.lock_or_reset(|_| None) = Some(Found { options, apic_ids, trampoline: info.trampoline_page() });
     stand_on_guarded_stacks()

@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | the task that runs | back to the run queue: the switch is the one of a preemption |
 //! | cached stacks, batches that wait for a shootdown | given back, by [`StackArea::drain`](vmstack::StackArea::drain) |
+//! | slots of the vmalloc that lie ready, and its batches | given back, by [`Vmalloc::leave_cpu`](vmstack_vmalloc::Vmalloc::leave_cpu) |
 //! | callbacks that wait for a grace period | to whichever CPU looks next, as if they were new |
 //! | its part in grace periods | none: it counts as idle |
 //! | its part in shootdowns | none: it touches nothing but its own stacks, and flushes everything when it comes |
@@ -36,6 +37,7 @@ use crate::arch::percpu::{self, MAX_CPUS, PerCpu};
 use crate::sync::{AnyLock, Mutex, Section, rcu};
 use crate::syscall::Errno;
 use crate::task::sched::{self, TICKS_PER_SECOND};
+use crate::vmalloc::VMALLOC;
 use crate::{boot, interrupts, stacks};
 
 /// How long a CPU is waited for, in ticks.
@@ -155,6 +157,7 @@ pub(crate) fn heed() {
     }
     // Interrupts stay on for this: other CPUs' shootdowns are answered while this one waits for theirs.
     stacks::AREAS.iter().for_each(|area| area.leave_cpu());
+    VMALLOC.leave_cpu();
     let _interrupts = cpu::InterruptsOff::new();
     let me = percpu::cpu_number().index();
     if change(me, LEAVING, OFFLINE) {

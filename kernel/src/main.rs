@@ -49,6 +49,7 @@ mod task;
 mod text;
 mod thread_info;
 mod trace;
+mod vmalloc;
 
 use core::fmt::Write;
 use core::panic::PanicInfo;

@@ -13,6 +13,8 @@ pub(crate) enum Mode {
     Control,
     Count,
     Stack,
+    Vmalloc,
+    Pager,
     Fault,
     Memory,
     Pending,
@@ -24,7 +26,7 @@ pub(crate) enum Mode {
 impl Mode {
     /// Whether instructions are counted: then nothing runs beside what is counted, not even a timer.
     pub(crate) const fn counts(self) -> bool {
-        matches!(self, Self::Count | Self::Stack | Self::Fault)
+        matches!(self, Self::Count | Self::Stack | Self::Vmalloc | Self::Pager | Self::Fault)
     }
 
     /// The word on the command line and in the end marker.
@@ -35,6 +37,8 @@ impl Mode {
             Self::Control => "control",
             Self::Count => "count",
             Self::Stack => "stack",
+            Self::Vmalloc => "vmalloc",
+            Self::Pager => "pager",
             Self::Fault => "fault",
             Self::Memory => "memory",
             Self::Pending => "pending",
@@ -51,6 +55,8 @@ impl Mode {
             Self::Control,
             Self::Count,
             Self::Stack,
+            Self::Vmalloc,
+            Self::Pager,
             Self::Fault,
             Self::Memory,
             Self::Pending,

@@ -1,7 +1,8 @@
-//! Memory that is short: before anybody is refused, the stacks that nobody uses come back.
+//! Memory that is short: before anybody is refused, the stacks that nobody uses come back, and what the vmalloc has unmapped.
 //!
-//! Ready stacks are kept on every CPU and in the depot, and while they are, their frames are of no use to anybody else. What is kept is the
-//! library's to know; when it is to be given back is the kernel's to say:
+//! Ready stacks are kept on every CPU and in the depot, and while they are, their frames are of no use to anybody else; freed areas wait for a
+//! shootdown on each CPU, and their chunks have page tables. What is kept is the libraries' to know; when it is to be given back is the kernel's
+//! to say:
 //!
 //! ```text
 //!   when                                      what
@@ -28,6 +29,7 @@ use crate::arch::percpu;
 use crate::mm::shortage;
 use crate::stacks::{TASK_STACK, TASKS, shootdown};
 use crate::task::sched::{self, TICKS_PER_SECOND};
+use crate::vmalloc::VMALLOC;
 use crate::{hotplug, interrupts, println, task};
 
 /// How long other CPUs are waited for, in ticks.
@@ -45,18 +47,22 @@ pub(crate) fn relieve() -> bool {
     wanted
 }
 
-/// Gives back all stacks that are kept ready, on whichever CPU, and waits until their frames are free, or for a fifth of a second.
+/// Gives back all stacks that are kept ready and all areas that wait for a shootdown, on whichever CPU, and waits until their frames are free, or for a
+/// fifth of a second.
 pub(crate) fn give_everything_back() {
-    let at_first = TASKS.counters();
+    let (at_first, areas_at_first) = (TASKS.counters(), VMALLOC.usage());
     TASKS.pressure();
+    VMALLOC.pressure();
     let end = sched::ticks() + PATIENCE;
     loop {
         interrupts::ask_to_give_back();
         TASKS.drain();
-        let now = TASKS.counters();
-        let as_many = now.retired - at_first.retired >= kept(&at_first);
+        VMALLOC.drain();
+        let (now, areas) = (TASKS.counters(), VMALLOC.usage());
+        let stacks_are_free = now.retired - at_first.retired >= kept(&at_first) || kept(&now) == 0;
+        let areas_are_free = areas.pieces_retired >= areas_at_first.pieces_unmapped;
         // One CPU has given back all of its own by now; and where no other is, there may be no ticks to wait for.
-        if as_many || kept(&now) == 0 || !shootdown::others_are_up() || sched::ticks() >= end {
+        if stacks_are_free && areas_are_free || !shootdown::others_are_up() || sched::ticks() >= end {
             return;
         }
         sched::sleep_until(sched::ticks() + 1);
@@ -72,6 +78,7 @@ const fn kept(counters: &Counters) -> u64 {
 pub(crate) fn answer() {
     if !hotplug::is_leaving() {
         TASKS.answer_pressure();
+        VMALLOC.answer_pressure();
     }
 }
 
@@ -79,6 +86,7 @@ pub(crate) fn answer() {
 pub(crate) fn tick() {
     if percpu::cpu_number().index() == 0 && shortage::was_noted_anywhere() {
         TASKS.pressure();
+        VMALLOC.pressure();
     } else {
         answer();
     }
@@ -96,5 +104,6 @@ extern "C" fn trim(_: usize) -> ! {
     loop {
         sched::sleep_until(sched::ticks() + TRIM_EVERY);
         TASKS.trim();
+        VMALLOC.trim();
     }
 }

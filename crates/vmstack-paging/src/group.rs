@@ -8,7 +8,8 @@
 //!                                     ^ the group of four pages: this address, and four
 //! ```
 //!
-//! What [`Mapper`]'s methods do to a run of pages, a group's do to its own; each is all or nothing, and needs no memory.
+//! What [`Mapper`]'s methods do to a run of pages, a group's do to its own; each is all or nothing, and needs no memory. Many pages at once are `fill`'s,
+//! and pages that nobody uses any more `unused`'s.
 //!
 //! Contexts: any but NMI. No lock, no wait.
 
@@ -26,7 +27,7 @@ use crate::memory::TableMemory;
 use crate::run::Run;
 use crate::table::{Slot, Table};
 
-/// The leaf entries of up to 128 pages side by side.
+/// The leaf entries of pages side by side.
 ///
 /// Having a `Group` means that its entries lie in one table of the lowest level, which lives as long as `'t`.
 pub struct Group<'t, F: Format> {
@@ -47,9 +48,6 @@ impl<F: Format> fmt::Debug for Group<'_, F> {
         f.debug_list().entries(self.slots).finish()
     }
 }
-
-/// The most pages of a group.
-const MOST: usize = 128;
 
 /// A table of the lowest level, found once for all groups in it.
 ///
@@ -85,8 +83,8 @@ impl<'t, F: Format> LeafTable<'t, F> {
         let (from_first, count) = (first.start().get().wrapping_sub(self.first.get()), first.count());
         let (index, step) = (from_first / F::page_bytes(), stride / F::page_bytes());
         let are_pages = from_first.is_multiple_of(F::page_bytes()) && stride.is_multiple_of(F::page_bytes());
-        let rest = if are_pages && (1..=MOST).contains(&count) { self.table.slots(index, Table::ENTRIES) } else { &[] };
-        rest.chunks(step.max(1)).map_while(move |slots| Some(Group { slots: slots.get(..count)?, format: PhantomData }))
+        let rest = if are_pages && count > 0 { self.table.slots(index, Table::ENTRIES) } else { &[] };
+        rest.chunks(step.max(1)).map_while(move |slots| Some(Group::of(slots.get(..count)?)))
     }
 }
 
@@ -114,7 +112,22 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     }
 }
 
-impl<F: Format> Group<'_, F> {
+impl<'t, F: Format> Group<'t, F> {
+    /// The group whose entries are `slots`, which lie in a table of the lowest level.
+    pub(crate) const fn of(slots: &'t [Slot]) -> Self {
+        Self { slots, format: PhantomData }
+    }
+
+    pub(crate) const fn slots(self) -> &'t [Slot] {
+        self.slots
+    }
+
+    /// Whether nothing is in any of the entries.
+    #[inline]
+    pub(crate) fn is_absent(self) -> bool {
+        self.slots.iter().fold(0, |all, slot| all | slot.raw()) == 0
+    }
+
     /// Where the entries lie, as a word to remember.
     #[must_use]
     pub fn expose(self) -> usize {
@@ -191,7 +204,7 @@ impl<F: Format> Group<'_, F> {
         let frame = |page: usize| first.wrapping_add((page * F::page_bytes()) as u64);
         let last = frame(self.slots.len().saturating_sub(1));
         let fit = F::can_hold(first, Level::PAGE) && F::can_hold(last, Level::PAGE);
-        if !fit || self.slots.iter().fold(0, |all, slot| all | slot.raw()) != 0 {
+        if !fit || !self.is_absent() {
             return false;
         }
         for (page, slot) in self.slots.iter().enumerate() {

@@ -16,6 +16,7 @@
 //!     map · park · leaf · sweep · visit · tree       what is done with slots, in the order in which a mapping lives
 //!                    │
 //!                  group                    the same for a few slots that are remembered
+//!        fill · unused · detach             many slots at once: from runs of frames, without dirty bits, whole tables
 //! ```
 //!
 //! # What may not enter
@@ -27,11 +28,11 @@
 //! # What holds
 //!
 //! - An entry of a live mapping changes by atomic read-modify-write only, so a dirty bit that the hardware sets at the
-//!   same moment is never lost.
+//!   same moment is never lost; but where the caller says that nobody wants it ([`Unused`]).
 //! - Every batch is all or nothing. [`Mapper::map`] first *claims* the entries with values that the hardware does not
 //!   look at, then publishes them: a batch that fails was never visible to any CPU, so its frames need no shootdown
 //!   (INV-FRAME).
-//! - Tables appear on first use and are kept until [`Mapper::free_tables`] (INV-MAPPED).
+//! - Tables appear on first use and are kept until [`Mapper::free_tables`] or [`Mapper::detach`] (INV-MAPPED).
 //! - Taking mappings away needs no memory (INV-FREE): a [parked](Mapper::park) entry remembers its own frame.
 //! - Nothing takes a lock, sleeps or recurses deeper than the levels of the format. [`Mapper::translate`] only reads,
 //!   so the fault path may call it (INV-FAULT).
@@ -42,9 +43,11 @@
 #![cfg_attr(not(test), no_std)]
 
 mod attributes;
+mod detach;
 mod entry;
 mod error;
 mod fault;
+mod fill;
 mod format;
 mod group;
 mod leaf;
@@ -56,10 +59,12 @@ mod run;
 mod sweep;
 mod table;
 mod tree;
+mod unused;
 mod visit;
 mod walk;
 
 pub use attributes::{Access, Attributes, WritableAndExecutable};
+pub use detach::Detached;
 pub use entry::{Entry, Leaf, Level};
 pub use error::{LeafError, MapError};
 pub use fault::{Fault, FaultKind};
@@ -71,6 +76,7 @@ pub use group::{Group, LeafTable};
 pub use mapper::Mapper;
 pub use memory::TableMemory;
 pub use table::{Slot, Table};
+pub use unused::{Taken, Unused};
 pub use visit::Census;
 
 #[cfg(doctest)]

@@ -73,8 +73,8 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     /// The table at `at`: the root, or what a table entry of this tree says.
     pub(crate) fn follow(self, at: PhysAddr) -> &'a Table {
         // SAFETY: (1) `at` is the root or was read from a table entry of this tree, and those lead to tables of this
-        // memory (`Mapper::new`, 1 and 2); (2) only `free_tables` frees a table, whose caller vouches that nobody
-        // walks it, and it holds no reference to a table that it frees.
+        // memory (`Mapper::new`, 1 and 2); (2) a table is freed by `free_tables` and by who called
+        // `empty_detached`, who vouch that nobody walks it, and hold no reference to it.
         unsafe { self.memory.table(at) }
     }
 }

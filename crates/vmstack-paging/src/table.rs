@@ -7,8 +7,8 @@
 //!
 //! A [`Slot`] is the place, an [`Entry`] is what stands in it. The hardware sets accessed and dirty bits with locked
 //! writes of its own, so a load and a later store would lose one: a live entry changes by atomic read-modify-write
-//! only, and the methods here are the only way to change one at all. The single plain store, `publish`, is for an
-//! entry that is not live: the hardware does not write to one that it takes for absent.
+//! only, and the methods here are the only way to change one at all. Plain stores are for an entry that is not live: the
+//! hardware does not write to one that it takes for absent; and for one whose bits interest nobody (`unused`).
 //!
 //! Any context: no lock, bounded (a compare-and-exchange repeats only when the hardware set a bit in between, which it
 //! does at most once for each bit).
@@ -162,6 +162,15 @@ impl Slot {
     #[inline]
     pub(crate) fn put<F: Format>(&self, entry: Entry, level: Level) {
         self.0.store(F::encode(entry, level), Ordering::Release);
+    }
+
+    /// Puts the 64 bits `raw` where nothing is, as the caller has seen, or where the caller alone changes anything and needs no bit that
+    /// the hardware sets.
+    ///
+    /// A plain store, as in [`put`](Self::put).
+    #[inline]
+    pub(crate) fn put_raw(&self, raw: u64) {
+        self.0.store(raw, Ordering::Release);
     }
 
     /// Replaces the entry by nothing, and returns what it said at that moment.

@@ -75,7 +75,7 @@ impl<'a, F: Format, M: TableMemory> Mapper<'a, F, M> {
     }
 
     /// Frees a table that never became part of the tree.
-    fn give_back(self, table: PhysAddr) {
+    pub(crate) fn give_back(self, table: PhysAddr) {
         // SAFETY: (1) the table came from `new_table` a moment ago; (2) no entry ever led to it, so no CPU and no other
         // code knows it.
         unsafe { self.memory().free_table(table) }

@@ -161,7 +161,7 @@ fn no_group_is_longer_than_its_table<F: Format>() {
         Pages::new(va(at - 4096), 2),
         Pages::new(va(at + 8), 1),
         Pages::new(va(at), 0),
-        Pages::new(va(at), 129),
+        Pages::new(va(at), Table::ENTRIES + 1),
     ];
     for pages in refused {
         assert!(table.group(pages).is_none() && mapper.group(pages).is_none(), "{pages:?}");
@@ -169,6 +169,7 @@ fn no_group_is_longer_than_its_table<F: Format>() {
     assert_eq!(table.groups(Pages::new(va(at), 1), 4100).count(), 0, "no pages lie so");
     assert_eq!(table.groups(Pages::new(va(at), 1), 0).count(), Table::ENTRIES, "a stride of none is that of a page");
     assert!(table.group(Pages::new(va(end - 4096), 1)).is_some());
+    assert!(table.group(Pages::new(va(at), Table::ENTRIES)).is_some());
     assert!(mapper.make_leaf_table(va(at + 8)).is_err(), "no page begins there");
     slab.allow(0);
     assert!(mapper.make_leaf_table(va(at + (1 << 30))).is_err(), "there is no memory for a table");

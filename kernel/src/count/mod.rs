@@ -22,9 +22,11 @@ pub(crate) mod fault;
 pub(crate) mod memory;
 mod numbered;
 mod numbers;
+pub(crate) mod pager;
 pub(crate) mod pending;
 mod shootdown;
 pub(crate) mod stack;
+pub(crate) mod vmalloc;
 
 const ROUNDS: usize = 501;
 const WARM_UP: usize = 32;

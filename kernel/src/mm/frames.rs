@@ -5,6 +5,8 @@
 //! | `buddy` | free blocks, and how they are split and merged |
 //! | `owners` | frames of users' memory that several have |
 //! | `list` | free frames in a row |
+//! | `blocks` | many frames in few pieces |
+//! | `lent` | frames that are mapped a second time by who has them |
 //!
 //! # Context
 //!
@@ -19,16 +21,22 @@ use super::shortage;
 use crate::arch::layout::{BOOT_MAPPED, PAGE_SIZE, phys_to_virt};
 use crate::sync::{AnyLock, VitalGuard, VitalLock};
 
+mod blocks;
 mod buddy;
+mod lent;
 mod list;
 mod owners;
 
+pub(crate) use blocks::Blocks;
 use buddy::Buddy;
+pub(crate) use lent::{lend, recount_lent, unlend};
 pub(crate) use list::FrameList;
 pub(crate) use owners::{Owners, is_shared, recount_owners};
 
 /// Orders go from 0 (one frame) to this (4 MiB).
 pub(crate) const MAX_ORDER: u32 = 10;
+/// The order of a block that one large page maps (2 MiB).
+pub(crate) const LARGE_ORDER: u32 = 9;
 /// Frames that the boot tables show: from here on only the final tables do.
 const BOOT_FRAMES: usize = (BOOT_MAPPED / PAGE_SIZE as u64) as usize;
 
@@ -77,17 +85,18 @@ impl FrameRange {
 /// Called once, before any other function here; `memory` is RAM, and nothing outside `reserved` is in use.
 pub(crate) unsafe fn init(memory: &[FrameRange], reserved: &[FrameRange]) {
     let count = memory.iter().map(|range| range.end).max().unwrap_or(0);
-    let states_bytes = count.next_multiple_of(size_of::<u32>());
-    let table_frames = (states_bytes + count * size_of::<u32>()).div_ceil(PAGE_SIZE);
-    let Some(table) = find_table(memory, reserved, table_frames) else { return };
-    let bytes = phys_to_virt(address(table.start)).as_mut_ptr::<u8>();
+    // In the table: a bit for each frame, a count, and a byte.
+    let words = count.div_ceil(64);
+    let (owners_at, states_at) = (words * size_of::<u64>(), words * size_of::<u64>() + count * size_of::<u32>());
+    let Some(table) = find_table(memory, reserved, (states_at + count).div_ceil(PAGE_SIZE)) else { return };
+    let start = phys_to_virt(address(table.start));
     // SAFETY: (1) free RAM, by the caller's word and `find_table`; (2) it is taken out of what is handed out, below.
-    let states = unsafe { slice::from_raw_parts_mut(bytes, count) };
-    states.fill(0);
-    let owners = phys_to_virt(address(table.start)).wrapping_add(states_bytes).as_mut_ptr::<u32>();
+    lent::init(unsafe { slice::from_raw_parts_mut(start.as_mut_ptr(), words) });
     // SAFETY: the second part of the table, as above: aligned, and as long as that.
-    let owners = unsafe { slice::from_raw_parts_mut(owners, count) };
-    owners::init(owners);
+    owners::init(unsafe { slice::from_raw_parts_mut(start.wrapping_add(owners_at).as_mut_ptr(), count) });
+    // SAFETY: the third part.
+    let states: &mut [u8] = unsafe { slice::from_raw_parts_mut(start.wrapping_add(states_at).as_mut_ptr(), count) };
+    states.fill(0);
     let mut buddy = FRAMES.lock();
     buddy.states = states;
     for frame in memory.iter().flat_map(|range| range.start..range.end.min(BOOT_FRAMES)) {
@@ -190,6 +199,12 @@ impl Giving {
     /// Gives back the run that begins with `first`.
     pub(crate) fn run(&mut self, first: PhysAddr) {
         self.0.give_run(number(first));
+    }
+
+    /// Gives back `count` frames side by side, from `first` on.
+    #[inline]
+    pub(crate) fn stretch(&mut self, first: PhysAddr, count: usize) {
+        self.0.give_stretch(number(first), count);
     }
 
     /// Gives back single frames.

@@ -5,6 +5,7 @@
 //!   ffff_8000_0000_0000   the direct map: RAM, writable, not executable; the image's text and constants read-only in it too
 //!   ffff_c900_0000_0000   stack areas
 //!   ffff_c940_0000_0000   the heap
+//!   ffff_c980_0000_0000   the vmalloc's areas
 //!   ffff_ffff_8020_0000   the image: text executable, constants read-only, data writable
 //! ```
 //!

@@ -141,9 +141,27 @@ impl Buddy {
         self.hand.pop().map(|frame| (frame, 0)).or_else(|| self.runs.pop().map(|frame| (frame, RUN)))
     }
 
+    /// Takes a block, if that is easy: without merging what is at hand.
+    #[inline]
+    pub(super) fn take_block(&mut self, order: u32) -> Option<usize> {
+        self.take_at_hand(order).or_else(|| self.split(order))
+    }
+
+    /// Gives back `count` frames side by side, as the largest blocks that they are.
+    #[inline]
+    pub(super) fn give_stretch(&mut self, first: usize, count: usize) {
+        let (mut frame, mut left) = (first, count);
+        while left > 0 {
+            let order = frame.trailing_zeros().min(left.ilog2()).min(MAX_ORDER);
+            self.give(frame, order);
+            frame += 1 << order;
+            left -= 1 << order;
+        }
+    }
+
     /// Takes a run, if that is easy.
     pub(super) fn take_run(&mut self) -> Option<usize> {
-        self.take_at_hand(RUN).or_else(|| self.split(RUN))
+        self.take_block(RUN)
     }
 
     /// Gives back single frames. Those that are a run go back as one.
