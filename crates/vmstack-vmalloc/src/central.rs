@@ -62,7 +62,8 @@ impl Central {
         let start = fit.first_from(from);
         let end = start.get().checked_add(fit.len).filter(|&end| end <= meta.layout.chunks).ok_or(NoRun::NoSpace)?;
         meta.make_chunks(end).map_err(NoRun::NoRecords)?;
-        let fresh = core::mem::replace(&mut self.fresh, end.max(self.fresh));
+        let fresh = self.fresh;
+        self.fresh = end.max(fresh);
         self.give_run(Run { start: ChunkIndex::new(fresh), len: self.fresh - fresh }, meta);
         self.runs.take_from(from, fit, meta).ok_or(NoRun::NoSpace)
     }

@@ -115,13 +115,12 @@ impl Model<'_> {
 
     fn expect_refused(&self, addr: VirtAddr) {
         let (known, refused) = (self.known(addr), self.vmalloc.free(addr).expect_err("no area begins there"));
-        let is = |area: AreaInfo, of: Option<AreaInfo>| of == Some(area);
         let right = match (known, refused) {
             (Known::NotOurs | Known::Records, FreeError::NotOurs { .. }) => true,
             (Known::Area(area), FreeError::Inside { area: said, .. }) => area == said,
-            (Known::Guard(below, above), FreeError::Guard { area, .. }) => is(area, below) || is(area, above),
-            // Also a guard where the slot has room beyond the first page.
-            (Known::Freed(_) | Known::Nothing, FreeError::Guard { area, .. }) => {
+            (Known::Guard(Some(below), _), FreeError::Guard { area, .. }) => area == below,
+            // Also a guard is what a slot has beyond the first page above its area.
+            (Known::Freed(_) | Known::Nothing | Known::Guard(None, _), FreeError::Guard { area, .. }) => {
                 self.are_beside(addr, Some(area), None) || self.are_beside(addr, None, Some(area))
             }
             (Known::Freed(freed), FreeError::Twice { area, .. }) => freed == area && freed.range.start() == addr,
