@@ -99,6 +99,11 @@ impl Frames {
         self.all[frame as usize].word
     }
 
+    /// How often a lent frame is mapped or held back.
+    pub(super) fn mappings(&self, frame: u32) -> u32 {
+        self.all[frame as usize].mapped
+    }
+
     pub(super) fn set_word(&mut self, frame: u32, word: u64) {
         self.at(frame).word = word;
     }

@@ -4,6 +4,7 @@ use super::frames::{self, Kind, STALE};
 use super::tables::CHUNK;
 use super::{DATA, Fake, FakeError, FakeGuard, Flush, Inner, LARGE, PAGE, cpus};
 use core::sync::atomic::Ordering;
+use std::collections::BTreeSet;
 use vmstack::{Cpu, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
 use vmstack_paging::{Attributes, Level};
 use vmstack_vmalloc::Pager;
@@ -118,19 +119,18 @@ impl Fake {
         Some(self.tables.unlink(chunk_range(chunk)).expect("the table of an empty chunk is empty"))
     }
 
-    fn give(&self, inner: &mut Inner, frames: FakeFrames, lent: bool) {
-        if frames.0.is_empty() {
-            return;
+    fn give(&self, inner: &mut Inner, given: FakeFrames, lent: bool) {
+        let (tables, frames): (Vec<u32>, Vec<u32>) = given.0.iter().partition(|&&number| number & TABLE != 0);
+        for table in tables {
+            assert!(!inner.tlbs.knows_table(table ^ TABLE), "INV-FRAME: a table came back that a CPU still knew");
+            self.tables.give(table ^ TABLE);
         }
-        let known = inner.tlbs.known_frames();
-        for number in frames.0 {
-            if number & TABLE != 0 {
-                assert!(!inner.tlbs.knows_table(number ^ TABLE), "INV-FRAME: a table came back that a CPU still knew");
-                self.tables.give(number ^ TABLE);
-                continue;
-            }
-            assert!(!known.contains(&number), "INV-FRAME: frame {number} came back while a TLB still knew it");
-            if lent { inner.frames.give_lent(number) } else { inner.frames.give(number) }
+        // A frame that is mapped elsewhere too, as only a lent one can be, may be known there.
+        let once: BTreeSet<u32> = frames.iter().copied().filter(|&frame| inner.frames.mappings(frame) <= 1).collect();
+        let known = inner.tlbs.knowing(&once).next();
+        assert_eq!(known, None, "INV-FRAME: a frame came back while a TLB still knew it, at this page");
+        for frame in frames {
+            if lent { inner.frames.give_lent(frame) } else { inner.frames.give(frame) }
         }
     }
 }

@@ -66,9 +66,10 @@ impl Tlbs {
         self.cpus.iter().any(|tlb| tlb.tables.get(&chunk).is_some_and(|&known| Some(known) != table))
     }
 
-    /// All frames that some CPU knows.
-    pub(super) fn known_frames(&self) -> BTreeSet<u32> {
-        self.cpus.iter().flat_map(|tlb| tlb.pages.values().copied()).collect()
+    /// Where CPUs know any of `frames`: the page and the frame.
+    pub(super) fn knowing<'t>(&'t self, frames: &'t BTreeSet<u32>) -> impl Iterator<Item = (usize, u32)> + 't {
+        let known = self.cpus.iter().flat_map(|tlb| &tlb.pages);
+        known.filter(|(_, frame)| frames.contains(frame)).map(|(&page, &frame)| (page, frame))
     }
 
     pub(super) fn knows_table(&self, table: u32) -> bool {
