@@ -319,7 +319,37 @@ impl<'a> Model<'a> {
         if memory < 3000 || self.steps.is_multiple_of(32) {
             assert_tables_agree(fake, &self.expected());
             self.expect_listed();
+            self.expect_counted();
         }
+    }
+
+    /// That the counters, and what is counted by walking the records, say what the model does (INV-COUNT).
+    fn expect_counted(&self) {
+        let sum = |of: fn(&AreaInfo) -> usize| self.live.values().map(|live| of(&live.info) as u64).sum::<u64>();
+        let (areas, bytes) = (self.live.len() as u64, sum(|info| info.bytes));
+        let all = sum(|info| info.range.bytes() / PAGE);
+        let reserved = sum(|info| if info.kind == Kind::Reserved { info.range.bytes() / PAGE } else { 0 });
+        let (usage, recount) = (self.vmalloc.usage(), self.vmalloc.recount());
+        assert_eq!((usage.areas(), usage.pages()), (areas, all - reserved), "{usage:?}");
+        assert_eq!((recount.areas, recount.bytes), (areas, bytes), "{recount:?}");
+        assert_eq!((recount.pages, recount.reserved_pages), (all, reserved), "{recount:?}");
+        assert_eq!(recount.record_pages, self.fake.record_pages() as u64, "{recount:?}");
+        let addresses = self.vmalloc.fragmentation();
+        let parts = [
+            addresses.records,
+            addresses.used,
+            addresses.guards,
+            addresses.padding,
+            addresses.free_slots,
+            addresses.free_runs,
+            addresses.waiting,
+            addresses.fresh,
+        ];
+        assert_eq!(addresses.range, (self.fake.range().bytes() / PAGE) as u64);
+        assert_eq!(parts.iter().sum::<u64>(), addresses.range, "each page is one of these: {addresses:?}");
+        assert_eq!((addresses.used, addresses.guards), (all, areas), "{addresses:?}");
+        let large: usize = self.live.values().map(|live| live.info.large).sum();
+        assert_eq!(addresses.large_chunks, large as u64, "{addresses:?}");
     }
 
     fn expected(&self) -> Vec<Expected> {

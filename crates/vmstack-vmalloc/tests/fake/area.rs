@@ -99,4 +99,10 @@ pub(crate) fn assert_nothing_left(fake: &Fake, vmalloc: &Vmalloc<&Fake>) {
         assert_eq!(fake.leaf_tables(fake.areas()), [], "no leaf table is left but those of records");
     }
     vmalloc.for_each(|info| panic!("{info} is listed"));
+    let (usage, recount, addresses) = (vmalloc.usage(), vmalloc.recount(), vmalloc.fragmentation());
+    assert_eq!((usage.areas(), usage.pages(), usage.pages_waiting()), (0, 0, 0), "INV-COUNT: {usage:?}");
+    assert_eq!(usage.pieces_unmapped, usage.pieces_retired, "INV-COUNT: {usage:?}");
+    assert_eq!((recount.areas, recount.bytes, recount.pages, recount.dying), (0, 0, 0, 0), "INV-COUNT: {recount:?}");
+    let left = (addresses.used, addresses.guards, addresses.padding, addresses.free_slots, addresses.waiting);
+    assert_eq!(left, (0, 0, 0, 0, 0), "addresses are left behind: {addresses:?}");
 }
