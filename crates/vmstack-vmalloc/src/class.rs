@@ -14,8 +14,8 @@
 //!
 //! Arithmetic only, usable in any context.
 
-/// As many classes as there can be: for chunks of 8,192 pages.
-pub(crate) const CLASSES: usize = 43;
+/// As many classes as can be told apart: a power of two, more than there are in a chunk of 8,192 pages.
+pub(crate) const CLASSES: usize = 64;
 /// The smallest stride: a page and its guard.
 const LEAST: usize = 2;
 /// Up to here all strides are there.
@@ -93,6 +93,12 @@ impl Class {
     pub(crate) fn slot_of(self, page: usize) -> usize {
         // Rounded up by less than one in 2^32 / stride: for so few pages that never reaches the next slot.
         ((page as u64 * SIZES[self.index()].reciprocal) >> 32) as usize
+    }
+
+    /// How many slots a chunk of `pages` pages has.
+    #[inline]
+    pub(crate) fn slots_in(self, pages: usize) -> usize {
+        self.slot_of(pages)
     }
 
     /// How many free slots a CPU keeps at most.

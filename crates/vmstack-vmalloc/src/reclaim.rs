@@ -9,9 +9,8 @@
 use vmstack::Flushed;
 
 use crate::chain::Pieces;
-use crate::chunk::State;
 use crate::here::Here;
-use crate::layout::{ChunkIndex, Layout, SlotIndex};
+use crate::layout::{ChunkIndex, SlotIndex};
 use crate::meta::Meta;
 use crate::pager::Pager;
 use crate::record::Record;
@@ -19,17 +18,11 @@ use crate::request::Kind;
 use crate::runs::Run;
 use crate::vmalloc::Vmalloc;
 
-/// How many pieces share one shootdown.
-const BATCH: u32 = 32;
-/// How many pages do, where pieces are large: their frames wait meanwhile.
-const BATCH_PAGES: usize = 1024;
-
 impl<P: Pager> Here<'_, P> {
     /// Sends off what is pending, if it is enough.
     #[inline]
     pub(crate) fn settle_pending(&mut self) {
-        let pending = &self.near.pending;
-        if pending.len() >= BATCH || pending.pages >= BATCH_PAGES {
+        if self.near.is_batch(&self.line.counters) {
             self.send_off();
         }
     }
@@ -40,10 +33,12 @@ impl<P: Pager> Here<'_, P> {
         if !self.settle_flight() {
             return false;
         }
-        let (meta, batch) = (self.meta, core::mem::take(&mut self.near.pending));
+        let (meta, mut batch) = (self.meta, core::mem::take(&mut self.near.pending));
         if batch.len() == 0 {
             return true;
         }
+        batch.pages = self.near.pending_pages(&self.line.counters);
+        self.near.sent_off = self.line.counters.unmapped.get();
         self.line.counters.shootdowns.bump();
         self.line.counters.pieces_unmapped.add(u64::from(batch.len()));
         let slots = batch.slots.each(slot_records(meta)).map(move |(_, record)| meta.mapping(record).pages());
@@ -67,7 +62,7 @@ impl<P: Pager> Here<'_, P> {
     fn retire(&mut self, batch: Pieces, flushed: &Flushed<P>) {
         let counters = &self.line.counters;
         counters.pieces_retired.add(u64::from(batch.len()));
-        counters.retired.add(batch.pages as u64);
+        counters.retired.add(batch.pages);
         if batch.lent {
             self.give_lent(&batch, flushed);
         }
@@ -117,10 +112,7 @@ impl<P: Pager> Here<'_, P> {
         let meta = self.meta;
         while let Some((slot, record)) = batch.slots.pop(|slot| meta.slot(SlotIndex::new(slot))) {
             record.set_free();
-            // A chunk stays cut as long as one of its slots is not free.
-            if let State::Cut(class) = meta.known_chunk(Layout::<P>::chunk_of(SlotIndex::new(slot))).state() {
-                self.keep(class, slot, record);
-            }
+            self.keep(record.class(), slot, record);
         }
     }
 
