@@ -44,9 +44,10 @@ struct Frame {
     kind: Kind,
     state: State,
     word: u64,
-    /// How often it is lent, and how often it is mapped or held back for that reason.
+    /// Of a frame that is somebody's: how often it is lent, is mapped, and was and may still be known to a TLB.
     lent: u32,
     mapped: u32,
+    unmapped: u32,
 }
 
 #[derive(Debug)]
@@ -72,7 +73,7 @@ pub(super) fn number(at: PhysAddr) -> u32 {
 impl Frames {
     pub(super) fn new(own: usize, large: usize, lent: usize) -> Self {
         let first_large = own.next_multiple_of(LARGE);
-        let frame = |kind, word| Frame { kind, state: State::Free, word, lent: 0, mapped: 0 };
+        let frame = |kind, word| Frame { kind, state: State::Free, word, lent: 0, mapped: 0, unmapped: 0 };
         let mut all = vec![frame(Kind::Own, FREED); first_large];
         all.resize(first_large + large * LARGE, frame(Kind::Large, FREED));
         let first_lent = all.len();
@@ -101,7 +102,8 @@ impl Frames {
 
     /// How often a lent frame is mapped or held back.
     pub(super) fn mappings(&self, frame: u32) -> u32 {
-        self.all[frame as usize].mapped
+        let frame = &self.all[frame as usize];
+        frame.mapped + frame.unmapped
     }
 
     pub(super) fn set_word(&mut self, frame: u32, word: u64) {
@@ -130,7 +132,7 @@ impl Frames {
     /// How often frames are lent, and how often lent ones are mapped.
     pub(super) fn lent(&self) -> (u32, u32) {
         let lent = &self.all[self.first_lent as usize..];
-        (lent.iter().map(|frame| frame.lent).sum(), lent.iter().map(|frame| frame.mapped).sum())
+        (lent.iter().map(|frame| frame.lent).sum(), lent.iter().map(|frame| frame.mapped + frame.unmapped).sum())
     }
 
     pub(super) fn take(&mut self, count: usize, word: u64) -> Result<Vec<u32>, FakeError> {
@@ -168,7 +170,11 @@ impl Frames {
 
     pub(super) fn unmap(&mut self, number: u32) {
         let frame = self.at(number);
-        if frame.kind != Kind::Lent {
+        if frame.kind == Kind::Lent {
+            assert!(frame.mapped > frame.lent, "lent frame {number} was unmapped before it was noted that it is not lent");
+            frame.mapped -= 1;
+            frame.unmapped += 1;
+        } else {
             assert_eq!(frame.state, State::Mapped, "frame {number} was unmapped");
             frame.state = State::Unmapped;
             self.mapped -= 1;
@@ -214,7 +220,7 @@ impl Frames {
 
     pub(super) fn unlend(&mut self, number: u32) {
         let frame = self.at(number);
-        assert!(frame.lent > frame.mapped, "lent frame {number} was taken back: it is mapped, or was not lent");
+        assert!(frame.lent > 0, "frame {number} was taken back, and was not lent");
         frame.lent -= 1;
     }
 
@@ -222,8 +228,7 @@ impl Frames {
     pub(super) fn give_lent(&mut self, number: u32) {
         let frame = self.at(number);
         assert_eq!(frame.kind, Kind::Lent, "frame {number} was given as a lent one");
-        assert!(frame.lent > 0 && frame.mapped > 0, "lent frame {number} came back once too often");
-        frame.lent -= 1;
-        frame.mapped -= 1;
+        assert!(frame.unmapped > 0, "lent frame {number} came back once too often");
+        frame.unmapped -= 1;
     }
 }
