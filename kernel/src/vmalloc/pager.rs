@@ -20,10 +20,10 @@ use core::iter;
 
 use vmstack::{Cpu, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
 use vmstack_paging::{Access, Attributes, Detached, Group, MapError, Taken};
-use vmstack_vmalloc::Pager;
+use vmstack_vmalloc::{NotPopulated, Pager};
 
 use crate::arch::layout::PAGE_SIZE;
-use crate::mm::frames::{self, Blocks, Giving, LARGE_ORDER};
+use crate::mm::frames::{self, Blocks, FewBlocks, Giving, LARGE_ORDER};
 use crate::mm::{inject, tables};
 use crate::stacks;
 use crate::sync::Section;
@@ -101,13 +101,99 @@ unsafe fn map_slowly(pages: Pages, runs: impl Iterator<Item = (PhysAddr, usize)>
     unsafe { tables::kernel().map(pages, MEMORY, each(runs)) }.map_err(AreaTrouble::NotMapped)
 }
 
+/// A page, with a frame of its own.
+///
+/// # Safety
+///
+/// As for [`Pager::populate`].
+#[inline(always)]
+unsafe fn populate_one(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+    let word = mapping.hint().get();
+    if word == 0 || inject::fails() {
+        // SAFETY: the caller's promise.
+        return unsafe { populate_slowly(mapping, zeroed) };
+    }
+    let out_of_frames = NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: 1 });
+    // SAFETY: the vmalloc calls with its guard held, which is a section.
+    let frame = unsafe { frames::take_one() }.ok_or(out_of_frames)?;
+    if zeroed {
+        frames::clear(frame);
+    }
+    // SAFETY: as in `entries`.
+    let entries = unsafe { Entries::from_exposed(word, 1) };
+    // SAFETY: the caller's promise; the kernel alone gets access to the frame.
+    let mapped = unsafe { entries.map_run(MEMORY, frame) };
+    assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
+    Ok(mapping.hint())
+}
+
+/// Several pages, with the largest blocks of frames that there are.
+///
+/// # Safety
+///
+/// As for [`Pager::populate`].
+#[inline(never)]
+unsafe fn populate_many(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+    let (word, count) = (mapping.hint().get(), mapping.pages().count());
+    let mut blocks = FewBlocks::new();
+    if word == 0 || inject::fails() || !blocks.take(count) {
+        // SAFETY: the caller's promise.
+        return unsafe { populate_slowly(mapping, zeroed) };
+    }
+    if zeroed {
+        each(blocks.runs()).for_each(frames::clear);
+    }
+    // SAFETY: as in `entries`.
+    let entries = unsafe { Entries::from_exposed(word, count) };
+    // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+    let mapped = unsafe { entries.map_runs(MEMORY, blocks.runs()) };
+    assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
+    Ok(mapping.hint())
+}
+
+/// Pages whose entries are not known, or whose frames are in many pieces.
+///
+/// # Safety
+///
+/// As for [`Pager::populate`].
+#[cold]
+#[inline(never)]
+unsafe fn populate_slowly(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+    let count = mapping.pages().count();
+    let taken = if zeroed { Kernel.take_frames(count) } else { Kernel.take_uncleared(count) };
+    // SAFETY: the caller's promise; as many frames were taken.
+    unsafe { Kernel.map(mapping, taken.map_err(NotPopulated::NoFrames)?) }.map_err(|failed| {
+        Kernel.give_frames(failed.frames);
+        NotPopulated::NotMapped(failed.reason)
+    })
+}
+
 /// Takes away what is mapped at the pages of `mapping`. None if there is no table that has all of them.
 ///
 /// # Safety
 ///
 /// As for [`Platform::unmap`].
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
+    let (word, count) = (mapping.hint().get(), mapping.pages().count());
+    if word != 0 && count == 1 {
+        // SAFETY: as in `entries`.
+        let entries = unsafe { Entries::from_exposed(word, 1) };
+        // SAFETY: as in `take_away_many`.
+        let first = unsafe { entries.unused() }.take_one();
+        return first.map(|first| Frames::Run { first, count: 1 });
+    }
+    // SAFETY: the caller's promise.
+    unsafe { take_away_many(mapping) }
+}
+
+/// The same, for any number of pages.
+///
+/// # Safety
+///
+/// As for [`Platform::unmap`].
+#[inline(never)]
+unsafe fn take_away_many(mapping: Mapping) -> Option<Frames> {
     let (entries, count) = (entries(mapping)?, mapping.pages().count());
     // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
     match unsafe { entries.unused() }.take() {
@@ -142,6 +228,14 @@ impl Frames {
     /// Gives all frames back, and the table that they were in.
     #[inline]
     fn give(self, giving: &mut Giving) {
+        match self {
+            Self::Run { first, count: 1 } => giving.one(first),
+            frames => frames.give_many(giving),
+        }
+    }
+
+    #[inline(never)]
+    fn give_many(self, giving: &mut Giving) {
         match self {
             Self::Blocks(blocks) => blocks.give(giving),
             Self::Run { first, count } => giving.stretch(first, count),
@@ -245,7 +339,7 @@ unsafe impl Platform for Kernel {
         Ok(hint_of(mapping))
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
         // SAFETY: the caller's promise.
         let frames = unsafe { take_away(mapping) };
@@ -294,7 +388,7 @@ unsafe impl Platform for Kernel {
 }
 
 // SAFETY: (1) above; (2) `unmap` takes whatever is mapped; (3) `map_table` and `map_large` map what they were given; (4) `take_away_chunk` takes the table or the large page that
-// maps all of a chunk; (5) `give_lent` notes that frames are not lent any more, and gives none back but the table.
+// maps all of a chunk; (5) `give_lent` gives none back but the table.
 unsafe impl Pager for Kernel {
     type Attributes = Attributes;
     const CHUNK_PAGES: usize = CHUNK_PAGES;
@@ -302,6 +396,14 @@ unsafe impl Pager for Kernel {
     #[inline]
     fn take_uncleared(&self, count: usize) -> Result<Frames, AreaTrouble> {
         Frames::take(count).map(Frames::Blocks)
+    }
+
+    #[inline(always)]
+    unsafe fn populate(&self, mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if mapping.pages().count() == 1 { populate_one(mapping, zeroed) } else { populate_many(mapping, zeroed) }
+        }
     }
 
     fn take_large(&self, zeroed: bool) -> Option<Frames> {
@@ -361,7 +463,7 @@ unsafe impl Pager for Kernel {
     }
 
     fn give_lent(&self, frames: Frames) {
-        let table = frames.take_dead(|first, count| each(iter::once((first, count))).for_each(frames::unlend));
+        let table = frames.take_dead(|_, _| ());
         table.into_iter().for_each(|table| frames::give(table, 0));
     }
 }
