@@ -125,6 +125,8 @@ impl Model<'_> {
             }
             (Known::Freed(freed), FreeError::Twice { area, .. }) => freed == area && freed.range.start() == addr,
             (Known::Freed(_) | Known::Nothing, FreeError::NoArea { .. }) => true,
+            // It was forgotten here when something was laid over its end.
+            (Known::Nothing, FreeError::Twice { area, .. }) => area.range.start() == addr,
             _ => false,
         };
         assert!(right, "{addr}, where {known:x?} is, was freed: {refused}");
