@@ -122,9 +122,11 @@ impl<P: Pager> Vmalloc<P> {
     #[inline(never)]
     pub(crate) fn free_quickly(&self, addr: VirtAddr) -> bool {
         let Some(meta) = self.meta() else { return false };
+        let offset = addr.get().wrapping_sub(meta.layout.range_start().get());
+        let (number, inside) = (offset / Layout::<P>::CHUNK, offset / P::PAGE_SIZE % P::CHUNK_PAGES);
         // An address outside has a number that was never made.
-        let (index, inside) = meta.layout.split_address(addr);
-        let Some(State::Cut(class)) = meta.try_chunk(index).map(crate::chunk::Chunk::state) else { return false };
+        let Some((index, chunk)) = meta.try_number(number) else { return false };
+        let State::Cut(class) = chunk.state() else { return false };
         let number = class.slot_of(inside);
         if number >= class.slots_in(P::CHUNK_PAGES) {
             return false;
@@ -145,8 +147,10 @@ impl<P: Pager> Vmalloc<P> {
         if !record.claim(life) {
             return false;
         }
-        if self.retire_quickly(meta, line, slot, record) {
-            self.settle(&guard);
+        let is_enough = self.retire_quickly(meta, line, slot, record);
+        drop(guard);
+        if is_enough {
+            self.settle();
         }
         true
     }
@@ -170,8 +174,9 @@ impl<P: Pager> Vmalloc<P> {
     /// Sends off what is pending.
     #[cold]
     #[inline(never)]
-    fn settle(&self, guard: &P::Guard) {
-        if let Ok(mut here) = self.here(guard) {
+    fn settle(&self) {
+        let guard = self.pager().enter();
+        if let Ok(mut here) = self.here(&guard) {
             here.send_off();
         }
     }

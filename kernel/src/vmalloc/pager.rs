@@ -137,11 +137,10 @@ unsafe fn map_slowly(pages: Pages, runs: impl Iterator<Item = (PhysAddr, usize)>
 ///
 /// As for [`Pager::populate`].
 #[inline(always)]
-unsafe fn populate_one(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    let word = mapping.hint().get();
+unsafe fn populate_one(start: VirtAddr, word: usize, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
     if word == 0 || inject::fails() {
         // SAFETY: the caller's promise.
-        return unsafe { populate_slowly(mapping, zeroed) };
+        return unsafe { populate_slowly(start, 1, word, zeroed) };
     }
     let out_of_frames = NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: 1 });
     // SAFETY: the vmalloc calls with its guard held, which is a section.
@@ -154,7 +153,7 @@ unsafe fn populate_one(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopula
     // SAFETY: the caller's promise; the kernel alone gets access to the frame.
     let mapped = unsafe { entries.map_run(MEMORY, frame) };
     assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
-    Ok(mapping.hint())
+    Ok(Hint::new(word))
 }
 
 /// Several pages, with the largest blocks of frames that there are.
@@ -163,12 +162,16 @@ unsafe fn populate_one(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopula
 ///
 /// As for [`Pager::populate`].
 #[inline(never)]
-unsafe fn populate_many(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    let (word, count) = (mapping.hint().get(), mapping.pages().count());
+unsafe fn populate_many(
+    start: VirtAddr,
+    count: usize,
+    word: usize,
+    zeroed: bool,
+) -> Result<Hint, NotPopulated<AreaTrouble>> {
     let mut blocks = FewBlocks::new();
     if word == 0 || inject::fails() || !blocks.take(count) {
         // SAFETY: the caller's promise.
-        return unsafe { populate_slowly(mapping, zeroed) };
+        return unsafe { populate_slowly(start, count, word, zeroed) };
     }
     if zeroed {
         each(blocks.runs()).for_each(frames::clear);
@@ -178,7 +181,7 @@ unsafe fn populate_many(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopul
     // SAFETY: the caller's promise; the kernel alone gets access to the frames.
     let mapped = unsafe { entries.map_runs(MEMORY, blocks.runs()) };
     assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
-    Ok(mapping.hint())
+    Ok(Hint::new(word))
 }
 
 /// Pages whose entries are not known, or whose frames are in many pieces.
@@ -188,8 +191,13 @@ unsafe fn populate_many(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopul
 /// As for [`Pager::populate`].
 #[cold]
 #[inline(never)]
-unsafe fn populate_slowly(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    let count = mapping.pages().count();
+unsafe fn populate_slowly(
+    start: VirtAddr,
+    count: usize,
+    word: usize,
+    zeroed: bool,
+) -> Result<Hint, NotPopulated<AreaTrouble>> {
+    let mapping = Mapping::new(Pages::new(start, count), Hint::new(word));
     let taken = if zeroed { Kernel.take_frames(count) } else { Kernel.take_uncleared(count) };
     // SAFETY: the caller's promise; as many frames were taken.
     unsafe { Kernel.map(mapping, taken.map_err(NotPopulated::NoFrames)?) }.map_err(|failed| {
@@ -214,7 +222,7 @@ pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
         return first.map(|first| Frames::Run { first, count: 1 });
     }
     // SAFETY: the caller's promise.
-    unsafe { take_away_several(mapping) }
+    unsafe { take_away_several(mapping.pages().start(), count, word) }
 }
 
 /// The same, for any number of pages.
@@ -223,7 +231,8 @@ pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
 ///
 /// As for [`Platform::unmap`].
 #[inline(never)]
-unsafe fn take_away_several(mapping: Mapping) -> Option<Frames> {
+unsafe fn take_away_several(start: VirtAddr, count: usize, word: usize) -> Option<Frames> {
+    let mapping = Mapping::new(Pages::new(start, count), Hint::new(word));
     // SAFETY: the caller's promise.
     entries(mapping).map(|entries| unsafe { take_away_entries(entries, mapping.pages().count()) })
 }
@@ -439,9 +448,10 @@ unsafe impl Pager for Kernel {
 
     #[inline(always)]
     unsafe fn populate(&self, mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+        let (start, count, word) = (mapping.pages().start(), mapping.pages().count(), mapping.hint().get());
         // SAFETY: the caller's promise.
         unsafe {
-            if mapping.pages().count() == 1 { populate_one(mapping, zeroed) } else { populate_many(mapping, zeroed) }
+            if count == 1 { populate_one(start, word, zeroed) } else { populate_many(start, count, word, zeroed) }
         }
     }
 
