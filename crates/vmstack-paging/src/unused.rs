@@ -105,6 +105,16 @@ impl<F: Format> Unused<'_, F> {
         }
     }
 
+    /// Takes the mapping of the only page away, and returns its frame, as [`take`](Self::take) does. None if it is not mapped, or not the only one.
+    #[inline]
+    #[must_use = "the frame is lost"]
+    pub fn take_one(&self) -> Option<PhysAddr> {
+        let [slot] = self.slots else { return None };
+        let frame = F::frame_at(slot.raw())?;
+        slot.put_raw(0);
+        Some(frame)
+    }
+
     /// Clears the entries of pages that [`take`](Self::take) left parked, and gives their frames to `give`, in order: the first of each run, and
     /// how many there are. False if it did not: then those that it did are given, up to the first that it did not.
     #[inline]

@@ -1,4 +1,4 @@
-//! From a request to an area of memory.
+//! From a request to an area of memory: the long way.
 //!
 //! ```text
 //!   request ──> a slot of its class ──> frames in bulk ──> one batch of entries ──> Live
@@ -19,7 +19,7 @@ use crate::here::Here;
 use crate::layout::ChunkIndex;
 use crate::meta::Meta;
 use crate::pager::Pager;
-use crate::record::Record;
+use crate::record::{Building, Record};
 use crate::request::{Kind, Request};
 use crate::runs::{Fit, Run};
 use crate::size::Serving;
@@ -57,17 +57,10 @@ impl<P: Pager> Vmalloc<P> {
         self.alloc_waiting(&Request::new(bytes).zeroed())
     }
 
-    /// Allocates what `request` says: whole pages, contiguous in virtual memory, with an unmapped page at least at either end (INV-GUARD).
-    ///
-    /// # Context
-    ///
-    /// Task or interrupt, with or without a guard. Does not sleep; never NMI.
-    ///
-    /// # Errors
-    ///
-    /// [`AreaError`]; then nothing is kept.
-    #[inline]
-    pub fn alloc(&self, request: &Request) -> Made<P, Area<'_, P>> {
+    /// Allocates what `request` says, however that is served.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn alloc_slowly(&self, request: &Request) -> Made<P, Area<'_, P>> {
         let meta = self.meta().ok_or(NotHere::NotInitialised)?;
         let (pages, serving) = meta.layout.serve(request)?;
         match serving {
@@ -141,13 +134,13 @@ impl<P: Pager> Vmalloc<P> {
             Ok(taken) => taken,
             Err(no_room) => return Err(here.refused(no_room.of(request.bytes))),
         };
-        record.build(request.bytes, kind, request.tag);
+        let building = record.build(request.bytes, kind, class, request.tag);
         if let Err(error) = map(&here, record) {
             record.forget();
             here.keep(class, slot.get(), record);
             return Err(here.refused(error));
         }
-        record.set_live();
+        record.set_live(building);
         here.count_allocated(kind, Meta::<P>::pages_of(record));
         Ok(Area::new(self, here.meta.start(record), request.bytes, Place::Slot(slot)))
     }
@@ -161,7 +154,7 @@ impl<P: Pager> Vmalloc<P> {
         fit: Fit,
         mut map: impl FnMut(&Here<'_, P>, &Record, ChunkIndex, Pages) -> Made<P, ()>,
     ) -> Made<P, Area<'_, P>> {
-        let (run, meta) = self.begin_chunks(request, kind, fit)?;
+        let (run, meta, building) = self.begin_chunks(request, kind, fit)?;
         let head = &meta.known_chunk(run.start).record;
         for number in 0..run.len {
             let (guard, chunk) = (self.pager().enter(), run.start.up(number));
@@ -173,28 +166,28 @@ impl<P: Pager> Vmalloc<P> {
                 return Err(error);
             }
         }
-        head.set_live();
+        head.set_live(building);
         let guard = self.pager().enter();
         self.here(&guard)?.count_allocated(kind, Meta::<P>::pages_of(head));
         Ok(Area::new(self, meta.start(head), request.bytes, Place::Chunks(run.start)))
     }
 
     /// Takes a run of chunks for an area that is on its way.
-    fn begin_chunks(&self, request: &Request, kind: Kind, fit: Fit) -> Made<P, (Run, Meta<'_, P>)> {
+    fn begin_chunks(&self, request: &Request, kind: Kind, fit: Fit) -> Made<P, (Run, Meta<'_, P>, Building)> {
         let guard = self.pager().enter();
         let here = self.here(&guard)?;
         let meta = self.meta().ok_or(NotHere::NotInitialised)?;
         let run = here.take_run(fit).map_err(|no_room| here.refused(no_room.of(request.bytes)))?;
         let (first, pages) = (meta.known_chunk(run.start), request.bytes.div_ceil(P::PAGE_SIZE));
         first.record.lay_out(crate::layout::Layout::<P>::first_page(run.start));
-        first.record.build(request.bytes, kind, request.tag);
+        let building = first.record.build(request.bytes, kind, Class::new(0), request.tag);
         first.expect(run.len);
         for number in 0..run.len {
             let left = pages - number as usize * P::CHUNK_PAGES;
             let state = if number == 0 { State::Head } else { State::Body };
             meta.known_chunk(run.start.up(number)).join(run.start, left.min(P::CHUNK_PAGES), state);
         }
-        Ok((run, meta))
+        Ok((run, meta, building))
     }
 }
 
@@ -214,23 +207,11 @@ impl<P: Pager> Here<'_, P> {
     }
 
     /// Maps frames for the `pages` pages of a slot.
-    #[inline]
     fn map_memory(&self, record: &Record, pages: usize, zeroed: bool) -> Made<P, ()> {
-        let pager = self.meta.pager;
-        let frames = take(pager, pages, zeroed)?;
         let mapping = Mapping::new(Pages::new(self.meta.start(record), pages), record.hint());
-        // SAFETY: (1) the pages lie in a slot, which lies in one chunk; (2) the slot was free, so none of it is mapped, and no CPU remembers that it was (it
-        // went to a pool after its shootdown); (3) as many frames were taken.
-        match unsafe { pager.map(mapping, frames) } {
-            Ok(hint) => {
-                record.set_hint(hint);
-                Ok(())
-            }
-            Err(failed) => {
-                pager.give_frames(failed.frames);
-                Err(AreaError::NotMapped(failed.reason))
-            }
-        }
+        // SAFETY: as in `Vmalloc::alloc`: the slot was free.
+        record.set_hint(unsafe { self.meta.pager.populate(mapping, zeroed) }?);
+        Ok(())
     }
 
     /// Maps frames for the pages of one chunk of the area of `head`.

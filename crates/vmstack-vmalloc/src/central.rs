@@ -131,7 +131,7 @@ impl Central {
             let index = Layout::<P>::chunk_of(SlotIndex::new(slot));
             let chunk = meta.known_chunk(index);
             let free = self.give_slot(class, index, chunk, slot, record, meta);
-            if free as usize == P::CHUNK_PAGES / class.stride() {
+            if free as usize == class.slots_in(P::CHUNK_PAGES) {
                 unlink(&mut self.partial[class.index()], index, meta);
                 let before = core::mem::replace(&mut self.spare[class.index()], index.get() + 1);
                 Self::empty(before, empty, meta);

@@ -61,8 +61,8 @@ impl Chain {
 pub(crate) struct Pieces {
     pub(crate) slots: Chain,
     pub(crate) chunks: Chain,
-    /// How many pages they have.
-    pub(crate) pages: usize,
+    /// How many pages they have, once they are sent off.
+    pub(crate) pages: u64,
     /// Whether some of their frames are lent.
     pub(crate) lent: bool,
 }

@@ -14,8 +14,8 @@
 //!
 //! Arithmetic only, usable in any context.
 
-/// As many classes as there can be: for chunks of 8,192 pages.
-pub(crate) const CLASSES: usize = 43;
+/// As many classes as can be told apart: a power of two, more than there are in a chunk of 8,192 pages.
+pub(crate) const CLASSES: usize = 64;
 /// The smallest stride: a page and its guard.
 const LEAST: usize = 2;
 /// Up to here all strides are there.
@@ -95,11 +95,18 @@ impl Class {
         ((page as u64 * SIZES[self.index()].reciprocal) >> 32) as usize
     }
 
+    /// How many slots a chunk of `pages` pages has.
+    #[inline]
+    pub(crate) fn slots_in(self, pages: usize) -> usize {
+        self.slot_of(pages)
+    }
+
     /// How many free slots a CPU keeps at most.
     #[inline]
     pub(crate) fn most_kept(self) -> u32 {
         const PAGES: usize = 2048;
-        (PAGES / self.stride()).clamp(8, 64) as u32
+        // Two batches of small ones.
+        (PAGES / self.stride()).clamp(16, 128) as u32
     }
 }
 

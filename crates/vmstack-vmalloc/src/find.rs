@@ -103,7 +103,7 @@ impl<'a, P: Pager> Meta<'a, P> {
     }
 
     fn find_in_slot(&self, index: ChunkIndex, class: Class, page: u32) -> Found {
-        let slots = P::CHUNK_PAGES / class.stride();
+        let slots = class.slots_in(P::CHUNK_PAGES);
         let inside = Layout::<P>::split(page).1;
         let number = class.slot_of(inside).min(slots - 1);
         let record = self.slot(Layout::<P>::slot(index, number));

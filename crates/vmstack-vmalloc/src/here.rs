@@ -102,7 +102,7 @@ impl<'a, P: Pager> Here<'a, P> {
     fn cut(&mut self, class: Class, wanted: u32) -> Result<(), NoRoom<P::Error>> {
         let run = self.take_run(Fit::ONE)?;
         let (meta, chunk) = (self.meta, run.start);
-        let slots = P::CHUNK_PAGES / class.stride();
+        let slots = class.slots_in(P::CHUNK_PAGES);
         if let Err(error) = meta.make_slots(chunk, slots) {
             self.central().give_run(run, &meta);
             return Err(NoRoom::no_records(error));

@@ -229,6 +229,14 @@ impl<P: Pager> Layout<P> {
         (ChunkIndex(page / P::CHUNK_PAGES as u32), page as usize % P::CHUNK_PAGES)
     }
 
+    /// The chunk that `addr` would lie in, and the number of its page there. If it is outside the range, a chunk that is, too.
+    #[inline]
+    pub(crate) fn split_address(&self, addr: VirtAddr) -> (ChunkIndex, usize) {
+        let page = addr.get().wrapping_sub(self.start.get()) / Self::PAGE;
+        let chunk = u32::try_from(page / P::CHUNK_PAGES).unwrap_or(u32::MAX);
+        (ChunkIndex(chunk), page % P::CHUNK_PAGES)
+    }
+
     /// How many chunks can be handed out.
     pub(crate) fn usable(&self) -> u32 {
         self.chunks - self.first

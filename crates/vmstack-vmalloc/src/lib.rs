@@ -43,7 +43,6 @@ mod central;
 mod chain;
 #[cfg(not(all(loom, test)))]
 mod chunk;
-#[cfg(not(all(loom, test)))]
 mod class;
 #[cfg(not(all(loom, test)))]
 mod error;
@@ -66,6 +65,8 @@ mod lock;
 mod meta;
 #[cfg(not(all(loom, test)))]
 mod pager;
+#[cfg(not(all(loom, test)))]
+mod quick;
 #[cfg(not(all(loom, test)))]
 mod reclaim;
 mod record;
@@ -94,7 +95,7 @@ pub use info::{AreaInfo, Found};
 #[cfg(not(all(loom, test)))]
 pub use lent::Frames;
 #[cfg(not(all(loom, test)))]
-pub use pager::Pager;
+pub use pager::{NotPopulated, Pager};
 pub use request::{Kind, Request};
 pub use tag::Tag;
 #[cfg(not(all(loom, test)))]

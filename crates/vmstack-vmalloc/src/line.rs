@@ -22,6 +22,11 @@ use crate::class::CLASSES;
 use crate::pager::Pager;
 use crate::usage::CpuCounters;
 
+/// How many pieces share one shootdown.
+const BATCH: u32 = 64;
+/// How many pages do, where pieces are large: their frames wait meanwhile.
+const BATCH_PAGES: u64 = 1024;
+
 /// Free slots of one class that a CPU keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pool {
@@ -47,9 +52,25 @@ pub(crate) struct Near<P: Pager> {
     /// Unmapped, and not in flight yet.
     pub(crate) pending: Pieces,
     pub(crate) flight: Flight<P, Pieces>,
+    /// How many pages had been unmapped when the last batch was sent off.
+    pub(crate) sent_off: u64,
     /// The last announcements of memory pressure, and of decay, that this CPU has answered.
     pub(crate) answered: u32,
     pub(crate) decayed: u32,
+}
+
+impl<P: Pager> Near<P> {
+    /// How many pages are pending.
+    #[inline]
+    pub(crate) fn pending_pages(&self, counters: &CpuCounters) -> u64 {
+        counters.unmapped.get().wrapping_sub(self.sent_off)
+    }
+
+    /// Whether what is pending is enough for a batch.
+    #[inline]
+    pub(crate) fn is_batch(&self, counters: &CpuCounters) -> bool {
+        self.pending.len() >= BATCH || self.pending_pages(counters) >= BATCH_PAGES
+    }
 }
 
 /// The line of one CPU. Made with the vmalloc, and never unmapped.
@@ -70,6 +91,7 @@ impl<P: Pager> Line<P> {
             pools: [Pool::EMPTY; CLASSES],
             pending: Pieces::new(),
             flight: Flight::new(Pieces::new()),
+            sent_off: 0,
             answered: 0,
             decayed: 0,
         };

@@ -93,7 +93,7 @@ impl<P: Pager> Meta<'_, P> {
         for (index, chunk, state) in self.chunks() {
             match state {
                 State::Cut(class) => {
-                    let slots = 0..P::CHUNK_PAGES / class.stride();
+                    let slots = 0..class.slots_in(P::CHUNK_PAGES);
                     slots.for_each(|number| visit(index, self.slot(Layout::<P>::slot(index, number))));
                 }
                 State::Head => visit(index, &chunk.record),
@@ -136,7 +136,7 @@ impl<P: Pager> Meta<'_, P> {
     }
 
     fn add_slots(&self, sum: &mut Fragmentation, index: ChunkIndex, class: Class) {
-        let (stride, slots) = (class.stride(), P::CHUNK_PAGES / class.stride());
+        let (stride, slots) = (class.stride(), class.slots_in(P::CHUNK_PAGES));
         sum.cut_chunks += 1;
         sum.padding += (P::CHUNK_PAGES - slots * stride) as u64;
         for number in 0..slots {

@@ -10,7 +10,7 @@
 //! that this crate makes or takes away crosses from one chunk to the next.
 //!
 //! ```text
-//!   a slot of a chunk      take_uncleared | take_frames ──> map ──────> unmap ───────> give_frames
+//!   a slot of a chunk      populate (take_uncleared | take_frames ──> map) ──> unmap ─> give_frames
 //!   a chunk of one area    take_uncleared | take_frames ──> map_chunk ─> unmap_chunk ─> give_frames
 //!                          take_large ────────────────────────┘
 //!   an empty chunk         take_table ───────────────────────────────────────────────> give_frames
@@ -22,6 +22,15 @@ use core::fmt;
 use vmstack::{Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped};
 
 use crate::tag::Tag;
+
+/// Why the pages of an area got no frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotPopulated<E> {
+    /// There are none.
+    NoFrames(E),
+    /// They could not be mapped.
+    NotMapped(E),
+}
 
 /// What a kernel provides to get a vmalloc, beside [`Platform`].
 ///
@@ -53,6 +62,31 @@ pub unsafe trait Pager: Platform {
     /// The platform's reason why there are not so many.
     fn take_uncleared(&self, count: usize) -> Result<Self::Frames, Self::Error> {
         self.take_frames(count)
+    }
+
+    /// Takes frames for the pages of `mapping`, which with `zeroed` read as zero, and maps them there: what [`take_uncleared`](Self::take_uncleared) or
+    /// [`take_frames`](Platform::take_frames), and [`map`](Platform::map) do one after the other, as it does by default. To be provided where that is
+    /// cheaper together.
+    ///
+    /// # Context
+    ///
+    /// Under a guard. Does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPopulated`]. Then nothing is mapped, and no frame is taken.
+    ///
+    /// # Safety
+    ///
+    /// As for [`map`](Platform::map).
+    unsafe fn populate(&self, mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<Self::Error>> {
+        let count = mapping.pages().count();
+        let taken = if zeroed { self.take_frames(count) } else { self.take_uncleared(count) };
+        // SAFETY: the caller's promise; as many frames were taken.
+        unsafe { self.map(mapping, taken.map_err(NotPopulated::NoFrames)?) }.map_err(|failed| {
+            self.give_frames(failed.frames);
+            NotPopulated::NotMapped(failed.reason)
+        })
     }
 
     /// Takes the frames of a whole chunk, side by side and aligned, so that they can be mapped by one large page. With `zeroed` they read as zero.
@@ -134,7 +168,8 @@ pub unsafe trait Pager: Platform {
         Ok(())
     }
 
-    /// Takes back what [`lend`](Self::lend) noted of a frame that was not mapped after all.
+    /// Takes back what [`lend`](Self::lend) noted of a frame: it was not mapped after all, or its area is being freed. It may be lent again from here on, though a
+    /// TLB may still know the way to it.
     ///
     /// # Context
     ///
@@ -165,7 +200,7 @@ pub unsafe trait Pager: Platform {
     ) -> Result<Hint, Self::Error>;
 
     /// Hears that no CPU has a translation of these lent frames any more. They stay their owner's; what else the token held, a leaf table for instance, goes
-    /// back to where it came from, and what [`lend`](Self::lend) noted of them ends.
+    /// back to where it came from.
     ///
     /// # Context
     ///

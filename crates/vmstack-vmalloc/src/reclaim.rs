@@ -9,9 +9,9 @@
 use vmstack::{Flushed, Pages};
 
 use crate::chain::Pieces;
-use crate::chunk::State;
+use crate::class::Class;
 use crate::here::Here;
-use crate::layout::{ChunkIndex, Layout, SlotIndex};
+use crate::layout::{ChunkIndex, SlotIndex};
 use crate::meta::Meta;
 use crate::pager::Pager;
 use crate::record::Record;
@@ -19,17 +19,11 @@ use crate::request::Kind;
 use crate::runs::Run;
 use crate::vmalloc::Vmalloc;
 
-/// How many pieces share one shootdown.
-const BATCH: u32 = 32;
-/// How many pages do, where pieces are large: their frames wait meanwhile.
-const BATCH_PAGES: usize = 1024;
-
 impl<P: Pager> Here<'_, P> {
     /// Sends off what is pending, if it is enough.
     #[inline]
     pub(crate) fn settle_pending(&mut self) {
-        let pending = &self.near.pending;
-        if pending.len() >= BATCH || pending.pages >= BATCH_PAGES {
+        if self.near.is_batch(&self.line.counters) {
             self.send_off();
         }
     }
@@ -40,10 +34,12 @@ impl<P: Pager> Here<'_, P> {
         if !self.settle_flight() {
             return false;
         }
-        let (meta, batch) = (self.meta, core::mem::take(&mut self.near.pending));
+        let (meta, mut batch) = (self.meta, core::mem::take(&mut self.near.pending));
         if batch.len() == 0 {
             return true;
         }
+        batch.pages = self.near.pending_pages(&self.line.counters);
+        self.near.sent_off = self.line.counters.unmapped.get();
         self.line.counters.shootdowns.bump();
         self.line.counters.pieces_unmapped.add(u64::from(batch.len()));
         let slots = batch.slots.each(slot_records(meta)).map(move |(_, record)| meta.mapping(record).pages());
@@ -68,29 +64,51 @@ impl<P: Pager> Here<'_, P> {
     fn retire(&mut self, batch: Pieces, flushed: &Flushed<P>) {
         let counters = &self.line.counters;
         counters.pieces_retired.add(u64::from(batch.len()));
-        counters.retired.add(batch.pages as u64);
+        counters.retired.add(batch.pages);
         if batch.lent {
             self.give_lent(&batch, flushed);
         }
         if !batch.slots.is_empty() {
-            let owned = batch.slots.each(slot_records(self.meta)).filter(|(_, record)| record.kind() == Kind::Memory);
-            // SAFETY: (1) `retire_slot` has put the frames of areas of memory there, and each is taken once; (2) this is the batch that was flushed; (3) the
-            // records are those of this CPU's batch.
-            self.meta.pager.give_batch(owned.map(|(_, record)| unsafe { record.frames.take(flushed) }));
+            self.retire_slots(&batch, flushed);
         }
-        self.give_chunks_frames(&batch, flushed);
-        self.free_slots(batch);
-        self.free_chunks(batch);
+        if !batch.chunks.is_empty() {
+            self.give_chunks_frames(&batch, flushed);
+            self.free_chunks(batch);
+        }
+    }
+
+    /// Gives the frames of slots back, and takes each slot into its pool. That is this CPU's, which is here under a guard: nobody has the slot before
+    /// the platform has all frames.
+    fn retire_slots(&mut self, batch: &Pieces, flushed: &Flushed<P>) {
+        let (meta, pools, mut slots) = (self.meta, &mut self.near.pools, batch.slots);
+        let mut next = || {
+            let (slot, record) = slots.pop(|slot| meta.slot(SlotIndex::new(slot)))?;
+            record.set_free();
+            pools[record.class().index()].free.push(slot, record);
+            Some(record)
+        };
+        let records = core::iter::from_fn(&mut next).filter(|record| record.kind() == Kind::Memory);
+        // SAFETY: (1) an area of memory had its frames put there when it was freed, and each is taken once; (2) this is the batch that was flushed; (3)
+        // the records are those of this CPU's batch.
+        meta.pager.give_batch(records.map(|record| unsafe { record.frames.take(flushed) }));
+        self.fit_pools();
+    }
+
+    /// Leaves to the central lists what pools have too much.
+    fn fit_pools(&mut self) {
+        for class in Class::up_to(P::CHUNK_PAGES / 2) {
+            if self.near.pools[class.index()].free.len() > class.most_kept() {
+                self.unload(class, class.most_kept() / 2);
+            }
+        }
     }
 
     fn give_chunks_frames(&self, batch: &Pieces, flushed: &Flushed<P>) {
         let meta = self.meta;
-        if !batch.chunks.is_empty() {
-            let owned =
-                batch.chunks.each(chunk_records(meta)).filter(|&(chunk, _)| self.kind_of(chunk) == Some(Kind::Memory));
-            // SAFETY: as in `retire`, by `retire_chunk` or `mend`.
-            meta.pager.give_batch(owned.map(|(_, record)| unsafe { record.frames.take(flushed) }));
-        }
+        let owned =
+            batch.chunks.each(chunk_records(meta)).filter(|&(chunk, _)| self.kind_of(chunk) == Some(Kind::Memory));
+        // SAFETY: as in `retire_slots`, by `retire_chunk` or `mend`.
+        meta.pager.give_batch(owned.map(|(_, record)| unsafe { record.frames.take(flushed) }));
     }
 
     /// Gives lent frames back to whoever lent them.
@@ -110,19 +128,6 @@ impl<P: Pager> Here<'_, P> {
         let chunk = self.meta.known_chunk(ChunkIndex::new(chunk));
         let kind = self.meta.known_chunk(chunk.head()).record.kind();
         (chunk.pages() != 0 && kind != Kind::Reserved).then_some(kind)
-    }
-
-    /// Takes the slots of a batch that has landed into the pools.
-    #[inline]
-    fn free_slots(&mut self, mut batch: Pieces) {
-        let meta = self.meta;
-        while let Some((slot, record)) = batch.slots.pop(|slot| meta.slot(SlotIndex::new(slot))) {
-            record.set_free();
-            // A chunk stays cut as long as one of its slots is not free.
-            if let State::Cut(class) = meta.known_chunk(Layout::<P>::chunk_of(SlotIndex::new(slot))).state() {
-                self.keep(class, slot, record);
-            }
-        }
     }
 
     /// Gives the chunks of a batch that has landed back, each area's when its last one is there.
@@ -153,7 +158,7 @@ impl<P: Pager> Here<'_, P> {
 
     /// Leaves to the central lists what nobody would have missed since the last time.
     fn decay(&mut self) {
-        for class in crate::class::Class::up_to(P::CHUNK_PAGES / 2) {
+        for class in Class::up_to(P::CHUNK_PAGES / 2) {
             let fewest = self.near.pools[class.index()].fewest;
             if fewest != 0 {
                 self.unload(class, fewest);

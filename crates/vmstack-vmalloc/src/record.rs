@@ -14,6 +14,7 @@
 
 use vmstack::{Hint, Retiring};
 
+use crate::class::{CLASSES, Class};
 use crate::request::Kind;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::tag::Tag;
@@ -56,6 +57,10 @@ impl Life {
     }
 }
 
+/// The right to say that the area is there, of whoever [builds](Record::build) it.
+#[derive(Debug)]
+pub(crate) struct Building(Life);
+
 /// What a record says of its area.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Said {
@@ -70,7 +75,10 @@ pub(crate) struct Said {
 }
 
 const KIND_MASK: u32 = 0xf;
-const LARGE: u32 = KIND_MASK + 1;
+const CLASS_SHIFT: u32 = 4;
+const LARGE_SHIFT: u32 = 10;
+const LARGE: u32 = 1 << LARGE_SHIFT;
+const _: () = assert!(CLASSES <= 1 << (LARGE_SHIFT - CLASS_SHIFT), "a class fits between the kind and the large pages");
 
 /// The record of one slot, or of one chunk.
 #[repr(C, align(64))]
@@ -82,7 +90,7 @@ pub(crate) struct Record {
     tag: AtomicUsize,
     /// The next one of the chain that this one is on, plus one.
     pub(crate) next: AtomicU32,
-    /// The kind, and how many chunks are large.
+    /// The kind; the class, of a slot; how many chunks are large.
     detail: AtomicU32,
     hint: AtomicUsize,
     /// What was mapped, while not every CPU has forgotten it.
@@ -126,6 +134,12 @@ impl Record {
         Kind::from_index(self.detail.load(Ordering::Relaxed) & KIND_MASK)
     }
 
+    /// The class of the chunk, of a slot that has or had an area.
+    #[inline]
+    pub(crate) fn class(&self) -> Class {
+        Class::new((self.detail.load(Ordering::Relaxed) >> CLASS_SHIFT) as usize)
+    }
+
     #[inline]
     pub(crate) fn hint(&self) -> Hint {
         Hint::new(self.hint.load(Ordering::Relaxed))
@@ -148,7 +162,7 @@ impl Record {
         }
         // SAFETY: whatever was written there is a tag's word, or zero.
         let tag = unsafe { Tag::from_word(tag) }?;
-        let (kind, large) = (Kind::from_index(detail & KIND_MASK), (detail / LARGE) as usize);
+        let (kind, large) = (Kind::from_index(detail & KIND_MASK), (detail >> LARGE_SHIFT) as usize);
         Some(Said { life, page, bytes, kind, large, tag })
     }
 
@@ -166,16 +180,18 @@ impl Record {
         self.set_free();
     }
 
-    /// Begins an area. For whoever holds the slot or chunk.
+    /// Begins an area, in a slot of `class` if it is a slot. For whoever holds the slot or chunk.
     #[inline]
-    pub(crate) fn build(&self, bytes: usize, kind: Kind, tag: Tag) {
+    pub(crate) fn build(&self, bytes: usize, kind: Kind, class: Class, tag: Tag) -> Building {
         let life = Life(self.life.load(Ordering::Relaxed));
         debug_assert_eq!(life.phase(), Phase::Free);
-        self.life.store(life.with(Phase::Building).0.wrapping_add(GENERATION), Ordering::Relaxed);
+        let building = Life(life.0.wrapping_add(GENERATION + Phase::Building as u32));
+        self.life.store(building.0, Ordering::Relaxed);
         crate::sync::fence(Ordering::Release);
         self.bytes.store(bytes, Ordering::Relaxed);
         self.tag.store(tag.word(), Ordering::Relaxed);
-        self.detail.store(kind as u32, Ordering::Relaxed);
+        self.detail.store(kind as u32 | (class.index() as u32) << CLASS_SHIFT, Ordering::Relaxed);
+        Building(building)
     }
 
     /// Counts a chunk that is mapped by a large page.
@@ -190,10 +206,11 @@ impl Record {
         self.life.store(life.with(phase).0, Ordering::Release);
     }
 
-    /// The area is there. For whoever builds it.
+    /// The area is there.
     #[inline]
-    pub(crate) fn set_live(&self) {
-        self.store(Phase::Live);
+    pub(crate) fn set_live(&self, building: Building) {
+        // Release: as said in `life`.
+        self.life.store(building.0.with(Phase::Live).0, Ordering::Release);
     }
 
     /// What was there is not any more: unmapped, but not forgotten by every CPU. For whoever builds it, and cannot.

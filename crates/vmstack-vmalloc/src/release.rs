@@ -10,7 +10,7 @@
 //!
 //! Contexts: task and interrupt. Never NMI, never the fault path.
 
-use vmstack::VirtAddr;
+use vmstack::{Pages, VirtAddr};
 
 use crate::area::Place;
 use crate::chunk::State;
@@ -38,7 +38,15 @@ impl<P: Pager> Vmalloc<P> {
     ///
     /// [`FreeError`], if no area begins there that is alive. Then nothing has changed; but who frees a wrong address may go on to use one, so a kernel
     /// may well stop.
+    #[inline]
     pub fn free(&self, addr: VirtAddr) -> Result<(), FreeError> {
+        if self.free_quickly(addr) { Ok(()) } else { self.free_slowly(addr) }
+    }
+
+    /// The same, for whatever it is.
+    #[cold]
+    #[inline(never)]
+    fn free_slowly(&self, addr: VirtAddr) -> Result<(), FreeError> {
         let meta = self.meta().ok_or(FreeError::NotOurs { addr })?;
         let place = self.place_of(&meta, addr)?;
         if self.end_checked(place, addr)? { Ok(()) } else { Err(self.why_not(addr)) }
@@ -51,7 +59,7 @@ impl<P: Pager> Vmalloc<P> {
         let (index, inside) = Layout::<P>::split(page);
         let chunk = meta.try_chunk(index).ok_or_else(|| self.why_not(addr))?;
         match chunk.state() {
-            State::Cut(class) if class.slot_of(inside) < P::CHUNK_PAGES / class.stride() => {
+            State::Cut(class) if class.slot_of(inside) < class.slots_in(P::CHUNK_PAGES) => {
                 Ok(Place::Slot(Layout::<P>::slot(index, class.slot_of(inside))))
             }
             State::Head => Ok(Place::Chunks(index)),
@@ -84,7 +92,13 @@ impl<P: Pager> Vmalloc<P> {
     /// Ends the life of an area whose owner lets go of it.
     #[inline]
     pub(crate) fn end(&self, place: Place, start: VirtAddr) {
-        // Somebody has freed it by its address, and was told that it is theirs; or this CPU is none of ours, and the area is leaked.
+        let Some(meta) = self.meta() else { return };
+        if let Place::Slot(slot) = place
+            && self.end_quickly(&meta, slot, start)
+        {
+            return;
+        }
+        // Else somebody has freed it by its address, and was told that it is theirs; or this CPU is none of ours, and the area is leaked.
         let _ = self.end_checked(place, start);
     }
 
@@ -98,7 +112,7 @@ impl<P: Pager> Vmalloc<P> {
             let guard = self.pager().enter();
             let Ok(mut here) = self.here(&guard) else { return };
             if number == 0 {
-                here.count_freed(kind, pages);
+                here.line.counters.freed.bump();
             }
             here.retire_chunk(first.up(number), kind);
         }
@@ -120,7 +134,6 @@ impl<P: Pager> Vmalloc<P> {
                 meta.known_chunk(chunk).join(run.start, 0, state);
             }
             here.line.counters.mapped.add(meta.piece(chunk).count() as u64);
-            here.line.counters.unmapped.add(meta.piece(chunk).count() as u64);
             here.retire_chunk(chunk, kind);
         }
     }
@@ -138,11 +151,14 @@ impl<'a, P: Pager> Meta<'a, P> {
 }
 
 impl<P: Pager> Here<'_, P> {
-    fn count_freed(&self, kind: Kind, pages: usize) {
-        let counters = &self.line.counters;
-        counters.freed.bump();
-        if kind != Kind::Reserved {
-            counters.unmapped.add(pages as u64);
+    /// Tells the platform of the frames at `pages` of an area of `kind` that they are not lent any more, if they were.
+    fn unlend(&self, kind: Kind, pages: Pages) {
+        if kind.is_lent() {
+            let pager = self.meta.pager;
+            pages
+                .addresses(P::PAGE_SIZE)
+                .filter_map(|page| pager.translate(page))
+                .for_each(|frame| pager.unlend(frame));
         }
     }
 
@@ -151,8 +167,10 @@ impl<P: Pager> Here<'_, P> {
     fn retire_slot(&mut self, slot: SlotIndex, record: &Record) {
         let (kind, mapping) = (record.kind(), self.meta.mapping(record));
         let pages = mapping.pages().count();
-        self.count_freed(kind, pages);
+        self.line.counters.freed.bump();
         if kind != Kind::Reserved {
+            self.unlend(kind, mapping.pages());
+            self.line.counters.unmapped.add(pages as u64);
             // SAFETY: it was mapped by one call of `map` or `map_lent` when the area was made, and whoever frees it vouches that nobody uses it any more.
             let token = unsafe { self.meta.pager.unmap(mapping) };
             // SAFETY: the claim made the record this CPU's.
@@ -160,7 +178,6 @@ impl<P: Pager> Here<'_, P> {
         }
         let pending = &mut self.near.pending;
         pending.slots.push(slot.get(), record);
-        pending.pages += pages;
         pending.lent |= kind.is_lent();
         self.settle_pending();
     }
@@ -169,6 +186,8 @@ impl<P: Pager> Here<'_, P> {
     fn retire_chunk(&mut self, index: ChunkIndex, kind: Kind) {
         let (chunk, pages) = (self.meta.known_chunk(index), self.meta.piece(index));
         if kind != Kind::Reserved && pages.count() != 0 {
+            self.unlend(kind, pages);
+            self.line.counters.unmapped.add(pages.count() as u64);
             // SAFETY: as in `retire_slot`, by `map_chunk` or `map_lent`.
             let token = unsafe { self.meta.pager.unmap_chunk(pages) };
             // SAFETY: the chunks of an area that has ended are those of whoever ended it.
@@ -176,7 +195,6 @@ impl<P: Pager> Here<'_, P> {
         }
         let pending = &mut self.near.pending;
         pending.chunks.push(index.get(), &chunk.record);
-        pending.pages += pages.count();
         pending.lent |= kind.is_lent();
         self.settle_pending();
     }

@@ -138,6 +138,7 @@ impl Count {
 
     /// What was counted. Any context.
     #[must_use]
+    #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

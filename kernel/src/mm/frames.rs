@@ -27,7 +27,7 @@ mod lent;
 mod list;
 mod owners;
 
-pub(crate) use blocks::Blocks;
+pub(crate) use blocks::{Blocks, FewBlocks};
 use buddy::Buddy;
 pub(crate) use lent::{lend, recount_lent, unlend};
 pub(crate) use list::FrameList;
@@ -172,6 +172,18 @@ pub(crate) fn give_all(frames: &[PhysAddr]) {
     }
 }
 
+/// Takes one frame, which holds anything.
+///
+/// # Safety
+///
+/// As for [`VitalLock::lock_inside`].
+#[inline]
+pub(crate) unsafe fn take_one() -> Option<PhysAddr> {
+    // SAFETY: the caller's promise.
+    let at_hand = unsafe { FRAMES.lock_inside() }.take_single();
+    at_hand.map_or_else(|| take(0), |frame| Some(address(frame)))
+}
+
 /// How many frames are a run.
 pub(crate) const RUN_FRAMES: usize = 1 << buddy::RUN;
 
@@ -199,6 +211,12 @@ impl Giving {
     /// Gives back the run that begins with `first`.
     pub(crate) fn run(&mut self, first: PhysAddr) {
         self.0.give_run(number(first));
+    }
+
+    /// Gives back one frame.
+    #[inline]
+    pub(crate) fn one(&mut self, frame: PhysAddr) {
+        self.0.give_single(number(frame));
     }
 
     /// Gives back `count` frames side by side, from `first` on.

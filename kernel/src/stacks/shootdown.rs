@@ -99,7 +99,12 @@ pub(super) fn is_over(number: u64) -> bool {
 fn flush_here(batch: impl Iterator<Item = Pages> + Clone) {
     /// From so many pages on it is cheaper to forget everything (Linux has 33 too: `tlb_single_page_flush_ceiling`).
     const CEILING: usize = 33;
-    if batch.clone().map(Pages::count).sum::<usize>() >= CEILING {
+    let mut pages = 0;
+    let are_many = |count| {
+        pages += count;
+        pages >= CEILING
+    };
+    if batch.clone().map(Pages::count).any(are_many) {
         return flush_all();
     }
     for page in batch.flat_map(|pages| pages.addresses(PAGE_SIZE)) {

@@ -69,13 +69,33 @@ impl<T> VitalLock<T> {
     /// If this CPU holds it already.
     pub(crate) fn lock(&self) -> VitalGuard<'_, T> {
         let section = Section::enter();
+        self.acquire();
+        VitalGuard { inside: Inside { lock: self }, _section: section }
+    }
+
+    /// Takes the lock for somebody who is in a section, and needs none of its own.
+    ///
+    /// # Panics
+    ///
+    /// As [`lock`](Self::lock).
+    ///
+    /// # Safety
+    ///
+    /// This code is in a [`Section`], and stays there until the guard is dropped.
+    #[inline]
+    pub(crate) unsafe fn lock_inside(&self) -> Inside<'_, T> {
+        debug_assert!(percpu::vital() != 0, "lock {} is taken outside a section", self.name);
+        self.acquire();
+        Inside { lock: self }
+    }
+
+    /// Waits for the lock, with interrupts off.
+    #[inline]
+    fn acquire(&self) {
         let me = percpu::cpu_number().index() as u32 + 1;
-        loop {
-            // Acquire: pairs with the Release of the last holder, so that its writes are seen.
-            match self.holder.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return VitalGuard { lock: self, _section: section },
-                Err(holder) => assert!(holder != me, "lock {} is taken twice on one CPU", self.name),
-            }
+        // Acquire: pairs with the Release of the last holder, so that its writes are seen.
+        while let Err(holder) = self.holder.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
+            assert!(holder != me, "lock {} is taken twice on one CPU", self.name);
             cpu::relax();
         }
     }
@@ -115,12 +135,32 @@ impl<T> fmt::Debug for VitalLock<T> {
 /// The right to use what a vital lock protects. Interrupts are off while it lives.
 #[derive(Debug)]
 pub(crate) struct VitalGuard<'a, T> {
-    lock: &'a VitalLock<T>,
+    inside: Inside<'a, T>,
     /// Left after the lock is released.
     _section: Section,
 }
 
+/// The same, in somebody's section.
+#[derive(Debug)]
+pub(crate) struct Inside<'a, T> {
+    lock: &'a VitalLock<T>,
+}
+
 impl<T> Deref for VitalGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inside
+    }
+}
+
+impl<T> DerefMut for VitalGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inside
+    }
+}
+
+impl<T> Deref for Inside<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -129,14 +169,14 @@ impl<T> Deref for VitalGuard<'_, T> {
     }
 }
 
-impl<T> DerefMut for VitalGuard<'_, T> {
+impl<T> DerefMut for Inside<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the guard proves that this CPU holds the lock, and it is borrowed exclusively.
         unsafe { &mut *self.lock.value.get() }
     }
 }
 
-impl<T> Drop for VitalGuard<'_, T> {
+impl<T> Drop for Inside<'_, T> {
     fn drop(&mut self) {
         // Release: pairs with the Acquire of the next holder.
         self.lock.holder.store(0, Ordering::Release);

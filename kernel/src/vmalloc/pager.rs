@@ -20,10 +20,10 @@ use core::iter;
 
 use vmstack::{Cpu, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
 use vmstack_paging::{Access, Attributes, Detached, Group, MapError, Taken};
-use vmstack_vmalloc::Pager;
+use vmstack_vmalloc::{NotPopulated, Pager};
 
 use crate::arch::layout::PAGE_SIZE;
-use crate::mm::frames::{self, Blocks, Giving, LARGE_ORDER};
+use crate::mm::frames::{self, Blocks, FewBlocks, Giving, LARGE_ORDER};
 use crate::mm::{inject, tables};
 use crate::stacks;
 use crate::sync::Section;
@@ -79,15 +79,6 @@ fn entries(mapping: Mapping) -> Option<Entries> {
     }
 }
 
-/// The entry of `mapping`'s page, if there is but one and the hint says where: of a length that the compiler knows.
-#[inline]
-fn single_entry(mapping: Mapping) -> Option<Entries> {
-    let word = mapping.hint().get();
-    let known = word != 0 && mapping.pages().count() == 1;
-    // SAFETY: as in `entries`.
-    known.then(|| unsafe { Entries::from_exposed(word, 1) })
-}
-
 /// What one may say of `mapping`'s pages from now on.
 fn hint_of(mapping: Mapping) -> Hint {
     Hint::new(entries(mapping).map_or(0, Entries::expose))
@@ -96,27 +87,6 @@ fn hint_of(mapping: Mapping) -> Hint {
 /// All frames of `runs`, one by one.
 fn each(runs: impl Iterator<Item = (PhysAddr, usize)>) -> impl Iterator<Item = PhysAddr> {
     runs.flat_map(|(first, count)| (0..count).map(move |frame| first.wrapping_add((frame * PAGE_SIZE) as u64)))
-}
-
-/// Maps the pages of `mapping` to blocks of any number.
-///
-/// # Safety
-///
-/// As for [`Platform::map`].
-#[inline(never)]
-unsafe fn map_blocks(mapping: Mapping, blocks: Blocks) -> Result<Hint, NotMapped<Kernel>> {
-    // SAFETY: the caller's promise; the kernel alone gets access to the frames.
-    let fast = entries(mapping).filter(|entries| unsafe { entries.map_runs(MEMORY, blocks.runs()) });
-    if let Some(entries) = fast {
-        blocks.forget_links();
-        return Ok(Hint::new(entries.expose()));
-    }
-    // SAFETY: the caller's promise.
-    match unsafe { map_slowly(mapping.pages(), blocks.runs()) } {
-        Ok(()) => blocks.forget_links(),
-        Err(reason) => return Err(NotMapped { frames: Frames::Blocks(blocks), reason }),
-    }
-    Ok(hint_of(mapping))
 }
 
 /// Maps `pages` to `runs`, where the fast way found no table, or something in its way. On an error nothing is mapped.
@@ -131,43 +101,110 @@ unsafe fn map_slowly(pages: Pages, runs: impl Iterator<Item = (PhysAddr, usize)>
     unsafe { tables::kernel().map(pages, MEMORY, each(runs)) }.map_err(AreaTrouble::NotMapped)
 }
 
+/// A page, with a frame of its own.
+///
+/// # Safety
+///
+/// As for [`Pager::populate`].
+#[inline(always)]
+unsafe fn populate_one(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+    let word = mapping.hint().get();
+    if word == 0 {
+        // SAFETY: the caller's promise.
+        return unsafe { populate_slowly(mapping, zeroed) };
+    }
+    let out_of_frames = NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: 1 });
+    if inject::fails() {
+        return Err(out_of_frames);
+    }
+    // SAFETY: the vmalloc calls with its guard held, which is a section.
+    let frame = unsafe { frames::take_one() }.ok_or(out_of_frames)?;
+    if zeroed {
+        frames::clear(frame);
+    }
+    // SAFETY: as in `entries`.
+    let entries = unsafe { Entries::from_exposed(word, 1) };
+    // SAFETY: the caller's promise; the kernel alone gets access to the frame.
+    let mapped = unsafe { entries.map_run(MEMORY, frame) };
+    assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
+    Ok(mapping.hint())
+}
+
+/// Several pages, with the largest blocks of frames that there are.
+///
+/// # Safety
+///
+/// As for [`Pager::populate`].
+#[inline(never)]
+unsafe fn populate_many(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+    let (word, count) = (mapping.hint().get(), mapping.pages().count());
+    let mut blocks = FewBlocks::new();
+    if word != 0 && inject::fails() {
+        return Err(NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: count }));
+    }
+    if word == 0 || !blocks.take(count) {
+        // SAFETY: the caller's promise.
+        return unsafe { populate_slowly(mapping, zeroed) };
+    }
+    if zeroed {
+        each(blocks.runs()).for_each(frames::clear);
+    }
+    // SAFETY: as in `entries`.
+    let entries = unsafe { Entries::from_exposed(word, count) };
+    // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+    let mapped = unsafe { entries.map_runs(MEMORY, blocks.runs()) };
+    assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
+    Ok(mapping.hint())
+}
+
+/// Pages whose entries are not known, or whose frames are in many pieces.
+///
+/// # Safety
+///
+/// As for [`Pager::populate`].
+#[cold]
+#[inline(never)]
+unsafe fn populate_slowly(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+    let count = mapping.pages().count();
+    let taken = if zeroed { Kernel.take_frames(count) } else { Kernel.take_uncleared(count) };
+    // SAFETY: the caller's promise; as many frames were taken.
+    unsafe { Kernel.map(mapping, taken.map_err(NotPopulated::NoFrames)?) }.map_err(|failed| {
+        Kernel.give_frames(failed.frames);
+        NotPopulated::NotMapped(failed.reason)
+    })
+}
+
 /// Takes away what is mapped at the pages of `mapping`. None if there is no table that has all of them.
 ///
 /// # Safety
 ///
 /// As for [`Platform::unmap`].
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
-    match single_entry(mapping) {
-        // SAFETY: the caller's promise.
-        Some(entry) => Some(unsafe { take_away_entries(entry, 1) }),
-        // SAFETY: the caller's promise.
-        None => unsafe { take_away_several(mapping) },
+    let (word, count) = (mapping.hint().get(), mapping.pages().count());
+    if word != 0 && count == 1 {
+        // SAFETY: as in `entries`.
+        let entries = unsafe { Entries::from_exposed(word, 1) };
+        // SAFETY: as in `take_away_many`.
+        let first = unsafe { entries.unused() }.take_one();
+        return first.map(|first| Frames::Run { first, count: 1 });
     }
+    // SAFETY: the caller's promise.
+    unsafe { take_away_many(mapping) }
 }
 
-/// The same where the compiler does not know how many they are.
+/// The same, for any number of pages.
 ///
 /// # Safety
 ///
 /// As for [`Platform::unmap`].
 #[inline(never)]
-unsafe fn take_away_several(mapping: Mapping) -> Option<Frames> {
-    // SAFETY: the caller's promise.
-    entries(mapping).map(|entries| unsafe { take_away_entries(entries, mapping.pages().count()) })
-}
-
-/// Takes away what is mapped by these entries, of which there are `count`.
-///
-/// # Safety
-///
-/// As for [`Platform::unmap`].
-#[inline(always)]
-unsafe fn take_away_entries(entries: Entries, count: usize) -> Frames {
+unsafe fn take_away_many(mapping: Mapping) -> Option<Frames> {
+    let (entries, count) = (entries(mapping)?, mapping.pages().count());
     // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
     match unsafe { entries.unused() }.take() {
-        Some(Taken::Run(first)) => Frames::Run { first, count },
-        Some(Taken::Parked) => Frames::Parked { entries: entries.expose(), count },
+        Some(Taken::Run(first)) => Some(Frames::Run { first, count }),
+        Some(Taken::Parked) => Some(Frames::Parked { entries: entries.expose(), count }),
         None => unreachable!("a page is not mapped: {entries:?}"),
     }
 }
@@ -198,16 +235,21 @@ impl Frames {
     #[inline]
     fn give(self, giving: &mut Giving) {
         match self {
-            Self::Blocks(blocks) => blocks.give(giving),
-            Self::Run { first, count } => giving.stretch(first, count),
-            dead => dead.give_dead(giving),
+            Self::Run { first, count: 1 } => giving.one(first),
+            frames => frames.give_many(giving),
         }
     }
 
     #[inline(never)]
-    fn give_dead(self, giving: &mut Giving) {
-        let table = self.take_dead(|first, count| giving.stretch(first, count));
-        table.into_iter().for_each(|table| giving.stretch(table, 1));
+    fn give_many(self, giving: &mut Giving) {
+        match self {
+            Self::Blocks(blocks) => blocks.give(giving),
+            Self::Run { first, count } => giving.stretch(first, count),
+            dead => {
+                let table = dead.take_dead(|first, count| giving.stretch(first, count));
+                table.into_iter().for_each(|table| giving.stretch(table, 1));
+            }
+        }
     }
 
     /// Takes dead frames from where they were mapped, gives them to `take` in runs, and returns the table that was theirs alone.
@@ -289,17 +331,21 @@ unsafe impl Platform for Kernel {
     #[inline]
     unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<Hint, NotMapped<Self>> {
         let Frames::Blocks(blocks) = frames else { unreachable!("only fresh single frames are mapped so") };
-        if let (Some(entry), Some(first)) = (single_entry(mapping), blocks.one()) {
-            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
-            if unsafe { entry.map_run(MEMORY, first) } {
-                return Ok(mapping.hint());
-            }
+        // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+        let fast = entries(mapping).filter(|entries| unsafe { entries.map_runs(MEMORY, blocks.runs()) });
+        if let Some(entries) = fast {
+            blocks.forget_links();
+            return Ok(Hint::new(entries.expose()));
         }
         // SAFETY: the caller's promise.
-        unsafe { map_blocks(mapping, blocks) }
+        match unsafe { map_slowly(mapping.pages(), blocks.runs()) } {
+            Ok(()) => blocks.forget_links(),
+            Err(reason) => return Err(NotMapped { frames: Frames::Blocks(blocks), reason }),
+        }
+        Ok(hint_of(mapping))
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
         // SAFETY: the caller's promise.
         let frames = unsafe { take_away(mapping) };
@@ -348,7 +394,7 @@ unsafe impl Platform for Kernel {
 }
 
 // SAFETY: (1) above; (2) `unmap` takes whatever is mapped; (3) `map_table` and `map_large` map what they were given; (4) `take_away_chunk` takes the table or the large page that
-// maps all of a chunk; (5) `give_lent` notes that frames are not lent any more, and gives none back but the table.
+// maps all of a chunk; (5) `give_lent` gives none back but the table.
 unsafe impl Pager for Kernel {
     type Attributes = Attributes;
     const CHUNK_PAGES: usize = CHUNK_PAGES;
@@ -356,6 +402,17 @@ unsafe impl Pager for Kernel {
     #[inline]
     fn take_uncleared(&self, count: usize) -> Result<Frames, AreaTrouble> {
         Frames::take(count).map(Frames::Blocks)
+    }
+
+    #[inline(always)]
+    unsafe fn populate(&self, mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+        // SAFETY: the caller's promise.
+        let one = || unsafe { populate_one(mapping, zeroed) };
+        match mapping.pages().count() {
+            1 => one(),
+            // SAFETY: the caller's promise.
+            _ => unsafe { populate_many(mapping, zeroed) },
+        }
     }
 
     fn take_large(&self, zeroed: bool) -> Option<Frames> {
@@ -415,7 +472,7 @@ unsafe impl Pager for Kernel {
     }
 
     fn give_lent(&self, frames: Frames) {
-        let table = frames.take_dead(|first, count| each(iter::once((first, count))).for_each(frames::unlend));
+        let table = frames.take_dead(|_, _| ());
         table.into_iter().for_each(|table| frames::give(table, 0));
     }
 }

@@ -14,6 +14,7 @@
 //!
 //! As `frames`.
 
+use arrayvec::ArrayVec;
 use vmstack::PhysAddr;
 
 use super::{FRAMES, Giving, MAX_ORDER, address, clear, number};
@@ -36,25 +37,7 @@ pub(crate) struct Blocks {
 
 impl Blocks {
     /// `count` frames, which hold anything. All or none.
-    #[inline]
     pub(crate) fn take(count: usize) -> Option<Self> {
-        match count {
-            1 => Self::take_one(),
-            _ => Self::take_many(count),
-        }
-    }
-
-    #[inline]
-    fn take_one() -> Option<Self> {
-        let taken = FRAMES.lock().take(0);
-        if taken.is_none() {
-            shortage::note();
-        }
-        taken.map(|frame| Self { first: address(frame).get(), count: 1 })
-    }
-
-    #[inline(never)]
-    fn take_many(count: usize) -> Option<Self> {
         let mut buddy = FRAMES.lock();
         if buddy.free < count {
             shortage::note();
@@ -99,12 +82,6 @@ impl Blocks {
         Runs { next: self.first, left: self.count }
     }
 
-    /// The first frame, if all of them are one block.
-    #[inline]
-    pub(crate) fn one(&self) -> Option<PhysAddr> {
-        (self.count == 1 << (self.first & ORDER)).then_some(PhysAddr::new(self.first & !ORDER))
-    }
-
     /// Clears all frames. The links stay, until [`forget_links`](Self::forget_links).
     pub(crate) fn clear(&self) {
         let mut last = None;
@@ -133,6 +110,54 @@ impl Blocks {
     /// Gives all frames back.
     pub(crate) fn give(self, giving: &mut Giving) {
         self.runs().for_each(|(first, count)| giving.stretch(first, count));
+    }
+}
+
+/// Frames in a few blocks, which are remembered where this is: so nothing need be written to them.
+///
+/// Having `FewBlocks` means that nobody else knows these frames. They hold anything. Dropping it loses them.
+#[derive(Debug)]
+pub(crate) struct FewBlocks {
+    /// Links, as in [`Blocks`].
+    links: ArrayVec<u64, MOST>,
+}
+
+/// How many blocks are few: as many as there are for any 255 frames, where none is wanting.
+const MOST: usize = 8;
+
+impl FewBlocks {
+    pub(crate) const fn new() -> Self {
+        Self { links: ArrayVec::new_const() }
+    }
+
+    /// Takes `count` frames, if they are to be had in so few blocks. Else none.
+    #[must_use]
+    pub(crate) fn take(&mut self, count: usize) -> bool {
+        let mut buddy = FRAMES.lock();
+        let (mut left, mut largest) = (count, MAX_ORDER);
+        while left > 0 {
+            largest = largest.min(left.ilog2());
+            let taken = if self.links.is_full() { None } else { buddy.take_block(largest) };
+            match taken {
+                Some(block) => {
+                    self.links.push(address(block).get() | u64::from(largest));
+                    left -= 1 << largest;
+                }
+                None if largest > 0 && !self.links.is_full() => largest -= 1,
+                None => {
+                    self.runs().for_each(|(first, count)| buddy.give_stretch(number(first), count));
+                    self.links.clear();
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// The blocks: the first frame of each, and how many they are.
+    #[inline]
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (PhysAddr, usize)> + Clone {
+        self.links.iter().map(|link| (PhysAddr::new(link & !ORDER), 1 << (link & ORDER)))
     }
 }
 

@@ -119,6 +119,15 @@ impl Buddy {
         })
     }
 
+    /// Takes a single frame that is at hand.
+    #[inline]
+    pub(super) fn take_single(&mut self) -> Option<usize> {
+        let frame = self.hand.pop()? as usize;
+        self.states[frame] = 0;
+        self.free -= 1;
+        Some(frame)
+    }
+
     #[inline]
     fn take_at_hand(&mut self, order: u32) -> Option<usize> {
         let frame = match order {
@@ -214,14 +223,28 @@ impl Buddy {
         self.free += 1 << RUN;
     }
 
+    /// Gives back a single frame.
+    #[inline]
+    pub(super) fn give_single(&mut self, frame: usize) {
+        let state = self.states.get_mut(frame).filter(|state| **state == 0);
+        let Some(state) = state else { panic!("frame {frame:#x} is free already") };
+        if self.hand.try_push(frame as u32).is_err() {
+            return self.merge(frame, 0);
+        }
+        *state = AT_HAND;
+        self.free += 1;
+    }
+
     #[inline]
     pub(super) fn give(&mut self, frame: usize, order: u32) {
+        if order == 0 {
+            return self.give_single(frame);
+        }
         if order == RUN {
             return self.give_run(frame);
         }
         assert!(self.states.get(frame) == Some(&0), "frame {frame:#x} is free already");
         let is_at_hand = match order {
-            0 => self.hand.try_push(frame as u32).is_ok(),
             1..=MOST_AT_HAND => self.blocks[order as usize].try_push(frame as u32).is_ok(),
             _ => false,
         };
