@@ -57,15 +57,15 @@ impl Central {
     }
 
     fn take_fresh<P: Pager>(&mut self, fit: Fit, meta: &Meta<'_, P>) -> Result<Run, NoRun<P::Error>> {
-        let fresh = ChunkIndex::new(self.fresh);
-        let start = fit.first_from(fresh);
+        // A free run that ends where they begin is taken along: or else it would be lost to whoever wants nearly all.
+        let from = self.runs.start_of_run_below(self.fresh, meta.layout.first, meta);
+        let start = fit.first_from(from);
         let end = start.get().checked_add(fit.len).filter(|&end| end <= meta.layout.chunks).ok_or(NoRun::NoSpace)?;
         meta.make_chunks(end).map_err(NoRun::NoRecords)?;
-        self.fresh = end;
-        if start != fresh {
-            self.give_run(Run { start: fresh, len: start.get() - fresh.get() }, meta);
-        }
-        Ok(Run { start, len: fit.len })
+        let fresh = self.fresh;
+        self.fresh = end.max(fresh);
+        self.give_run(Run { start: ChunkIndex::new(fresh), len: self.fresh - fresh }, meta);
+        self.runs.take_from(from, fit, meta).ok_or(NoRun::NoSpace)
     }
 
     /// Gives back a run of chunks that are nobody's any more, and that no CPU knows as anything else.

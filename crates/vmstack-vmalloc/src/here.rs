@@ -190,13 +190,14 @@ impl<'a, P: Pager> Here<'a, P> {
             self.line.counters.mended.bump();
             let index = ChunkIndex::new(index);
             let chunk = meta.known_chunk(index);
+            // What area it was before it was cut is not to be remembered any more.
+            record.lay_out(Layout::<P>::first_page(index));
+            chunk.join(index, P::CHUNK_PAGES, State::Taken);
             // SAFETY: the chunk is whole; all of its slots were free, so nothing is mapped in it, and every CPU has forgotten what was; it is
             // taken, so nobody maps anything there.
             match unsafe { meta.pager.take_table(meta.layout.chunk_pages(index, P::CHUNK_PAGES)) } {
                 None => self.give_run(Run { start: index, len: 1 }),
                 Some(table) => {
-                    record.lay_out(Layout::<P>::first_page(index));
-                    chunk.join(index, P::CHUNK_PAGES, State::Taken);
                     chunk.expect(1);
                     // SAFETY: the chunk is this CPU's.
                     unsafe { record.frames.put(table) };

@@ -117,11 +117,11 @@ impl<P: Pager> Meta<'_, P> {
             State::Taken => sum.waiting += pages,
             State::Cut(class) => self.add_slots(sum, index, class),
             State::Head | State::Body => {
-                sum.whole_chunks += 1;
-                sum.large_chunks += u64::from(chunk.is_large());
                 let head = self.known_chunk(chunk.head());
                 match self.live(&head.record) {
                     Some(_) => {
+                        sum.whole_chunks += 1;
+                        sum.large_chunks += u64::from(chunk.is_large());
                         let used = chunk.pages() as u64;
                         let guard = u64::from(used != pages);
                         sum.used += used;

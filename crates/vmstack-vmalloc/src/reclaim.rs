@@ -6,7 +6,7 @@
 //!
 //! Contexts: task and interrupt, under a guard. Never NMI, never the fault path.
 
-use vmstack::{Flushed, Pages};
+use vmstack::Flushed;
 
 use crate::chain::Pieces;
 use crate::class::Class;
@@ -44,8 +44,7 @@ impl<P: Pager> Here<'_, P> {
         self.line.counters.pieces_unmapped.add(u64::from(batch.len()));
         let slots = batch.slots.each(slot_records(meta)).map(move |(_, record)| meta.mapping(record).pages());
         let chunks = batch.chunks.each(chunk_records(meta)).map(move |(chunk, _)| meta.piece(ChunkIndex::new(chunk)));
-        let pages = slots.chain(chunks).filter(|pages: &Pages| pages.count() != 0);
-        self.near.flight.begin(meta.pager, batch, pages);
+        self.near.flight.begin(meta.pager, batch, slots.chain(chunks));
         self.settle_flight()
     }
 
@@ -134,13 +133,18 @@ impl<P: Pager> Here<'_, P> {
     fn free_chunks(&mut self, mut batch: Pieces) {
         let meta = self.meta;
         while let Some((chunk, _)) = batch.chunks.pop(|chunk| &meta.known_chunk(ChunkIndex::new(chunk)).record) {
-            let start = meta.known_chunk(ChunkIndex::new(chunk)).head();
-            let head = meta.known_chunk(start);
-            if head.one_is_flushed() {
-                let len = Meta::<P>::chunks_for(Meta::<P>::pages_of(&head.record)) as u32;
-                head.record.set_free();
-                self.give_run(Run { start, len });
-            }
+            self.free_chunk(ChunkIndex::new(chunk));
+        }
+    }
+
+    /// Gives one chunk back that no CPU remembers; which is to say all of the area's, when it is the last.
+    pub(crate) fn free_chunk(&self, chunk: ChunkIndex) {
+        let start = self.meta.known_chunk(chunk).head();
+        let head = self.meta.known_chunk(start);
+        if head.one_is_flushed() {
+            let len = Meta::<P>::chunks_for(Meta::<P>::pages_of(&head.record)) as u32;
+            head.record.set_free();
+            self.give_run(Run { start, len });
         }
     }
 

@@ -216,6 +216,8 @@ impl Record {
     /// What was there is not any more: unmapped, but not forgotten by every CPU. For whoever builds it, and cannot.
     #[inline]
     pub(crate) fn set_dying(&self) {
+        // No area was ever there that somebody could ask for, or free.
+        self.tag.store(0, Ordering::Relaxed);
         self.store(Phase::Dying);
     }
 

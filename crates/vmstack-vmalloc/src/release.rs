@@ -185,7 +185,11 @@ impl<P: Pager> Here<'_, P> {
     /// Unmaps one chunk of an area of `kind`, whose life has ended.
     fn retire_chunk(&mut self, index: ChunkIndex, kind: Kind) {
         let (chunk, pages) = (self.meta.known_chunk(index), self.meta.piece(index));
-        if kind != Kind::Reserved && pages.count() != 0 {
+        if pages.count() == 0 {
+            // Nothing is mapped there, so there is nothing to flush.
+            return self.free_chunk(index);
+        }
+        if kind != Kind::Reserved {
             self.unlend(kind, pages);
             self.line.counters.unmapped.add(pages.count() as u64);
             // SAFETY: as in `retire_slot`, by `map_chunk` or `map_lent`.

@@ -98,11 +98,16 @@ impl Runs {
         Self { heads: [0; LISTS], used: [0; WORDS], chunks: 0 }
     }
 
-    /// Takes a run of chunks that lies as `fit` says. What is cut off stays free.
+    /// Takes a run of chunks that lies as `fit` says.
     pub(crate) fn take(&mut self, fit: Fit, chunks: &impl Chunks) -> Option<Run> {
         let found = self.first_run(list_from(fit.len + fit.align - 1)).or_else(|| self.search(fit, chunks))?;
+        self.take_from(found, fit, chunks)
+    }
+
+    /// Takes chunks that lie as `fit` says out of the run that begins with `found`. What is cut off stays free.
+    pub(crate) fn take_from(&mut self, found: ChunkIndex, fit: Fit, chunks: &impl Chunks) -> Option<Run> {
+        let part = fit.part(run_at(found, chunks))?;
         let run = self.remove(found, chunks);
-        let part = fit.part(run)?;
         let (before, end) = (part.start.get() - run.start.get(), run.start.up(run.len));
         self.insert(Run { start: run.start, len: before }, chunks);
         let after = part.start.up(part.len);
@@ -152,6 +157,14 @@ impl Runs {
             len += self.remove(end, chunks).len;
         }
         self.insert(Run { start, len }, chunks);
+    }
+
+    /// The first chunk of the free run that ends just below number `end`, or `end` if none does. There is no chunk below number `first`.
+    pub(crate) fn start_of_run_below(&self, end: u32, first: u32, chunks: &impl Chunks) -> ChunkIndex {
+        let below = (end > first).then(|| chunks.chunk(ChunkIndex::new(end - 1)));
+        let run =
+            below.filter(|chunk| chunk.state() == State::Free).map_or(0, |chunk| chunk.run.load(Ordering::Relaxed));
+        ChunkIndex::new(end - run)
     }
 
     /// Puts a run on its list. An empty one is nothing.
