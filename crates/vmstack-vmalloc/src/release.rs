@@ -179,7 +179,7 @@ impl<P: Pager> Here<'_, P> {
         let pending = &mut self.near.pending;
         pending.slots.push(slot.get(), record);
         pending.lent |= kind.is_lent();
-        self.settle_pending();
+        self.settle_pending(pages);
     }
 
     /// Unmaps one chunk of an area of `kind`, whose life has ended.
@@ -200,6 +200,6 @@ impl<P: Pager> Here<'_, P> {
         let pending = &mut self.near.pending;
         pending.chunks.push(index.get(), &chunk.record);
         pending.lent |= kind.is_lent();
-        self.settle_pending();
+        self.settle_pending(pages.count());
     }
 }

@@ -44,14 +44,14 @@ pub(crate) enum Frames {
     /// Fresh: for single pages.
     Blocks(Blocks),
     /// Side by side: fresh, as many as a chunk has pages, for a large page; or dead.
-    Run { first: PhysAddr, count: usize },
+    Run { first: PhysAddr, count: u32 },
     /// Dead, in the `count` page-table entries that lie at `entries`.
-    Parked { entries: usize, count: usize },
+    Parked { entries: usize, count: u32 },
     /// Dead, in the first `count` entries of the leaf table at `table`, which goes with them.
-    Table { table: PhysAddr, count: usize },
+    Table { table: PhysAddr, count: u32 },
 }
 
-const _: () = assert!(size_of::<Frames>() <= 3 * size_of::<usize>(), "what is in flight is small");
+const _: () = assert!(size_of::<Frames>() == 2 * size_of::<usize>(), "what is in flight is small");
 
 /// Why the kernel could not give what an area needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -203,8 +203,8 @@ unsafe fn take_away_many(mapping: Mapping) -> Option<Frames> {
     let (entries, count) = (entries(mapping)?, mapping.pages().count());
     // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
     match unsafe { entries.unused() }.take() {
-        Some(Taken::Run(first)) => Some(Frames::Run { first, count }),
-        Some(Taken::Parked) => Some(Frames::Parked { entries: entries.expose(), count }),
+        Some(Taken::Run(first)) => Some(Frames::Run { first, count: count as u32 }),
+        Some(Taken::Parked) => Some(Frames::Parked { entries: entries.expose(), count: count as u32 }),
         None => unreachable!("a page is not mapped: {entries:?}"),
     }
 }
@@ -218,8 +218,8 @@ pub(crate) unsafe fn take_away_chunk(pages: Pages) -> Option<Frames> {
     // SAFETY: (1) and (3) nobody uses what is mapped there, remembers entries in it, or maps there before it is given back, by the caller's promise; (2)
     // the chunk is the vmalloc's alone, which calls nothing else for it meanwhile; other trees share the table that the entry is in, not the entry.
     match unsafe { tables::kernel().detach(pages.start()) }? {
-        Detached::Table(table) => Some(Frames::Table { table, count: pages.count() }),
-        Detached::Leaf(first) => Some(Frames::Run { first, count: CHUNK_PAGES }),
+        Detached::Table(table) => Some(Frames::Table { table, count: pages.count() as u32 }),
+        Detached::Leaf(first) => Some(Frames::Run { first, count: CHUNK_PAGES as u32 }),
     }
 }
 
@@ -244,7 +244,7 @@ impl Frames {
     fn give_many(self, giving: &mut Giving) {
         match self {
             Self::Blocks(blocks) => blocks.give(giving),
-            Self::Run { first, count } => giving.stretch(first, count),
+            Self::Run { first, count } => giving.stretch(first, count as usize),
             dead => {
                 let table = dead.take_dead(|first, count| giving.stretch(first, count));
                 table.into_iter().for_each(|table| giving.stretch(table, 1));
@@ -256,17 +256,17 @@ impl Frames {
     fn take_dead(self, mut take: impl FnMut(PhysAddr, usize)) -> Option<PhysAddr> {
         match self {
             Self::Blocks(_) => unreachable!("fresh frames are nowhere mapped"),
-            Self::Run { first, count } => take(first, count),
+            Self::Run { first, count } => take(first, count as usize),
             Self::Parked { entries, count } => {
                 // SAFETY: `unmap` found the entries there, and their table does not go before them (`Pager::take_table`).
-                let entries = unsafe { Entries::from_exposed(entries, count) };
+                let entries = unsafe { Entries::from_exposed(entries, count as usize) };
                 // SAFETY: every CPU has flushed since they were parked (INV-FRAME), and the vmalloc does not map the pages before this.
                 let taken = unsafe { entries.unused() }.take_parked(take);
                 assert!(taken, "the frames of {entries:?} are lost");
             }
             Self::Table { table, count } => {
                 // SAFETY: `take_away_chunk` returned the table; every CPU has flushed since (INV-FRAME); nothing else is in it (`Pager::map_chunk`).
-                unsafe { tables::kernel().empty_detached(table, count, take) };
+                unsafe { tables::kernel().empty_detached(table, count as usize, take) };
                 return Some(table);
             }
         }
@@ -420,7 +420,7 @@ unsafe impl Pager for Kernel {
         if zeroed {
             each(iter::once((first, CHUNK_PAGES))).for_each(frames::clear);
         }
-        Some(Frames::Run { first, count: CHUNK_PAGES })
+        Some(Frames::Run { first, count: CHUNK_PAGES as u32 })
     }
 
     unsafe fn map_chunk(&self, pages: Pages, frames: Frames) -> Result<(), NotMapped<Self>> {
