@@ -87,11 +87,11 @@ impl Table {
 }
 
 /// How many entries are looked at together where most are absent.
-const GROUP: usize = 8;
+pub(crate) const GROUP: usize = 8;
 
 /// Whether all of `slots` are zero.
 #[inline]
-fn all_absent(slots: &[Slot]) -> bool {
+pub(crate) fn all_absent(slots: &[Slot]) -> bool {
     slots.iter().fold(0, |bits, slot| bits | slot.0.load(Ordering::Relaxed)) == 0
 }
 

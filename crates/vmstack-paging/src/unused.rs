@@ -31,7 +31,7 @@ use vmstack::PhysAddr;
 
 use crate::format::Format;
 use crate::group::Group;
-use crate::table::Slot;
+use crate::table::{GROUP, Slot, all_absent};
 
 /// The entries of pages that nobody uses.
 ///
@@ -86,22 +86,23 @@ impl<F: Format> Unused<'_, F> {
         let (run, frame) = run_at::<F>(self.slots)?;
         match run.len() == self.slots.len() {
             true => clear(self.slots),
-            false => return self.park(),
+            false => return self.park(run.len()),
         }
         Some(Taken::Run(frame))
     }
 
-    /// Leaves each run in its first entry.
+    /// Leaves each run in its first entry. The first run has `first` of them.
     #[inline(never)]
-    fn park(&self) -> Option<Taken> {
-        let mut slots = self.slots;
-        while let Some((first, _)) = slots.split_first() {
-            let (run, _) = run_at::<F>(slots)?;
-            first.put_raw(F::park(first.raw())?);
+    fn park(&self, first: usize) -> Option<Taken> {
+        let (mut run, mut rest) = self.slots.split_at(first);
+        loop {
+            run[0].put_raw(F::park(run[0].raw())?);
             clear(&run[1..]);
-            slots = &slots[run.len()..];
+            if rest.is_empty() {
+                return Some(Taken::Parked);
+            }
+            (run, rest) = rest.split_at(run_at::<F>(rest)?.0.len());
         }
-        Some(Taken::Parked)
     }
 
     /// Takes the mapping of the only page away, and returns its frame, as [`take`](Self::take) does. None if it is not mapped, or not the only one.
@@ -122,7 +123,7 @@ impl<F: Format> Unused<'_, F> {
         let mut slots = self.slots;
         while let Some((first, rest)) = slots.split_first() {
             let Some(frame) = F::parked_frame(first.raw()) else { return false };
-            let behind = rest.iter().position(|slot| !slot.is_zero()).unwrap_or(rest.len());
+            let behind = absent(rest);
             first.put_raw(0);
             give(frame, 1 + behind);
             slots = &rest[behind..];
@@ -167,12 +168,38 @@ fn behind<F: Format>(raw: u64, frame: PhysAddr, rest: &[Slot]) -> usize {
         let follows = |n: usize| frame.wrapping_add((n * F::page_bytes()) as u64);
         return rest.iter().zip(1..).take_while(|&(slot, n)| F::frame_at(slot.raw()) == Some(follows(n))).count();
     };
-    let mut expected = raw;
-    let follows = |slot: &&Slot| {
-        expected = expected.wrapping_add(step);
-        (slot.raw() ^ expected) & !recorded == 0
+    // By how much the entries of `slots` are not those behind `before`.
+    let differ = |slots: &[Slot], before: u64| {
+        let mut expected = before;
+        let differ = slots.iter().fold(0, |bits, slot| {
+            expected = expected.wrapping_add(step);
+            bits | (slot.raw() ^ expected)
+        });
+        differ & !recorded
     };
-    rest.iter().take_while(follows).count()
+    count_by(rest, |slots, before| differ(slots, raw.wrapping_add(step.wrapping_mul(before as u64))) == 0)
+}
+
+/// How many entries at the beginning of `slots` are absent.
+#[inline]
+fn absent(slots: &[Slot]) -> usize {
+    count_by(slots, |slots, _| all_absent(slots))
+}
+
+/// How many entries at the beginning of `slots` are all as `are` says, which is asked of several together where that is cheaper, each time with the
+/// number of those before them.
+#[inline]
+fn count_by(slots: &[Slot], are: impl Fn(&[Slot], usize) -> bool) -> usize {
+    let mut count = 0;
+    for size in [GROUP, 1] {
+        for part in slots[count..].chunks_exact(size) {
+            if !are(part, count) {
+                break;
+            }
+            count += size;
+        }
+    }
+    count
 }
 
 #[inline]

@@ -221,8 +221,10 @@ fn a_table_appears_and_goes_as_a_whole<F: Format>() {
     let (slab, root) = Slab::with_root();
     let mapper = mapper::<F>(&slab, root);
     let pages = chunk::<F>(7);
+    mapper.make_leaf_table(va(base::<F>() + CHUNK)).expect("there is room for tables");
+    let with_table = slab.live() + 1;
     map_table(&mapper, pages, &runs()).expect("nothing is there");
-    let with_table = slab.live();
+    assert_eq!(slab.live(), with_table);
     let mapped: Vec<_> = pages.addresses(4096).filter_map(|at| mapper.translate(at)).map(|(to, _)| to).collect();
     assert_eq!(mapped, each(&runs()));
     assert!(matches!(map_table(&mapper, pages, &runs()), Err(MapError::TableInTheWay { .. })));

@@ -81,9 +81,8 @@ fn random(chunk: VirtAddr, empty: u64) {
 
 /// A slot of uncleared memory, from its frames on until they are back.
 fn slot(mapping: Mapping) {
-    let Ok(frames) = Kernel.take_uncleared(mapping.pages().count()) else { return };
     // SAFETY: the range is nobody's, and what was mapped there was taken away and flushed.
-    if unsafe { Kernel.map(mapping, frames) }.is_ok() {
+    if unsafe { Kernel.populate(mapping, false) }.is_ok() {
         // SAFETY: nobody else knows of the pages.
         flush_and_give(mapping.pages(), unsafe { take_away(mapping) });
     }

@@ -18,8 +18,8 @@ use crate::vmalloc::{VMALLOC, vfree};
 use crate::{fact, println, vmalloc};
 
 pub(super) static PROVOCATIONS: [Provocation; 2] = [
-    Provocation { name: "VMALLOC_GUARD_ABOVE", act: || read(area().wrapping_add(BYTES)) },
-    Provocation { name: "VMALLOC_GUARD_BELOW", act: || read(area().wrapping_sub(1)) },
+    Provocation { name: "VMALLOC_GUARD_ABOVE", act: || beside(BYTES) },
+    Provocation { name: "VMALLOC_GUARD_BELOW", act: || beside(usize::MAX) },
 ];
 
 pub(super) static SCRIPTS: [Script; 6] = [
@@ -42,8 +42,22 @@ pub(super) static SCRIPTS: [Script; 6] = [
 /// What the area has.
 const BYTES: usize = 3 * PAGE_SIZE;
 
-/// Where it begins.
+/// Where it begins; zero without one.
 static AREA: AtomicUsize = AtomicUsize::new(0);
+
+/// Reads the byte `offset` bytes behind the start of the area. Where a program wants that, and no script, an area is taken first, and stays for the
+/// next.
+fn beside(offset: usize) {
+    if AREA.load(Ordering::Relaxed) == 0
+        && let Some(start) = take()
+        && AREA.compare_exchange(0, start.get(), Ordering::Relaxed, Ordering::Relaxed).is_err()
+    {
+        vfree(start);
+    }
+    if AREA.load(Ordering::Relaxed) != 0 {
+        read(area().wrapping_add(offset));
+    }
+}
 
 fn area() -> VirtAddr {
     VirtAddr::new(AREA.load(Ordering::Relaxed))
@@ -65,6 +79,7 @@ fn beside_an_area(name: &str) {
     let Some(start) = take() else { return };
     AREA.store(start.get(), Ordering::Relaxed);
     perform_provocation(name);
+    AREA.store(0, Ordering::Relaxed);
     vfree(start);
 }
 
@@ -83,6 +98,7 @@ fn freed(_: &str) {
     let victims: Vec<_> = (0..boot::cpus()).filter_map(|_| Victim::start(touch_freed)).collect();
     victims.iter().for_each(Victim::wait);
     fact!("vmalloc.waiting", "{}", vmalloc::waiting());
+    AREA.store(0, Ordering::Relaxed);
     vfree(beside);
 }
 

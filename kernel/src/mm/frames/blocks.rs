@@ -38,25 +38,7 @@ const COUNT_SHIFT: u32 = 52;
 
 impl Blocks {
     /// `count` frames, which hold anything. All or none.
-    #[inline]
     pub(crate) fn take(count: usize) -> Option<Self> {
-        match count {
-            1 => Self::take_one(),
-            _ => Self::take_many(count),
-        }
-    }
-
-    #[inline]
-    fn take_one() -> Option<Self> {
-        let taken = FRAMES.lock().take(0);
-        if taken.is_none() {
-            shortage::note();
-        }
-        taken.map(|frame| Self { word: address(frame).get() | 1 << COUNT_SHIFT })
-    }
-
-    #[inline(never)]
-    fn take_many(count: usize) -> Option<Self> {
         assert!(count < 1 << (u64::BITS - COUNT_SHIFT), "{count} frames are more than can be counted");
         let mut buddy = FRAMES.lock();
         if buddy.free < count {
@@ -112,13 +94,6 @@ impl Blocks {
     #[inline]
     pub(crate) fn runs(&self) -> Runs {
         Runs { next: self.first(), left: self.count() }
-    }
-
-    /// The first frame, if all of them are one block.
-    #[inline]
-    pub(crate) fn one(&self) -> Option<PhysAddr> {
-        let first = self.first();
-        (self.count() == 1 << (first & ORDER)).then_some(PhysAddr::new(first & !ORDER))
     }
 
     /// Clears all frames. The links stay, until [`forget_links`](Self::forget_links).

@@ -5,12 +5,12 @@
 //!
 //! ```text
 //!   states[frame]   0x80 | order   a free block of that order begins here
-//!                   0x40           free, alone, and at hand: it was given back a moment ago
+//!                   0x40 | order   a free block of that order begins here, and is at hand: it was given back a moment ago
 //!                   0              used, inside a free block, or not memory
 //! ```
 //!
-//! Some single frames, and some runs of four, are kept *at hand*, unmerged, so that one which is given back and taken again costs no
-//! search for its buddies. Four that lie side by side, aligned, are what a small stack gets where they are to be had: processors
+//! Some single frames, some runs of four, and some other small blocks are kept *at hand*, unmerged, so that one which is given back and taken
+//! again costs no search for its buddies, and none is split just to be merged again. They are put down when a larger one cannot be had. Four that lie side by side, aligned, are what a small stack gets where they are to be had: processors
 //! that coalesce neighbours in the TLB profit. Nothing needs them to be so.
 
 use arrayvec::ArrayVec;
@@ -26,6 +26,10 @@ const AT_HAND: u8 = 0x40;
 const HAND: usize = 8192;
 /// How many runs are at hand at most.
 const RUNS: usize = 2048;
+/// How many blocks of each other small order are at hand at most.
+const BLOCKS: usize = 32;
+/// The largest order of which some are at hand.
+const MOST_AT_HAND: u32 = 6;
 /// The order of a run.
 pub(super) const RUN: u32 = 2;
 const NONE: u32 = u32::MAX;
@@ -37,6 +41,8 @@ pub(super) struct Buddy {
     hand: ArrayVec<u32, HAND>,
     /// The same for runs.
     runs: ArrayVec<u32, RUNS>,
+    /// The same for the other small orders: empty for those two.
+    blocks: [ArrayVec<u32, BLOCKS>; MOST_AT_HAND as usize + 1],
     heads: [u32; ORDERS],
     /// How many frames are free.
     pub(super) free: usize,
@@ -56,6 +62,7 @@ impl Buddy {
             states: &mut [],
             hand: ArrayVec::new_const(),
             runs: ArrayVec::new_const(),
+            blocks: [const { ArrayVec::new_const() }; MOST_AT_HAND as usize + 1],
             heads: [NONE; ORDERS],
             free: 0,
         }
@@ -126,6 +133,7 @@ impl Buddy {
         let frame = match order {
             0 => self.hand.pop(),
             RUN => self.runs.pop(),
+            1..=MOST_AT_HAND => self.blocks[order as usize].pop(),
             _ => None,
         }?;
         self.states[frame as usize] = 0;
@@ -154,7 +162,11 @@ impl Buddy {
     }
 
     fn last_at_hand(&mut self) -> Option<(u32, u32)> {
-        self.hand.pop().map(|frame| (frame, 0)).or_else(|| self.runs.pop().map(|frame| (frame, RUN)))
+        let single = self.hand.pop().map(|frame| (frame, 0)).or_else(|| self.runs.pop().map(|frame| (frame, RUN)));
+        single.or_else(|| {
+            let mut others = (0..).zip(&mut self.blocks);
+            others.find_map(|(order, blocks)| blocks.pop().map(|frame| (frame, order)))
+        })
     }
 
     /// Takes a block, if that is easy: without merging what is at hand.
@@ -232,7 +244,15 @@ impl Buddy {
             return self.give_run(frame);
         }
         assert!(self.states.get(frame) == Some(&0), "frame {frame:#x} is free already");
-        self.merge(frame, order);
+        let is_at_hand = match order {
+            1..=MOST_AT_HAND => self.blocks[order as usize].try_push(frame as u32).is_ok(),
+            _ => false,
+        };
+        if !is_at_hand {
+            return self.merge(frame, order);
+        }
+        self.states[frame] = AT_HAND | order as u8;
+        self.free += 1 << order;
     }
 
     #[inline(never)]
