@@ -162,7 +162,8 @@ impl Runs {
     /// The first chunk of the free run that ends just below number `end`, or `end` if none does. There is no chunk below number `first`.
     pub(crate) fn start_of_run_below(&self, end: u32, first: u32, chunks: &impl Chunks) -> ChunkIndex {
         let below = (end > first).then(|| chunks.chunk(ChunkIndex::new(end - 1)));
-        let run = below.filter(|chunk| chunk.state() == State::Free).map_or(0, |chunk| chunk.run.load(Ordering::Relaxed));
+        let run =
+            below.filter(|chunk| chunk.state() == State::Free).map_or(0, |chunk| chunk.run.load(Ordering::Relaxed));
         ChunkIndex::new(end - run)
     }
 

@@ -5,9 +5,7 @@
 
 mod fake;
 
-use fake::{
-    CHUNK, DATA, Fake, FakeError, PAGE, Supply, assert_nothing_left, give_everything_back, vmalloc_of,
-};
+use fake::{CHUNK, DATA, Fake, FakeError, PAGE, Supply, assert_nothing_left, give_everything_back, vmalloc_of};
 use vmstack::{Cpu, VirtAddr, VirtRange};
 use vmstack_vmalloc::{AreaError, Found, FreeError, InitError, Request, Tag, Vmalloc};
 
@@ -34,7 +32,10 @@ fn cpus_must_be_some_and_not_too_many() {
     let range = fake.range();
     for cpus in [0, usize::MAX] {
         let refused = init(fake, range.start(), range.bytes(), cpus);
-        assert!(matches!(refused, Err(InitError::BadCpus { cpus: said, most }) if said == cpus && most > 0), "{refused:?}");
+        assert!(
+            matches!(refused, Err(InitError::BadCpus { cpus: said, most }) if said == cpus && most > 0),
+            "{refused:?}"
+        );
     }
 }
 
@@ -65,7 +66,9 @@ fn a_range_has_room_and_can_be_counted() {
 fn the_least_range_will_do() {
     let fake = &fake();
     let start = fake.range().start();
-    let Err(InitError::BadRange { least, .. }) = init(fake, start, 0, 3) else { panic!("a range of nothing was taken") };
+    let Err(InitError::BadRange { least, .. }) = init(fake, start, 0, 3) else {
+        panic!("a range of nothing was taken")
+    };
     let fake = &Fake::new(Supply { chunks: least.div_ceil(CHUNK), ..Supply::plenty() });
     let vmalloc = vmalloc_of(fake);
     drop(vmalloc.vmalloc(1).expect("there is room for one"));
@@ -99,7 +102,8 @@ fn nothing_is_had_of_a_vmalloc_that_was_not_initialised() {
 fn a_request_must_make_sense() {
     let fake = &fake();
     let vmalloc = &vmalloc_of(fake);
-    let ways: [fn(&Vmalloc<&Fake>, &Request) -> Result<(), AreaError<FakeError>>; 3] = [
+    type Way = fn(&Vmalloc<&Fake>, &Request) -> Result<(), AreaError<FakeError>>;
+    let ways: [Way; 3] = [
         |vmalloc, request| vmalloc.alloc(request).map(drop),
         |vmalloc, request| vmalloc.alloc_waiting(request).map(drop),
         |vmalloc, request| vmalloc.reserve(request).map(drop),
@@ -111,7 +115,10 @@ fn a_request_must_make_sense() {
         }
         let align = 1 << 63;
         let refused = way(vmalloc, &Request::new(PAGE).align(align));
-        assert!(matches!(refused, Err(AreaError::AlignmentTooLarge { align: said, most }) if said == align && most >= CHUNK), "{refused:?}");
+        assert!(
+            matches!(refused, Err(AreaError::AlignmentTooLarge { align: said, most }) if said == align && most >= CHUNK),
+            "{refused:?}"
+        );
         for bytes in [usize::MAX, usize::MAX - PAGE, fake.range().bytes()] {
             let refused = way(vmalloc, &Request::new(bytes));
             let Err(AreaError::TooLarge { bytes: said, most }) = refused else { panic!("{refused:?}") };
@@ -129,7 +136,8 @@ fn a_request_must_make_sense() {
 fn the_largest_alignment_can_be_had() {
     let fake = &fake();
     let vmalloc = &vmalloc_of(fake);
-    let Err(AreaError::AlignmentTooLarge { most, .. }) = vmalloc.reserve(&Request::new(1).align(1 << 63)).map(drop) else {
+    let Err(AreaError::AlignmentTooLarge { most, .. }) = vmalloc.reserve(&Request::new(1).align(1 << 63)).map(drop)
+    else {
         panic!("nothing can be so aligned");
     };
     let area = vmalloc.reserve(&Request::new(1).align(most)).expect("that is the most");
@@ -187,7 +195,8 @@ fn a_frame_is_not_mapped_twice_where_that_is_forbidden() {
         if twice {
             assert_eq!((second, itself), (Ok(()), Ok(())));
         } else {
-            let refused = |index| Err(AreaError::Refused { frame: fake.lent_frame(index), reason: FakeError::LentTwice });
+            let refused =
+                |index| Err(AreaError::Refused { frame: fake.lent_frame(index), reason: FakeError::LentTwice });
             assert_eq!((second, itself), (refused(6), refused(1)));
             assert_eq!(fake.lent(), (3, 3), "what was noted before the refusal is taken back");
         }
@@ -252,7 +261,14 @@ fn what_is_not_ours_is_not_freed() {
     let vmalloc = &vmalloc_of(fake);
     let range = fake.range();
     let records = range.start();
-    let outside = [VirtAddr::new(0), VirtAddr::new(usize::MAX), records.wrapping_sub(1), range.end(), records, records.wrapping_add(PAGE)];
+    let outside = [
+        VirtAddr::new(0),
+        VirtAddr::new(usize::MAX),
+        records.wrapping_sub(1),
+        range.end(),
+        records,
+        records.wrapping_add(PAGE),
+    ];
     for addr in outside {
         assert_eq!(vmalloc.free(addr), Err(FreeError::NotOurs { addr }));
     }

@@ -29,7 +29,9 @@ fn kind(error: AreaError<FakeError>) -> &'static str {
 
 /// Lets each call of `run` fail that can, one after the other, on a vmalloc that nobody has used yet, and on one that was used. Says which
 /// kinds of errors there were.
-fn fails_at_each_point(run: impl Fn(&Fake, &Vmalloc<&Fake>) -> Result<(), AreaError<FakeError>>) -> BTreeSet<&'static str> {
+fn fails_at_each_point(
+    run: impl Fn(&Fake, &Vmalloc<&Fake>) -> Result<(), AreaError<FakeError>>,
+) -> BTreeSet<&'static str> {
     let mut kinds = BTreeSet::new();
     for used in [false, true] {
         for n in 0..=MOST {
@@ -80,7 +82,8 @@ fn a_big_area_fails_at_each_point() {
 
 #[test]
 fn an_aligned_area_fails_at_each_point() {
-    let kinds = fails_at_each_point(|_, vmalloc| vmalloc.alloc(&Request::new(2 * CHUNK + 1).align(4 * CHUNK)).map(drop));
+    let kinds =
+        fails_at_each_point(|_, vmalloc| vmalloc.alloc(&Request::new(2 * CHUNK + 1).align(4 * CHUNK)).map(drop));
     assert!(kinds.is_superset(&set(["map", "frames"])), "{kinds:?}");
 }
 
@@ -117,7 +120,8 @@ fn a_reservation_fails_at_each_point() {
 #[test]
 fn records_that_cannot_be_had_are_an_error_of_their_own() {
     let kinds = fails_at_each_point(|_, vmalloc| {
-        let areas: Result<Vec<_>, _> = [1, 9, 40, 200].map(|pages| vmalloc.reserve(&Request::new(pages * PAGE))).into_iter().collect();
+        let areas: Result<Vec<_>, _> =
+            [1, 9, 40, 200].map(|pages| vmalloc.reserve(&Request::new(pages * PAGE))).into_iter().collect();
         areas.map(drop)
     });
     assert_eq!(kinds, set(["records"]));

@@ -73,7 +73,11 @@ impl Common<'_> {
 
     fn end(&self, (start, bytes, mark): Had) {
         assert_eq!(self.fake.read(start), mark, "somebody wrote to an area that he did not have");
-        assert_eq!(self.fake.read(start.wrapping_add(bytes - 1)), mark, "somebody wrote to the end of an area that he did not have");
+        assert_eq!(
+            self.fake.read(start.wrapping_add(bytes - 1)),
+            mark,
+            "somebody wrote to the end of an area that he did not have"
+        );
         assert_eq!(self.fake.frame_at(start.wrapping_sub(1)), None, "INV-GUARD below");
         let Found::Area(info) = self.vmalloc.find(start) else { panic!("the area at {start} is not found") };
         assert_eq!((info.range.start(), info.bytes), (start, bytes));
@@ -156,7 +160,10 @@ fn all_together(flush: Flush, interrupts: bool) {
     });
     let left = common.mail.lock().unwrap().split_off(0);
     left.into_iter().for_each(|had| common.end(had));
-    assert!(common.had.into_inner() > steps * cpus / 8 && common.found.into_inner() > steps * cpus / 100, "enough was done");
+    assert!(
+        common.had.into_inner() > steps * cpus / 8 && common.found.into_inner() > steps * cpus / 100,
+        "enough was done"
+    );
     give_everything_back(fake, vmalloc);
     assert_nothing_left(fake, vmalloc);
 }
@@ -198,7 +205,9 @@ fn of_two_that_free_an_area_at_once_one_does() {
                     let addr = *at.lock().unwrap();
                     match vmalloc.free(addr) {
                         Ok(()) => drop(freed.fetch_add(1, Ordering::Relaxed)),
-                        Err(FreeError::Twice { addr: said, area }) => assert_eq!((said, area.range.start()), (addr, addr)),
+                        Err(FreeError::Twice { addr: said, area }) => {
+                            assert_eq!((said, area.range.start()), (addr, addr))
+                        }
                         Err(error) => panic!("{error}"),
                     }
                     barrier.wait();

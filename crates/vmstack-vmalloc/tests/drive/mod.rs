@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use arbitrary::Unstructured;
 
 use crate::fake::{
-    CHUNK, DATA, Expected, Fake, FakeError, Flush, PAGE, READ_ONLY, STALE, State, Supply, assert_nothing_left, assert_tables_agree,
-    give_everything_back, vmalloc_of,
+    CHUNK, DATA, Expected, Fake, FakeError, Flush, PAGE, READ_ONLY, STALE, State, Supply, assert_nothing_left,
+    assert_tables_agree, give_everything_back, vmalloc_of,
 };
 use vmstack::{PhysAddr, VirtAddr};
 use vmstack_paging::Attributes;
@@ -175,7 +175,12 @@ impl<'a> Model<'a> {
         match got {
             Ok(area) => {
                 let kind = if way.short_lived() { Kind::ShortLived } else { Kind::Lent };
-                let live = Live { info: area.info().expect("it is alive"), attributes: Some(attributes), frames: Some(frames), mark: None };
+                let live = Live {
+                    info: area.info().expect("it is alive"),
+                    attributes: Some(attributes),
+                    frames: Some(frames),
+                    mark: None,
+                };
                 self.got(area, live, 1, kind);
             }
             Err(AreaError::ZeroSize) => assert!(frames.is_empty()),
@@ -254,7 +259,9 @@ impl<'a> Model<'a> {
         match reason {
             FakeError::Told | FakeError::NoTables => assert!(self.failing, "{error}"),
             // Where nobody waited, some may have come back since.
-            FakeError::NoFrames => assert!(!waited || self.fake.free().0 < pages + 64, "{error}: {pages} of {:?}", self.fake.free()),
+            FakeError::NoFrames => {
+                assert!(!waited || self.fake.free().0 < pages + 64, "{error}: {pages} of {:?}", self.fake.free())
+            }
             FakeError::LentTwice => panic!("{error}"),
         }
     }
@@ -279,7 +286,10 @@ impl<'a> Model<'a> {
         assert!(info.range.start() >= self.fake.records().end(), "{info} lies in records");
         assert!(end + PAGE <= self.fake.range().end().get(), "{info} has no guard at the end of the range");
         let before = self.live.range(..start).next_back();
-        assert!(before.is_none_or(|(_, before)| before.info.range.end().get() + PAGE <= start), "no guard below {info}");
+        assert!(
+            before.is_none_or(|(_, before)| before.info.range.end().get() + PAGE <= start),
+            "no guard below {info}"
+        );
         let after = self.live.range(start..).next();
         assert!(after.is_none_or(|(&after, _)| end + PAGE <= after), "no guard above {info}");
         assert_eq!(self.fake.frame_at(info.range.start().wrapping_sub(1)), None, "INV-GUARD below {info}");

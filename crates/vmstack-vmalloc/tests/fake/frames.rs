@@ -171,7 +171,10 @@ impl Frames {
     pub(super) fn unmap(&mut self, number: u32) {
         let frame = self.at(number);
         if frame.kind == Kind::Lent {
-            assert!(frame.mapped > frame.lent, "lent frame {number} was unmapped before it was noted that it is not lent");
+            assert!(
+                frame.mapped > frame.lent,
+                "lent frame {number} was unmapped before it was noted that it is not lent"
+            );
             frame.mapped -= 1;
             frame.unmapped += 1;
         } else {

@@ -27,9 +27,11 @@ mod pager;
 mod tables;
 mod tlb;
 
-pub(crate) use area::{Expected, assert_nothing_left, assert_tables_agree, give_everything_back, note_records, vmalloc_of};
-pub(crate) use pager::guarded;
+pub(crate) use area::{
+    Expected, assert_nothing_left, assert_tables_agree, give_everything_back, note_records, vmalloc_of,
+};
 pub(crate) use frames::{FREED, LARGE, STALE, State};
+pub(crate) use pager::guarded;
 pub(crate) use tables::CHUNK;
 
 use core::ops::ControlFlow;

@@ -62,7 +62,13 @@ impl Fake {
     }
 
     /// Maps `frames`, which no page table maps yet, by pages.
-    fn map_pages(&self, inner: &mut Inner, pages: Pages, attributes: Attributes, frames: &[u32]) -> Result<(), FakeError> {
+    fn map_pages(
+        &self,
+        inner: &mut Inner,
+        pages: Pages,
+        attributes: Attributes,
+        frames: &[u32],
+    ) -> Result<(), FakeError> {
         assert_eq!(pages.count(), frames.len(), "as many frames as pages");
         if self.tables.failing.now() {
             return Err(FakeError::Told);
