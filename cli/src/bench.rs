@@ -65,13 +65,18 @@ struct NativeSetting<'a> {
     interrupts: &'a Interrupts,
 }
 
-/// Runs a suite and shows it; gives its findings.
+/// Runs a suite in boots of a guest and shows it; gives its findings.
+type GuestRun = fn(&Setting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>;
+/// The same in this process.
+type NativeRun = fn(&NativeSetting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>;
+
+/// Where a suite runs.
 #[derive(Clone, Copy)]
 enum Runner {
-    /// In boots of a guest.
-    Guest(fn(&Setting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>),
-    /// In this process.
-    Native(fn(&NativeSetting<'_>, &mut Screen) -> Result<Vec<Check>, Failure>),
+    Guest(GuestRun),
+    Native(NativeRun),
+    /// One part in a guest and then the other in this process; with `--on hosted` the other alone.
+    Both(GuestRun, NativeRun),
 }
 
 /// One suite.
@@ -86,6 +91,11 @@ struct Suite {
 impl Suite {
     const fn boots(&self) -> bool {
         !matches!(self.run, Runner::Native(_))
+    }
+
+    /// Whether there is something to measure in this process.
+    const fn runs_here(&self) -> bool {
+        !matches!(self.run, Runner::Guest(_))
     }
 }
 
@@ -149,7 +159,7 @@ const SUITES: [Suite; 10] = [
         name: "vmalloc",
         does: "areas of any size, after Linux's test_vmalloc",
         compares: false,
-        run: Runner::Guest(vmalloc::run),
+        run: Runner::Both(vmalloc::run, hosted::areas::run),
     },
 ];
 
@@ -188,15 +198,16 @@ fn measure(
     screen: &mut Screen,
 ) -> Result<Vec<Check>, Failure> {
     let native = NativeSetting { samples: bench.samples.map(NonZeroU32::get), interrupts: request.interrupts };
-    let boots = suites.iter().any(|suite| suite.boots());
+    let boots = bench.on != Some(Target::Hosted) && suites.iter().any(|suite| suite.boots());
     let setting = if boots { Some(set_up(bench, request)?) } else { None };
     let mut checks = Vec::new();
     for suite in suites {
-        checks.extend(match (suite.run, &setting) {
-            (Runner::Guest(run), Some(setting)) => run(setting, screen)?,
-            (Runner::Native(run), _) => run(&native, screen)?,
-            (Runner::Guest(_), None) => Vec::new(),
-        });
+        if let (Runner::Guest(run) | Runner::Both(run, _), Some(setting)) = (suite.run, &setting) {
+            checks.extend(run(setting, screen)?);
+        }
+        if let Runner::Native(run) | Runner::Both(_, run) = suite.run {
+            checks.extend(run(&native, screen)?);
+        }
     }
     Ok(checks)
 }
@@ -233,7 +244,7 @@ fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
     let here = bench.on == Some(Target::Hosted);
     if suites.is_empty() {
         suites = SUITES.iter().collect();
-        suites.retain(|suite| !(here && suite.boots()));
+        suites.retain(|suite| !here || suite.runs_here());
     }
     check_suites(bench, &suites)?;
     Ok(suites)
@@ -242,7 +253,7 @@ fn chosen(bench: &args::Bench) -> Result<Vec<&'static Suite>, Failure> {
 /// Refuses suites that do not go with the flags.
 fn check_suites(bench: &args::Bench, suites: &[&Suite]) -> Result<(), Failure> {
     let here = bench.on == Some(Target::Hosted);
-    if let Some(suite) = suites.iter().find(|suite| here && suite.boots()) {
+    if let Some(suite) = suites.iter().find(|suite| here && !suite.runs_here()) {
         let line = format!("the suite `{}` boots the kernel; leave --on hosted away, or name `hosted`", suite.name);
         return Err(Failure::cannot(line));
     }

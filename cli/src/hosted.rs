@@ -5,7 +5,7 @@
 
 use vmstack::Phase;
 use vmstack_hosted::current::{self, Cost, Costs};
-use vmstack_hosted::story::{self, STACK_SIZE, Story};
+use vmstack_hosted::story::{self, AreaStory, STACK_SIZE, Story};
 
 use crate::checks::{Check, Verdict};
 use crate::screen::Screen;
@@ -68,6 +68,25 @@ fn show(story: &Story, screen: &mut Screen) {
     screen.line(&format!("  {} of the {} other tasks went on after the overflow", story.survivors, story.others));
     let slots: Vec<Slot<'_>> = story.slots.iter().map(slot).collect();
     draw(&slots, COLUMNS).iter().for_each(|line| screen.line(line));
+    show_areas(&story.areas, screen);
+}
+
+/// The areas of a vmalloc, as one line each; what they take; and what became of whoever left one.
+fn show_areas(story: &AreaStory, screen: &mut Screen) {
+    let AreaStory { listing, recount, usage, fragmentation, report, .. } = story;
+    screen.line("");
+    listing.iter().for_each(|line| screen.line(&format!("  {line}")));
+    screen.line(&format!(
+        "  {} areas of {} bytes in {} pages, {} pages of records; {} handed out, {} freed so far",
+        recount.areas, recount.bytes, recount.pages, recount.record_pages, usage.allocated, usage.freed
+    ));
+    screen.line(&format!(
+        "  lost to guards, alignment and size classes: {:.1} % of the addresses that areas hold; of the free ones {:.1} % lie scattered",
+        fragmentation.lost_permille() as f64 / 10.0,
+        fragmentation.scattered_permille() as f64 / 10.0
+    ));
+    screen.line("");
+    report.lines().for_each(|line| screen.line(line));
 }
 
 fn slot(state: &vmstack_hosted::SlotState) -> Slot<'static> {
@@ -84,6 +103,7 @@ fn slot(state: &vmstack_hosted::SlotState) -> Slot<'static> {
 fn judge(story: &Story) -> Vec<Check> {
     let mut checks = Vec::from(overflow(story));
     checks.extend(memory(story));
+    checks.extend(areas(&story.areas));
     checks.extend(SKIPPED.map(|(name, why)| Check::skip(name, why)));
     checks
 }
@@ -139,6 +159,16 @@ fn slots(story: &Story) -> Check {
     let held = story.after.slots_held + story.after.slots_leaked;
     let detail = format!("{held} slots are held after all tasks were gone");
     Check::new("balance.slots", verdict(held == 0), detail).with_figure(held, "slots")
+}
+
+fn areas(story: &AreaStory) -> [Check; 2] {
+    let named = "an access past the end of an area was reported with the area and who asked for it";
+    let left = format!("{} frames are held after all areas were gone, records apart", story.frames_left);
+    [
+        Check::new("vmalloc.overrun_named", verdict(story.named), format!("{named}: {}", story.named)),
+        Check::new("balance.area_frames", verdict(story.frames_left == 0), left)
+            .with_figure(story.frames_left, "frames"),
+    ]
 }
 
 /// What each way to the running task's flags costs in time, beside the one that this kernel takes.
@@ -200,6 +230,8 @@ mod tests {
         bad.open_guard_pages = Some(1);
         bad.after.frames_taken += 1;
         bad.after.slots_leaked = 1;
+        bad.areas.named = false;
+        bad.areas.frames_left = 1;
         let checks = judge(&bad);
         assert!(checks.iter().all(|check| check.outcome != Verdict::Pass), "{checks:#?}");
     }

@@ -111,7 +111,7 @@ fn bad_usage_is_one_line_and_status_2() {
         (&["crash", "UNDERFLOW", "--cpus", "9"], "9"),
         (&["hosted-boot", "DOUBLE_FAULT"], "DOUBLE_FAULT"),
         (&["bench", "storms"], "there is no suite `storms`"),
-        (&["bench", "vmalloc", "--on", "hosted"], "the suite `vmalloc` boots the kernel"),
+        (&["bench", "stack", "--on", "hosted"], "the suite `stack` boots the kernel"),
         (&["bench", "life", "--on", "aarch64"], "not there yet"),
         (&["bench", "life", "--on", "hosted"], "--on hosted"),
         (&["bench", "hosted", "storm", "--on", "hosted"], "the suite `storm` boots the kernel"),
@@ -518,11 +518,12 @@ fn the_kernels_own_counts_are_judged_and_drawn() {
 #[test]
 fn what_is_measured_in_this_process_needs_neither_guest_nor_emulator() {
     let place = Place::new();
-    let mut command = place.vmstack("hang", &["bench", "--on", "hosted", "hosted", "--samples", "3", "--json", "-"]);
+    let words = ["bench", "--on", "hosted", "hosted", "vmalloc", "--samples", "3", "--json", "-"];
+    let mut command = place.vmstack("hang", &words);
     let output = command.env_remove("VMSTACK_QEMU").env("PATH", "/nowhere").output().expect("it runs");
     let findings = checks(&output.stdout);
     let figures = ["hosted.hot", "hosted.hot_zero", "hosted.scaling", "hosted.pool", "hosted.malloc"];
-    for name in figures {
+    for name in figures.into_iter().chain(["vmalloc.hosted.threads"]) {
         assert!(findings.iter().any(|(found, _)| found == name), "{name}: {findings:?}{}", text(&output.stderr));
     }
     assert_eq!(check(&output.stdout, "hosted.hot")["unit"], "times");

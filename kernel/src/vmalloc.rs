@@ -10,7 +10,9 @@
 //! As the methods of [`Vmalloc`]. [`VMALLOC`]'s `find` may be asked in the fault path.
 
 use vmstack::{VirtAddr, VirtRange};
-use vmstack_vmalloc::{InitError, Vmalloc};
+use vmstack_vmalloc::{InitError, Tag, Vmalloc};
+
+use crate::oops;
 
 pub(crate) mod pager;
 
@@ -35,9 +37,11 @@ pub(crate) unsafe fn init(cpus: usize) -> Result<(), InitError<AreaTrouble>> {
 }
 
 /// Frees the area that begins at `start`. If none does, the machine stops.
+#[track_caller]
 pub(crate) fn vfree(start: VirtAddr) {
     if let Err(error) = VMALLOC.free(start) {
-        panic!("vfree: {error}");
+        let caller = Tag::caller();
+        oops::stop_in_order(format_args!("vfree at {caller}: {error}"));
     }
 }
 

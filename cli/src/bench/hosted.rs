@@ -12,7 +12,7 @@
 //! | `malloc` | libc's `malloc` and `free`: no guard |
 //!
 //! Everybody touches the top page, one operation is one stack, and all are measured by turns in one run (`native`). Then the same by two
-//! threads at once (`scaling`).
+//! threads at once (`scaling`). Areas of a vmalloc by one thread and by two are of another suite (`areas`).
 
 use core::{ptr, slice};
 
@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::report::{explain, show_rows};
 use crate::screen::Screen;
 
+pub(super) mod areas;
 mod others;
 mod scaling;
 

@@ -9,6 +9,7 @@
 use super::facts::{Finding, Kind, Verdict};
 use super::special::Extra;
 
+mod areas;
 mod handlers;
 mod locks;
 mod stops;
@@ -157,6 +158,8 @@ pub(super) struct Stop {
     pub(super) kinds: &'static [Kind],
     /// Words of its announcement: it stopped for this, and not for something else.
     pub(super) says: &'static str,
+    /// More of them: whom it names.
+    pub(super) names: &'static str,
     /// Words of the `state:` line of each report.
     pub(super) state: &'static str,
 }
@@ -209,9 +212,9 @@ const fn stop(word: &'static str, stop: Stop) -> Part {
 }
 
 /// The orderly stop of one overflow of a task's stack.
-const ONE_STOP: Stop = Stop { reports: (1, 1), findings: OVERFLOW, kinds: &[Task], says: "", state: "" };
+const ONE_STOP: Stop = Stop { reports: (1, 1), findings: OVERFLOW, kinds: &[Task], says: "", names: "", state: "" };
 
 /// All of them, in the order in which they are listed and provoked.
 pub(super) fn all() -> impl Iterator<Item = &'static Crash> {
-    [tasks::CRASHES, locks::CRASHES, handlers::CRASHES, stops::CRASHES].into_iter().flatten()
+    [tasks::CRASHES, locks::CRASHES, handlers::CRASHES, areas::CRASHES, stops::CRASHES].into_iter().flatten()
 }

@@ -67,6 +67,12 @@ words!(
         OtherGuard = "other-guard",
         Wild = "wild-pointer",
         Inside = "inside-stack",
+        AreaAbove = "area-above",
+        AreaBelow = "area-below",
+        AreaFreed = "area-freed",
+        AreaInside = "area-inside",
+        AreaRecords = "area-records",
+        AreaUnused = "area-unused",
     }
 );
 
@@ -79,6 +85,7 @@ words!(
         Nmi = "NMI",
         Emergency = "EMERGENCY",
         Boot = "BOOT",
+        Area = "AREA",
     }
 );
 
@@ -92,6 +99,20 @@ words!(
     }
 );
 
+impl Finding {
+    /// What the first line of a report says of it.
+    pub(super) fn headline(self) -> &'static str {
+        match self {
+            Self::Inside => "was touched",
+            Self::AreaFreed => "memory was touched that is free",
+            Self::AreaInside => "memory was touched",
+            Self::AreaRecords => "records were touched",
+            Self::AreaUnused => "addresses were touched that are nobody's",
+            _ => "guard page was hit",
+        }
+    }
+}
+
 /// One report, as data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Oops {
@@ -101,7 +122,7 @@ pub(super) struct Oops {
     pub(super) kind: Kind,
     pub(super) verdict: Verdict,
     pub(super) address: u64,
-    /// The stack: its lowest address, and the first one above it.
+    /// The stack, or the area: its lowest address, and the first one above it.
     pub(super) low: u64,
     pub(super) high: u64,
     pub(super) stack_pointer: u64,
@@ -137,8 +158,10 @@ impl Oops {
     /// The first line of its text.
     pub(super) fn headline(&self) -> String {
         let Self { kind, address, low, high, .. } = self;
-        let what = if self.finding == Finding::Inside { "was touched" } else { "guard page was hit" };
-        format!("BUG: {kind} stack {what} at {address:016x} (stack is {low:016x}..{high:016x})")
+        let what = self.finding.headline();
+        let thing = if *kind == Kind::Area { "area" } else { "stack" };
+        let named = if *kind == Kind::Area { "AREA".to_owned() } else { format!("{kind} stack") };
+        format!("BUG: {named} {what} at {address:016x} ({thing} is {low:016x}..{high:016x})")
     }
 }
 

@@ -183,7 +183,11 @@ fn is_bounded(oops: &Oops) -> bool {
         Finding::Jumped => below && measured,
         Finding::Underflow => above && measured,
         Finding::Wild | Finding::OtherGuard => measured,
-        Finding::Inside => (low..high).contains(&address),
+        Finding::AreaAbove => above && measured,
+        Finding::AreaBelow => below && measured,
+        Finding::Inside | Finding::AreaFreed | Finding::AreaInside | Finding::AreaRecords | Finding::AreaUnused => {
+            (low..high).contains(&address)
+        }
     };
     low < high && oops.instruction != 0 && by_kind
 }
@@ -273,6 +277,14 @@ fn balanced(_: &Survival, crash: &Evidence) -> Holds {
     let facts = &crash.facts;
     let [before, after] = facts.numbers("balance.frames")?;
     hold(before == after, || format!("{before} frames before, {after} after"))?;
+    if !facts.all("balance.areas").is_empty() {
+        let [before, after] = facts.numbers("balance.areas")?;
+        hold(before == after, || format!("{before} areas of the vmalloc before, {after} after"))?;
+        let [mapped, recorded] = facts.numbers("balance.area_pages")?;
+        hold(mapped == recorded, || format!("the vmalloc has {mapped} pages mapped, and records of {recorded}"))?;
+        let [before, after] = facts.numbers("balance.lent")?;
+        hold(before == after, || format!("{before} frames were lent before, {after} after"))?;
+    }
     // The port's memory is Linux's.
     if !facts.all("balance.owners").is_empty() {
         let [before, after] = facts.numbers("balance.owners")?;
@@ -347,6 +359,7 @@ fn announced(stop: &Stop, crash: &Evidence) -> Holds {
         return Err(Shortfall(format!("{} lines begin `{PANIC}`, not one", panics.len())));
     };
     hold(panic.contains(stop.says), || format!("it stopped with `{panic}`, not because `{}`", stop.says))?;
+    hold(panic.contains(stop.names), || format!("it stopped with `{panic}`, which does not name `{}`", stop.names))?;
     let at = last(PANIC);
     hold(last(REPORT) < at && last(FACT) < at, || "a report begins after the announcement".into())
 }

@@ -39,10 +39,13 @@ pub(super) enum Item<'a> {
     Fact(Vec<&'a str>),
 }
 
-/// Whether `line` begins the report of a stack: an orderly stop may have another cause, and say so.
+/// How a report of an area of the vmalloc begins.
+const AREA: &str = "BUG: AREA ";
+
+/// Whether `line` begins the report of a stack or an area: an orderly stop may have another cause, and say so.
 fn is_of_a_stack(line: &str) -> bool {
-    line.starts_with(REPORT)
-        && (line.contains(" stack guard page was hit at ") || line.contains(" stack was touched at "))
+    let stack = line.contains(" stack guard page was hit at ") || line.contains(" stack was touched at ");
+    line.starts_with(AREA) || (line.starts_with(REPORT) && stack)
 }
 
 /// The reports and the other facts of `crash`. Every `BUG: ` must be a stack's, unless the machine stopped for something else.
@@ -171,6 +174,11 @@ impl Report<'_> {
             (count.ends_with(" lock was") || count.ends_with(" locks were")).then_some(list)
         });
         list.map_or_else(Vec::new, |list| list.split(", ").collect())
+    }
+
+    /// Whether a line of it has these words.
+    pub(super) fn says(&self, words: &str) -> bool {
+        self.lines.iter().any(|line| line.contains(words))
     }
 
     /// What the CPU was in the middle of.

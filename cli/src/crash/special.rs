@@ -51,6 +51,23 @@ pub(super) fn each_is_there<const N: usize>(facts: &[(&str, [u64; N])], names: &
     Ok(())
 }
 
+/// Each report names the area by these words.
+pub(super) fn names(crash: &Evidence, area: &str) -> Result<Seen, Shortfall> {
+    let silent = reports::reports(crash)?.into_iter().find(|report| !report.says(area));
+    hold(silent.is_none(), || format!("report {} names no area", silent.map_or(0, |report| report.oops.number)))?;
+    Ok(Seen { said: "the area and its caller are named".into(), ..Seen::default() })
+}
+
+/// Each CPU had one of the reports, which name the area; and its frames were not waited for any more.
+pub(super) fn freed_everywhere(crash: &Evidence, area: &str) -> Result<Seen, Shortfall> {
+    let mut cpus: Vec<u64> = crash.oopses()?.iter().map(|oops| oops.cpu).collect();
+    cpus.sort_unstable();
+    hold(cpus.iter().copied().eq(0..crash.cpus()), || format!("the CPUs that faulted are {cpus:?}"))?;
+    let waiting = crash.facts.number("vmalloc.waiting")?;
+    hold(waiting == 0, || format!("{waiting} pieces of the vmalloc wait for a shootdown still"))?;
+    names(crash, area)
+}
+
 /// Every CPU had its share of the overflows.
 pub(super) fn all_cpus(crash: &Evidence) -> Result<Seen, Shortfall> {
     let oopses = crash.oopses()?;

@@ -149,6 +149,22 @@ fn each_finding_has_its_place() {
 }
 
 #[test]
+fn areas_are_named_and_measured() {
+    for (name, part, from, to, said) in [
+        ("VMALLOC_GUARD_ABOVE", 0, "src/crash/areas.rs", "src/elsewhere.rs", "names no area"),
+        ("VMALLOC_GUARD_ABOVE", 0, "oops 1 area-above", "oops 1 area-below", "says area-below"),
+        ("VMALLOC_GUARD_ABOVE", 0, "100 1\n", "100 2\n", "is no area-above"),
+        ("VMALLOC_GUARD_BELOW", 0, "area-below AREA", "area-below TASK", "no report before its fact"),
+        ("VMALLOC_FREED", 0, "memory was touched that is free", "memory was touched", "no report before its fact"),
+        ("VMALLOC_FREED", 0, "vmalloc.waiting 0", "vmalloc.waiting 1", "1 pieces of the vmalloc wait"),
+        ("VFREE_TWICE", 0, "src/crash/areas.rs", "src/elsewhere.rs", "which does not name"),
+        ("VFREE_INSIDE", 0, "it lies in", "it lies beside", "not because"),
+    ] {
+        assert_falls_in(name, part, from, to, said);
+    }
+}
+
+#[test]
 fn reports_do_not_mix_and_are_all_recorded() {
     assert_falls("overflow, walked down", "BUG: TASK stack", "in the middle of a report");
     assert_falls("overflow, walked down", "fact lock one spin free", "in the middle of a report");
@@ -177,6 +193,9 @@ fn survivors_go_on() {
 #[test]
 fn everything_is_back() {
     assert_falls("balance.frames 500 500", "balance.frames 500 499", "500 frames before");
+    assert_falls("balance.areas 1 1", "balance.areas 1 2", "1 areas of the vmalloc before");
+    assert_falls("balance.area_pages 9 9", "balance.area_pages 9 8", "9 pages mapped, and records of 8");
+    assert_falls("balance.lent 0 0", "balance.lent 0 1", "0 frames were lent before");
     assert_falls("balance.owners 2 2", "balance.owners 2 3", "2 frames were shared by memories before");
     assert_falls("balance.heap 64 64 0", "balance.heap 64 96 0", "bytes of heap");
     assert_falls("balance.heap 64 64 0", "balance.heap 64 96 32", "of 0 at most");

@@ -103,7 +103,7 @@ impl<'m> Cpu<'m> {
             return Err(CpuError::AlreadyOnline { cpu });
         }
         let alternate_stack = AlternateStack::of_thread().map_err(CpuError::AlternateStack)?;
-        let number = machine.take_number().ok_or(CpuError::AllOnline { cpus: machine.cpus() })?;
+        let number = machine.online().take().ok_or(CpuError::AllOnline { cpus: machine.cpus() })?;
         let state = NonNull::from(Box::leak(Box::new(CpuState::new(id, number))));
         let cpu = Self { machine, state, ready: RefCell::default(), _alternate_stack: alternate_stack };
         // SAFETY: it is freed in `drop`, after it has left; the pointer keeps `Cpu` on this thread.
@@ -211,11 +211,11 @@ impl Drop for Cpu<'_> {
         // Tasks that never ran, with their stacks, while this thread still has its number.
         self.ready.get_mut().clear();
         self.machine.area().leave_cpu();
-        if self.machine.goes_last() {
+        if self.machine.online().goes_last() {
             self.machine.area().drain();
         }
         self.state().leave();
-        self.machine.give_number(self.number());
+        self.machine.online().give(self.number());
         // SAFETY: it was leaked in `new`, and the thread's list does not know it any more.
         drop(unsafe { Box::from_raw(self.state.as_ptr()) });
     }

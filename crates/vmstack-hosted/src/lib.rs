@@ -30,10 +30,23 @@
 //! }
 //! ```
 //!
+//! # Areas of any size
+//!
+//! [`Areas`] is a vmalloc in a process (`vmstack-vmalloc`), beside machines or without one: memory of its own, whose frames come in runs, and areas
+//! with guards that fault. [`Areas::mapped`] maps by `mmap`. [`Areas::tabled`] writes page tables that nobody walks: it measures what is left when the
+//! host's mapping calls, which wait for each other, are taken away.
+//!
+//! | in a kernel | here |
+//! | --- | --- |
+//! | the page allocator | zones of 512 frames, a bitmap and a lock each (`runs`) |
+//! | the kernel's pager | [`Paged`], over one of two kinds of page tables (`mapped`, `tabled`) |
+//! | a TLB that still knows what was unmapped | mappings that stay until the shootdown of their batch |
+//! | an oops that names an area | [`Stray`]: a task that leaves an area is killed for it |
+//!
 //! # What the port adds to a process
 //!
-//! A handler for SIGSEGV and SIGBUS, installed with the first [`Machine`] and kept. It acts on faults in the stack areas of
-//! living machines, and passes every other one to the handler that was there before. An alternate signal stack for every
+//! A handler for SIGSEGV and SIGBUS, installed with the first [`Machine`] or [`Areas`] and kept. It acts on faults in the address ranges of
+//! those that are alive, and passes every other one to the handler that was there before. An alternate signal stack for every
 //! thread that is a [`Cpu`], for as long as it is one.
 //!
 //! # What it cannot do
@@ -43,11 +56,12 @@
 //! headroom, so that an overflow comes before them. Linux shows no dirty bits cheaply, so a reused stack is cleared whole, unless [`Config::scrub`] says otherwise.
 //!
 //! In the order of the story: `sys` (system calls), `limit`, `division`, `frames`, `memory`, `space`, `names`, `platform`, `thread`, `config`,
-//! `machine`, `task`, `cpu`; then the fault path: `arch`, `trace`, `registry`, `chain`,
+//! `machine`, `online`, `task`, `cpu`; then areas: `runs`, `paged`, `mapped`, `tabled`, `areas`, `stray`; then the fault path: `arch`, `trace`, `registry`, `chain`,
 //! `alternate`, `signal`; then [`story`], [`crash`] and [`current`].
 
 mod alternate;
 mod arch;
+mod areas;
 mod chain;
 mod config;
 mod cpu;
@@ -57,25 +71,37 @@ mod division;
 mod frames;
 mod limit;
 mod machine;
+mod mapped;
 mod memory;
 mod names;
+mod online;
+mod paged;
 mod platform;
 mod registry;
+mod runs;
 mod signal;
 mod space;
 pub mod story;
+mod stray;
 mod sys;
+mod tabled;
 mod task;
 mod thread;
 mod trace;
 
+pub use areas::{AreaCpu, Areas, AreasConfig};
 pub use config::Config;
 pub use cpu::{Cpu, CpuError, SpawnError, yield_now};
 pub use frames::{FrameCount, Frames};
 pub use limit::max_mappings;
 pub use machine::{Fragmentation, Machine, MachineError, SlotState};
+pub use mapped::Mapped;
+pub use paged::{Backing, Entry, Lending, Paged, RamRef};
 pub use platform::{Guard, Hosted, HostedError};
+pub use runs::Runs;
+pub use stray::Stray;
 pub use sys::Errno;
+pub use tabled::Tabled;
 pub use task::{Death, Ended, Outcome, TaskId};
 pub use trace::Trace;
 

@@ -6,11 +6,11 @@
 //! Contexts: task; counting walks tables, so its time grows with the machine.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use std::sync::Arc;
 
-use vmstack::{Cpu as CpuNumber, InitError, Node, Phase, Platform, StackArea, StackFault, VirtAddr, VirtRange};
+use vmstack::{InitError, Node, Phase, Platform, StackArea, StackFault, VirtAddr, VirtRange};
 
 use crate::arch::PAGE_SIZE;
 use crate::config::Config;
@@ -20,8 +20,9 @@ use crate::frames::{FrameCount, Frames};
 use crate::limit;
 use crate::memory::Memory;
 use crate::names::Names;
+use crate::online::Online;
 use crate::platform::{Hosted, HostedError};
-use crate::registry::{MACHINES, Registration};
+use crate::registry::{MACHINES, Registration, STACKS};
 use crate::signal;
 use crate::space::Space;
 use crate::sys::{Errno, page_size};
@@ -47,6 +48,8 @@ pub enum MachineError {
     },
     /// The area could not be initialised.
     Area(InitError<HostedError>),
+    /// The vmalloc could not be initialised.
+    Vmalloc(vmstack_vmalloc::InitError<HostedError>),
     /// The process has as many machines as the fault handler can tell apart.
     TooManyMachines {
         /// How many that is.
@@ -61,6 +64,7 @@ impl fmt::Display for MachineError {
             Self::Frames => write!(f, "a machine has between 1 and {} frames", u32::MAX - 1),
             Self::System { what, errno } => write!(f, "no {what}: {errno}"),
             Self::Area(error) => fmt::Display::fmt(error, f),
+            Self::Vmalloc(error) => fmt::Display::fmt(error, f),
             Self::TooManyMachines { max } => {
                 write!(f, "there are {max} machines already, as many as can be told apart")
             }
@@ -88,17 +92,19 @@ pub struct SlotState {
 #[derive(Debug)]
 pub struct Machine {
     /// First, so that the fault handler forgets the area before it goes.
-    _registration: Registration,
+    _registration: Registration<StackArea<Hosted>>,
     area: Arc<StackArea<Hosted>>,
     config: Config,
-    /// Which CPU numbers are taken.
-    online: Box<[AtomicBool]>,
-    /// How many are, or still have stacks to leave.
-    present: AtomicUsize,
+    online: Online,
     tasks: AtomicU64,
 }
 
 static MACHINES_MADE: AtomicU64 = AtomicU64::new(0);
+
+/// A number that no other machine of this process has or had.
+pub(crate) fn next_machine() -> u64 {
+    MACHINES_MADE.fetch_add(1, Ordering::Relaxed)
+}
 
 impl Machine {
     /// Makes a machine as `config` says.
@@ -118,11 +124,10 @@ impl Machine {
         area.set_budget(config.budget);
         let area = Arc::new(area);
         let too_many = MachineError::TooManyMachines { max: MACHINES };
-        let registration = Registration::new(range, Arc::clone(&area)).ok_or(too_many)?;
+        let registration = STACKS.add(range, Arc::clone(&area)).ok_or(too_many)?;
         signal::install().map_err(system("signal handler"))?;
-        let online = (0..config.cpus).map(|_| AtomicBool::new(false)).collect();
-        let (present, tasks) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Ok(Self { _registration: registration, area, config: *config, online, present, tasks })
+        let (online, tasks) = (Online::new(config.cpus), AtomicU64::new(0));
+        Ok(Self { _registration: registration, area, config: *config, online, tasks })
     }
 
     /// Makes this thread a CPU.
@@ -165,24 +170,8 @@ impl Machine {
         self.tasks.load(Ordering::Relaxed) as usize
     }
 
-    /// Takes the lowest free CPU number.
-    pub(crate) fn take_number(&self) -> Option<CpuNumber> {
-        // Acquire: the last thread of that number has left its per-CPU block as the next one finds it.
-        let number = self.online.iter().position(|taken| !taken.swap(true, Ordering::Acquire))?;
-        self.present.fetch_add(1, Ordering::Relaxed);
-        Some(CpuNumber::new(number as u32))
-    }
-
-    /// Whether a CPU that has left its stacks to the others, and will give its number back now, is the last.
-    pub(crate) fn goes_last(&self) -> bool {
-        // Release and Acquire: what the others left is seen by the last.
-        self.present.fetch_sub(1, Ordering::AcqRel) == 1
-    }
-
-    pub(crate) fn give_number(&self, number: CpuNumber) {
-        if let Some(taken) = self.online.get(number.index()) {
-            taken.store(false, Ordering::Release);
-        }
+    pub(crate) const fn online(&self) -> &Online {
+        &self.online
     }
 
     /// The text of a fault in this machine's stacks.
@@ -252,7 +241,7 @@ impl Drop for Fragmentation<'_> {
     }
 }
 
-fn check_page_size() -> Result<(), MachineError> {
+pub(crate) fn check_page_size() -> Result<(), MachineError> {
     match page_size() {
         PAGE_SIZE => Ok(()),
         page => Err(MachineError::PageSize { page }),
@@ -265,13 +254,13 @@ fn build_platform(config: &Config) -> Result<Hosted, MachineError> {
     let bytes =
         StackArea::<Hosted>::bytes_needed(&shape).map_err(|error| MachineError::Area(InitError::Geometry(error)))?;
     let frames = config.frame_count().ok_or(MachineError::Frames)?;
-    let id = MACHINES_MADE.fetch_add(1, Ordering::Relaxed);
+    let id = next_machine();
     let memory = Memory::new(frames, config.nodes, id).map_err(system("memory"))?;
     let space = Space::new(bytes).map_err(system("address space"))?;
     let cpus = Division::new(config.cpus as u32, config.nodes);
     Ok(Hosted::new(id, cpus, memory, space, Names::new(config.slots)))
 }
 
-fn system(what: &'static str) -> impl FnOnce(Errno) -> MachineError {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(Errno) -> MachineError {
     move |errno| MachineError::System { what, errno }
 }

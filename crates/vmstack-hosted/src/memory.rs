@@ -20,19 +20,19 @@ use crate::frames::{FrameCount, FrameTable, Frames};
 use crate::platform::HostedError;
 use crate::sys::{Errno, Region, memory_file};
 
+/// The bytes themselves: a file, and a mapping of all of it.
 #[derive(Debug)]
-pub(crate) struct Memory {
+pub(crate) struct Ram {
     file: OwnedFd,
     direct_map: Region,
-    pub(crate) frames: FrameTable,
 }
 
-impl Memory {
-    pub(crate) fn new(frames: u32, nodes: usize, id: u64) -> Result<Self, Errno> {
+impl Ram {
+    pub(crate) fn new(frames: u32) -> Result<Self, Errno> {
         let bytes = frames as usize * PAGE_SIZE;
         let file = memory_file(bytes as u64)?;
         let direct_map = Region::share(file.as_fd(), bytes)?;
-        Ok(Self { file, direct_map, frames: FrameTable::new(frames, nodes, id) })
+        Ok(Self { file, direct_map })
     }
 
     /// The memory as a file, to map frames from.
@@ -43,16 +43,6 @@ impl Memory {
     /// The physical address of `frame`: its offset in the file.
     pub(crate) const fn physical(frame: u32) -> u64 {
         frame as u64 * PAGE_SIZE as u64
-    }
-
-    /// Takes `count` frames of `node` that read as zero. All of them or none.
-    pub(crate) fn take(&self, node: Node, count: usize) -> Result<Frames, HostedError> {
-        // SAFETY: `take` names frames that were free until now and are nobody else's yet.
-        self.frames.take(node, count, |frame| unsafe { self.clear(frame) })
-    }
-
-    pub(crate) fn recount(&self) -> FrameCount {
-        self.frames.recount()
     }
 
     /// Makes `frame` read as zero.
@@ -66,5 +56,28 @@ impl Memory {
         // SAFETY: (1) the direct map holds the frame, readable and writable, for as long as `self` lives; (2) the caller
         // vouches that nobody uses it.
         unsafe { ptr::write_bytes(at, 0, PAGE_SIZE) };
+    }
+}
+
+/// The memory of a machine, and which of its frames are free.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) ram: Ram,
+    pub(crate) frames: FrameTable,
+}
+
+impl Memory {
+    pub(crate) fn new(frames: u32, nodes: usize, id: u64) -> Result<Self, Errno> {
+        Ok(Self { ram: Ram::new(frames)?, frames: FrameTable::new(frames, nodes, id) })
+    }
+
+    /// Takes `count` frames of `node` that read as zero. All of them or none.
+    pub(crate) fn take(&self, node: Node, count: usize) -> Result<Frames, HostedError> {
+        // SAFETY: `take` names frames that were free until now and are nobody else's yet.
+        self.frames.take(node, count, |frame| unsafe { self.ram.clear(frame) })
+    }
+
+    pub(crate) fn recount(&self) -> FrameCount {
+        self.frames.recount()
     }
 }

@@ -29,6 +29,8 @@ use core::mem::MaybeUninit;
 
 use vmstack::{Cpu, Hint, Mapping, Node, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr};
 
+use vmstack_paging::MapError;
+
 use crate::arch::PAGE_SIZE;
 use crate::division::Division;
 use crate::frames::Frames;
@@ -60,6 +62,18 @@ pub enum HostedError {
         /// How many mappings there were when the call failed.
         mappings: usize,
     },
+    /// A frame that is to be lent is none of the machine's memory, or does not begin there.
+    NoSuchFrame {
+        /// The frame.
+        frame: PhysAddr,
+    },
+    /// A frame that is to be lent is lent already.
+    LentAlready {
+        /// The frame.
+        frame: PhysAddr,
+    },
+    /// There was no memory for page tables, or an entry was in the way.
+    Tables(MapError),
     /// `mmap` failed, and not for the number of mappings.
     Mmap {
         /// What it said.
@@ -75,6 +89,9 @@ impl fmt::Display for HostedError {
                 f,
                 "the process has {mappings} mappings and Linux allows {limit}: raise it with sysctl vm.max_map_count"
             ),
+            Self::NoSuchFrame { frame } => write!(f, "{frame:?} is no frame of this memory"),
+            Self::LentAlready { frame } => write!(f, "the frame at {frame:?} is lent already"),
+            Self::Tables(error) => write!(f, "page tables: {error}"),
             Self::Mmap { errno } => write!(f, "mmap: {errno}"),
         }
     }
@@ -83,7 +100,7 @@ impl fmt::Display for HostedError {
 impl core::error::Error for HostedError {}
 
 /// What a failed call that maps means: a look at /proc tells the limit from other shortages.
-fn why(errno: Errno) -> HostedError {
+pub(crate) fn why(errno: Errno) -> HostedError {
     let reached = if errno.is_out_of_memory() { limit::reached() } else { None };
     reached.map_or(HostedError::Mmap { errno }, |(limit, mappings)| HostedError::MapLimit { limit, mappings })
 }
@@ -118,7 +135,7 @@ pub struct Guard {
 
 impl Guard {
     #[inline]
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         thread::note_entered();
         Self { thread: PhantomData }
     }
@@ -134,7 +151,7 @@ impl Drop for Guard {
 /// Touches `HEADROOM` bytes of the running stack, page by page downwards, by having a frame of that size: the
 /// compiler's stack probes do it.
 #[inline(never)]
-fn check_headroom() {
+pub(crate) fn check_headroom() {
     black_box(&mut [MaybeUninit::<u8>::uninit(); HEADROOM]);
 }
 

@@ -1,9 +1,10 @@
-//! Which machine an address belongs to: a table that the signal handler reads without a lock.
+//! Which machine an address belongs to: tables that the signal handler reads without a lock, one of stack areas and one of vmallocs.
 //!
-//! An entry is one stack area. A reader announces itself on the entry before it looks, and whoever takes the entry away
+//! An entry is one of them. A reader announces itself on the entry before it looks, and whoever takes the entry away
 //! clears it first and then waits until no reader is left: so an area that the handler has in hand is not dropped. The
 //! reader never waits (INV-FAULT); the wait is bounded by the time of one handler.
 
+use core::fmt;
 use core::hint;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -11,25 +12,33 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use vmstack::{StackArea, VirtAddr, VirtRange};
+use vmstack_vmalloc::Vmalloc;
 
+use crate::mapped::Mapped;
+use crate::paged::Paged;
 use crate::platform::Hosted;
 
 /// How many machines a process can have at a time.
 pub(crate) const MACHINES: usize = 64;
 
-#[derive(Debug)]
-struct Entry {
+struct Entry<T> {
     claimed: AtomicBool,
     start: AtomicUsize,
     end: AtomicUsize,
     /// Null while there is no area: written last, cleared first.
-    area: AtomicPtr<StackArea<Hosted>>,
+    area: AtomicPtr<T>,
     readers: AtomicUsize,
 }
 
-static ENTRIES: [Entry; MACHINES] = [const { Entry::new() }; MACHINES];
+/// Every one of a kind in this process.
+pub(crate) struct Registry<T: 'static>([Entry<T>; MACHINES]);
 
-impl Entry {
+/// The stack areas.
+pub(crate) static STACKS: Registry<StackArea<Hosted>> = Registry([const { Entry::new() }; MACHINES]);
+/// The vmallocs.
+pub(crate) static AREAS: Registry<Vmalloc<Paged<Mapped>>> = Registry([const { Entry::new() }; MACHINES]);
+
+impl<T> Entry<T> {
     const fn new() -> Self {
         Self {
             claimed: AtomicBool::new(false),
@@ -45,7 +54,7 @@ impl Entry {
     }
 
     /// Calls `look` with the area, if there is one and `addr` is in it.
-    fn read<R>(&self, addr: VirtAddr, look: impl FnOnce(&StackArea<Hosted>) -> R) -> Option<R> {
+    fn read<R>(&self, addr: VirtAddr, look: impl FnOnce(&T) -> R) -> Option<R> {
         // SeqCst, here and in `drop`: either the reader sees that the area is gone, or the other sees the reader.
         self.readers.fetch_add(1, Ordering::SeqCst);
         let area = self.area.load(Ordering::SeqCst);
@@ -57,28 +66,32 @@ impl Entry {
     }
 }
 
-/// An area's place in the table. Dropping it takes the area out.
-#[derive(Debug)]
-pub(crate) struct Registration {
-    entry: &'static Entry,
+/// An area's place in a table. Dropping it takes the area out.
+pub(crate) struct Registration<T: 'static> {
+    entry: &'static Entry<T>,
     /// Alive for as long as the handler may look.
-    _area: Arc<StackArea<Hosted>>,
+    _area: Arc<T>,
 }
 
-impl Registration {
+impl<T: Sync> Registry<T> {
     /// Makes `area`, which owns `range`, known to the signal handler, if there is a place left.
-    pub(crate) fn new(range: VirtRange, area: Arc<StackArea<Hosted>>) -> Option<Self> {
-        let claim = |entry: &&Entry| !entry.claimed.swap(true, Ordering::AcqRel);
-        let entry = ENTRIES.iter().find(claim)?;
+    pub(crate) fn add(&'static self, range: VirtRange, area: Arc<T>) -> Option<Registration<T>> {
+        let claim = |entry: &&Entry<T>| !entry.claimed.swap(true, Ordering::AcqRel);
+        let entry = self.0.iter().find(claim)?;
         entry.start.store(range.start().get(), Ordering::Relaxed);
         entry.end.store(range.end().get(), Ordering::Relaxed);
         // Publishes the bounds too.
         entry.area.store(Arc::as_ptr(&area).cast_mut(), Ordering::SeqCst);
-        Some(Self { entry, _area: area })
+        Some(Registration { entry, _area: area })
+    }
+
+    /// Calls `look` with the area that `addr` belongs to, if any does. Any context, the fault path included.
+    pub(crate) fn with_owner<R>(&self, addr: VirtAddr, mut look: impl FnMut(&T) -> R) -> Option<R> {
+        self.0.iter().find_map(|entry| entry.read(addr, &mut look))
     }
 }
 
-impl Drop for Registration {
+impl<T> Drop for Registration<T> {
     fn drop(&mut self) {
         self.entry.area.store(ptr::null_mut(), Ordering::SeqCst);
         while self.entry.readers.load(Ordering::SeqCst) != 0 {
@@ -88,7 +101,8 @@ impl Drop for Registration {
     }
 }
 
-/// Calls `look` with the area that `addr` belongs to, if any does. Any context, the fault path included.
-pub(crate) fn with_owner<R>(addr: VirtAddr, mut look: impl FnMut(&StackArea<Hosted>) -> R) -> Option<R> {
-    ENTRIES.iter().find_map(|entry| entry.read(addr, &mut look))
+impl<T> fmt::Debug for Registration<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").finish_non_exhaustive()
+    }
 }

@@ -22,7 +22,7 @@ use vmstack::{Pages, PhysAddr, VirtAddr, VirtRange};
 
 use crate::arch::PAGE_SIZE;
 use crate::frames::Frames;
-use crate::memory::Memory;
+use crate::memory::{Memory, Ram};
 use crate::sys::{Errno, Region, Table};
 
 /// How many mappings a space keeps to spare.
@@ -43,12 +43,19 @@ impl Space {
         Ok(Self { region, table, spare: Mutex::new(Some(spare()?)) })
     }
 
+    /// One that begins at a multiple of `align` bytes.
+    pub(crate) fn aligned(bytes: usize, align: usize) -> Result<Self, Errno> {
+        let region = Region::reserve_aligned(bytes, align)?;
+        let table = Table::new(bytes / PAGE_SIZE)?;
+        Ok(Self { region, table, spare: Mutex::new(Some(spare()?)) })
+    }
+
     pub(crate) fn range(&self) -> VirtRange {
         self.region.range()
     }
 
     /// The table's word for the page that holds `addr`.
-    fn entry(&self, addr: VirtAddr) -> Option<&AtomicU32> {
+    pub(crate) fn entry(&self, addr: VirtAddr) -> Option<&AtomicU32> {
         self.table.word(addr.offset_from(self.region.start())? / PAGE_SIZE)
     }
 
@@ -61,7 +68,7 @@ impl Space {
     /// Where `addr` leads. Any context, the fault path included.
     pub(crate) fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
         let frame = self.frame(addr)?;
-        Some(PhysAddr::new(Memory::physical(frame)).wrapping_add((addr.get() % PAGE_SIZE) as u64))
+        Some(PhysAddr::new(Ram::physical(frame)).wrapping_add((addr.get() % PAGE_SIZE) as u64))
     }
 
     /// Maps `frames` of `memory` at `pages`. All or nothing; the frames come back with the error.
@@ -80,7 +87,7 @@ impl Space {
     }
 
     fn map_page(&self, page: VirtAddr, frame: u32, memory: &Memory) -> Result<(), Errno> {
-        self.region.place(self.offset(page), PAGE_SIZE, memory.file(), Memory::physical(frame))?;
+        self.region.place(self.offset(page), PAGE_SIZE, memory.ram.file(), Ram::physical(frame), true)?;
         if let Some(entry) = self.entry(page) {
             // Release: whoever sees the frame sees it mapped.
             entry.store(frame + 1, Ordering::Release);
@@ -109,6 +116,24 @@ impl Space {
             }
         }
         frames
+    }
+
+    /// Maps `count` frames of `ram` from `frame` on at `page`, by one call. What stands in the table is the caller's.
+    pub(crate) fn place(
+        &self,
+        page: VirtAddr,
+        ram: &Ram,
+        frame: u32,
+        count: usize,
+        writable: bool,
+    ) -> Result<(), Errno> {
+        self.keep_spare()?;
+        self.region.place(self.offset(page), count * PAGE_SIZE, ram.file(), Ram::physical(frame), writable)
+    }
+
+    /// Leaves nothing accessible at `pages`.
+    pub(crate) fn cover_pages(&self, pages: Pages) {
+        self.cover(self.offset(pages.start()), pages.count() * PAGE_SIZE);
     }
 
     /// Leaves nothing accessible in `bytes` at `offset`, whole mappings of this region.

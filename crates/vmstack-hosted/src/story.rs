@@ -2,7 +2,7 @@
 //!
 //! Four workers and one task that calls itself without end share a machine. The task runs into its guard, is reported and
 //! killed; the workers finish. Then the memory is fragmented until no two free frames lie side by side, and a stack is
-//! mapped all the same. The module prints nothing: it returns what happened, as facts to judge and text to show.
+//! mapped all the same. Then it is the turn of areas of any size (`areas`). The module prints nothing: it returns what happened, as facts to judge and text to show.
 //!
 //! Context: any thread that is not inside a task of its own; takes some milliseconds.
 
@@ -14,6 +14,10 @@ use crate::config::Config;
 use crate::cpu::{Cpu, yield_now};
 use crate::machine::{Machine, SlotState};
 use crate::task::{Death, Ended, Outcome};
+
+mod areas;
+
+pub use areas::AreaStory;
 
 /// The size of a stack in the story, in bytes.
 pub const STACK_SIZE: usize = 16 << 10;
@@ -80,6 +84,8 @@ pub struct Story {
     pub after: Balance,
     /// The part about fragmentation.
     pub fragmented: Fragmented,
+    /// The part about areas.
+    pub areas: AreaStory,
 }
 
 /// Counts what a machine holds.
@@ -143,6 +149,7 @@ pub fn tell() -> Result<Story, Box<dyn Error>> {
         before,
         after,
         fragmented: fragment()?,
+        areas: areas::tell()?,
     })
 }
 

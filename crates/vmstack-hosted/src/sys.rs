@@ -85,6 +85,18 @@ impl Region {
         Self::new(bytes, libc::PROT_NONE, flags, -1)
     }
 
+    /// The same, at a multiple of `align` bytes, which is one of the page size.
+    pub(crate) fn reserve_aligned(bytes: usize, align: usize) -> Result<Self, Errno> {
+        let mut whole = Self::reserve(bytes + align)?;
+        let below = whole.start.get().next_multiple_of(align) - whole.start.get();
+        // What is below and above it goes back, each as a region of its own.
+        let part = |start: usize, bytes| Self { start: whole.start.wrapping_add(start), bytes };
+        let (low, high) = (part(0, below), part(below + bytes, align - below));
+        (whole.start, whole.bytes) = (whole.start.wrapping_add(below), bytes);
+        drop((low, high));
+        Ok(whole)
+    }
+
     /// Maps the first `bytes` of `file`, shared, readable and writable.
     pub(crate) fn share(file: BorrowedFd<'_>, bytes: usize) -> Result<Self, Errno> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -130,15 +142,16 @@ impl Region {
         check(unsafe { libc::mprotect(self.at(offset, bytes), bytes, access) })
     }
 
-    /// Maps `bytes` of `file` from `file_offset` at `offset`, in the place of what is there.
+    /// Maps `bytes` of `file` from `file_offset` at `offset`, in the place of what is there: readable, and `writable` if it is to be.
     pub(crate) fn place(
         &self,
         offset: usize,
         bytes: usize,
         file: BorrowedFd<'_>,
         file_offset: u64,
+        writable: bool,
     ) -> Result<(), Errno> {
-        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         self.replace(offset, bytes, access, libc::MAP_SHARED, file.as_raw_fd(), file_offset)
     }
 

@@ -26,6 +26,7 @@ use vmstack::{KernelStack, Platform, StackFault, VirtAddr, VirtRange};
 use vmstack_arch::Context;
 
 use crate::platform::Hosted;
+use crate::stray::Stray;
 use crate::thread::{self, RunningTask};
 use crate::trace::Trace;
 
@@ -61,6 +62,22 @@ pub struct Death {
     pub trace: Trace,
 }
 
+/// What the signal handler left of a task that it killed.
+#[derive(Debug)]
+pub(crate) enum Cause {
+    Stack(Death),
+    Area(Stray),
+}
+
+impl From<Cause> for Outcome {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Stack(death) => Self::Killed(Box::new(death)),
+            Cause::Area(stray) => Self::Strayed(Box::new(stray)),
+        }
+    }
+}
+
 /// What became of a task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -71,6 +88,8 @@ pub enum Outcome {
     Panicked(String),
     /// It made a fault in the stack area, an overflow most likely, and was killed for it.
     Killed(Box<Death>),
+    /// It accessed what no area of a vmalloc lets it access, a guard for instance, and was killed for it.
+    Strayed(Box<Stray>),
 }
 
 /// A task that is no more.
@@ -150,13 +169,13 @@ impl<'m> Task<'m> {
     }
 
     /// What is left of a task that has run to its end, or was killed.
-    pub(crate) fn end(&self, death: Option<Death>) -> Ended {
+    pub(crate) fn end(&self, cause: Option<Cause>) -> Ended {
         let stack = self.stack.take();
         let used = self.used.take().or_else(|| stack.as_ref().map(KernelStack::watermark));
         // Of the killed: it goes back here, on the executor's stack. The others have handed theirs over.
         drop(stack);
-        let outcome = match (death, self.panicked.take()) {
-            (Some(death), _) => Outcome::Killed(Box::new(death)),
+        let outcome = match (cause, self.panicked.take()) {
+            (Some(cause), _) => cause.into(),
             (None, Some(message)) => Outcome::Panicked(message),
             (None, None) => Outcome::Finished,
         };

@@ -17,7 +17,7 @@ use core::ptr;
 use vmstack::{Cpu, VirtAddr, VirtRange};
 use vmstack_arch::Context;
 
-use crate::task::Death;
+use crate::task::Cause;
 
 /// All of it in one place, so that it takes one address to reach it.
 struct Thread {
@@ -67,7 +67,7 @@ pub(crate) struct CpuState {
     /// Where the executor is suspended while a task runs.
     home: UnsafeCell<Context>,
     task: Cell<Option<RunningTask>>,
-    death: UnsafeCell<Option<Death>>,
+    death: UnsafeCell<Option<Cause>>,
 }
 
 impl CpuState {
@@ -142,7 +142,7 @@ impl CpuState {
     /// Kills the running task: notes why, and returns the instruction and the stack pointer at which the executor goes on.
     ///
     /// For the signal handler on this thread, which interrupted the task.
-    pub(crate) fn kill(&self, death: Death) -> (VirtAddr, VirtAddr) {
+    pub(crate) fn kill(&self, death: Cause) -> (VirtAddr, VirtAddr) {
         // Tasks of other machines that the task was running are lost with its frames.
         set_innermost(self);
         // SAFETY: the interrupted code is a task's, and the record is only read by the executor, on this thread.
@@ -152,7 +152,7 @@ impl CpuState {
     }
 
     /// What the handler left, if the task that ran last was killed.
-    pub(crate) fn take_death(&self) -> Option<Death> {
+    pub(crate) fn take_death(&self) -> Option<Cause> {
         // SAFETY: the executor runs on this thread, so no task does, and the handler writes only while one does.
         let death = unsafe { &mut *self.death.get() };
         death.take()

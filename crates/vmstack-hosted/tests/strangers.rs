@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 
 use vmstack::Platform;
 use vmstack_hosted::story::recurse;
-use vmstack_hosted::{Config, Ended, Machine, Outcome, yield_now};
+use vmstack_hosted::{Areas, AreasConfig, Config, Ended, Machine, Outcome, yield_now};
 
 const PAGE: usize = 4096;
 
@@ -261,4 +261,21 @@ fn many_machines_at_once_and_one_after_the_other() {
         drop(machines);
         overflow_in_a_task();
     }));
+}
+
+fn leave_an_area() {
+    let areas = Areas::mapped(&AreasConfig::new(64 << 20)).unwrap();
+    let _cpu = areas.cpu().unwrap();
+    let area = areas.vmalloc().vmalloc(5000).unwrap();
+    println!("so far");
+    touch(area.range().end().get());
+}
+
+#[test]
+fn who_leaves_an_area_outside_a_task_dies_of_it_and_the_area_is_named() {
+    let output = run("who_leaves_an_area_outside_a_task_dies_of_it_and_the_area_is_named", leave_an_area);
+    assert_dies_of_it(&output);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let words = ["a guard, 3192 bytes above the end of", "vmalloc of 5000 bytes", "strangers.rs:", "no task has this"];
+    assert!(words.iter().all(|words| said.contains(words)), "{said}");
 }

@@ -131,7 +131,7 @@ fn fill_runs<F: Format>(slots: &[Slot], attributes: Attributes, runs: impl Itera
 
 /// Makes leaves of `slots` for the frames from `first` on.
 #[inline]
-fn fill_run<F: Format>(slots: &[Slot], attributes: Attributes, first: PhysAddr) {
+pub(crate) fn fill_run<F: Format>(slots: &[Slot], attributes: Attributes, first: PhysAddr) {
     let leaf = |frame| F::encode(Entry::Leaf { frame, attributes, dirty: !F::HAS_DIRTY }, Level::PAGE);
     if let Some((step, _)) = F::NEIGHBOURS {
         slots.iter().fold(leaf(first), |raw, slot| {

@@ -21,6 +21,7 @@ use vmstack::{Pages, PhysAddr, VirtAddr};
 use crate::attributes::Attributes;
 use crate::entry::{Entry, Level};
 use crate::error::MapError;
+use crate::fill::fill_run;
 use crate::format::Format;
 use crate::mapper::Mapper;
 use crate::memory::TableMemory;
@@ -207,9 +208,7 @@ impl<'t, F: Format> Group<'t, F> {
         if !fit || !self.is_absent() {
             return false;
         }
-        for (page, slot) in self.slots.iter().enumerate() {
-            slot.put::<F>(Entry::Leaf { frame: frame(page), attributes, dirty: !F::HAS_DIRTY }, Level::PAGE);
-        }
+        fill_run::<F>(self.slots, attributes, first);
         true
     }
 

@@ -83,11 +83,17 @@ impl<F: Format> Unused<'_, F> {
     #[inline]
     #[must_use = "the frames are lost"]
     pub fn take(&self) -> Option<Taken> {
-        let (whole, frame) = run_at::<F>(self.slots)?;
-        if whole.len() == self.slots.len() {
-            clear(whole);
-            return Some(Taken::Run(frame));
+        let (run, frame) = run_at::<F>(self.slots)?;
+        match run.len() == self.slots.len() {
+            true => clear(self.slots),
+            false => return self.park(),
         }
+        Some(Taken::Run(frame))
+    }
+
+    /// Leaves each run in its first entry.
+    #[inline(never)]
+    fn park(&self) -> Option<Taken> {
         let mut slots = self.slots;
         while let Some((first, _)) = slots.split_first() {
             let (run, _) = run_at::<F>(slots)?;

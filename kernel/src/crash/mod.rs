@@ -11,6 +11,7 @@
 //! | `frames` | frames that are too big |
 //! | `places` | the first and the last slot, other stacks' guards |
 //! | `crowd` | many at once |
+//! | `areas` | areas of the vmalloc: their guards, what is free, and frees of what is no area |
 //! | `attack` | what thread_info on the stack invites |
 //! | `sweep` | events with every number of bytes left on the stack |
 //! | `threads` | overflows in one thread of a process that has several |
@@ -23,6 +24,7 @@
 
 use crate::syscall::Errno;
 
+mod areas;
 mod attack;
 mod crowd;
 mod delivery;
@@ -55,6 +57,7 @@ struct Provocation {
 
 /// What a program can provoke.
 static PROVOCATIONS: &[&[Provocation]] = &[
+    &areas::PROVOCATIONS,
     &stack::PROVOCATIONS,
     &frames::PROVOCATIONS,
     &locks::PROVOCATIONS,

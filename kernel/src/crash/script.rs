@@ -15,7 +15,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Provocation, attack, crowd, delivery, emergency, find, graces, handler, locks, places, sweep, threads};
+use super::{
+    Provocation, areas, attack, crowd, delivery, emergency, find, graces, handler, locks, places, sweep, threads,
+};
 use vmstack::VirtAddr;
 
 use crate::balance::Balance;
@@ -47,6 +49,7 @@ pub(super) struct Script {
 /// The scripts that are more than one victim which provokes the crash of the same name.
 static SCRIPTS: &[&[Script]] = &[
     &SHARED,
+    &areas::SCRIPTS,
     &attack::SCRIPTS,
     &crowd::SCRIPTS,
     &handler::SCRIPTS,

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! A stray access to a guard arrives as #PF, often on a healthy stack; it is judged on the #DF stack all the same, for an access
-//! just below a stack that is nearly used up arrives so too. Nothing is printed
+//! just below a stack that is nearly used up arrives so too. One in the range of the vmalloc is judged behind the stacks (`area.rs`). Nothing is printed
 //! before the fate is sealed, so a fault is reported once (INV-ONCE) whatever happens to the report.
 
 use core::fmt::Write;
@@ -34,12 +34,14 @@ use crate::sync::rcu;
 use crate::task::sched;
 use crate::{hooks, interrupts, sync, trace};
 
+mod area;
 pub(crate) mod marks;
 mod place;
 mod record;
 mod reporter;
 mod text;
 
+use area::AreaFault;
 use marks::{Step, reached};
 use place::Place;
 use record::{Aftermath, Fate};
@@ -55,8 +57,13 @@ pub(crate) fn kernel_page_fault(frame: &TrapFrame, address: VirtAddr) {
     let place = Place::of_this_cpu();
     match judge(frame, address, place) {
         Verdict::Resume => {}
-        Verdict::Kill(fault) => end(&fault, frame, place),
-        Verdict::Stop(fault) => stop_for(&fault, frame, place),
+        Verdict::Kill(fault) => end(&Judged::of_stack(fault), frame, place),
+        Verdict::Stop(fault) => stop_for(&Judged::of_stack(fault), frame, place),
+        Verdict::NotOurs => match judge_area(frame, address) {
+            Some(fault) if place.is_indispensable() => stop_for(&fault, frame, place),
+            Some(fault) => end(&fault, frame, place),
+            None => stop("a page fault in the kernel", frame, address),
+        },
         _ => stop("a page fault in the kernel", frame, address),
     }
 }
@@ -68,8 +75,8 @@ pub(crate) fn double_fault(frame: &TrapFrame, address: VirtAddr) -> ! {
     let verdict = judge(frame, address, place);
     reached(Step::Judged);
     match verdict {
-        Verdict::Kill(fault) => end(&fault, frame, place),
-        Verdict::Stop(fault) => stop_for(&fault, frame, place),
+        Verdict::Kill(fault) => end(&Judged::of_stack(fault), frame, place),
+        Verdict::Stop(fault) => stop_for(&Judged::of_stack(fault), frame, place),
         _ => stop("a double fault", frame, address),
     }
 }
@@ -78,9 +85,33 @@ pub(crate) fn double_fault(frame: &TrapFrame, address: VirtAddr) -> ! {
 pub(crate) fn fault_in_handler(frame: &TrapFrame, address: VirtAddr) -> ! {
     provoke::fault_if_asked();
     match judge(frame, address, Place::Emergency) {
-        Verdict::Kill(fault) | Verdict::Stop(fault) => stop_for(&fault, frame, Place::Emergency),
+        Verdict::Kill(fault) | Verdict::Stop(fault) => stop_for(&Judged::of_stack(fault), frame, Place::Emergency),
         _ => stop("a fault in a fault handler", frame, address),
     }
+}
+
+/// What a fault was about: a stack, or an area of the vmalloc.
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    /// Of a stack; of an area only the moment.
+    fault: StackFault,
+    /// Zero for a stack.
+    area: AreaFault,
+}
+
+impl Judged {
+    const fn of_stack(fault: StackFault) -> Self {
+        Self { fault, area: AreaFault::NONE }
+    }
+}
+
+/// Asks the vmalloc, for an address of no stack's.
+fn judge_area(frame: &TrapFrame, address: VirtAddr) -> Option<Judged> {
+    let area = AreaFault::at(address)?;
+    let mut fault = StackFault::BLANK;
+    (fault.cpu, fault.address) = (percpu::cpu_number(), address);
+    (fault.stack_pointer, fault.instruction) = (frame.stack_pointer(), frame.instruction());
+    Some(Judged { fault, area })
 }
 
 /// Asks each area.
@@ -98,7 +129,7 @@ fn judge(frame: &TrapFrame, address: VirtAddr, place: Place) -> Verdict {
 }
 
 /// Ends what made the fault, and nothing else (INV-ALONE).
-fn end(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
+fn end(fault: &Judged, frame: &TrapFrame, place: Place) -> ! {
     match place {
         Place::Task | Place::Idle => kill(fault, frame, place),
         Place::Interrupt => {
@@ -135,7 +166,7 @@ unsafe fn leave_for(top: VirtAddr, run: extern "C" fn(usize) -> !, number: u64) 
 }
 
 /// Records the fault and kills the current task for it; the idle task begins anew.
-fn kill(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
+fn kill(fault: &Judged, frame: &TrapFrame, place: Place) -> ! {
     let Some(task) = sched::current_if_any() else { stop_for(fault, frame, place) };
     let (bottom, top) = task.stack_bounds();
     if bottom == top {
@@ -240,7 +271,7 @@ extern "C" fn abandon_interrupt(number: usize) -> ! {
 }
 
 /// Stops the machine for a fault that nobody can be killed for.
-fn stop_for(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
+fn stop_for(fault: &Judged, frame: &TrapFrame, place: Place) -> ! {
     let number = record::take(fault, frame, place, Fate::Stopped);
     hooks::stop_machine();
     let mut console = Console::take();
@@ -248,6 +279,13 @@ fn stop_for(fault: &StackFault, frame: &TrapFrame, place: Place) -> ! {
     record::print(number, &Aftermath::NOTHING, &mut console);
     let why = place.why_nobody();
     writeln!(console, "Kernel panic: {why}; the machine stops in order").ok();
+    cpu::exit(17)
+}
+
+/// Stops the machine because of `what`, which was found out at a healthy moment.
+pub(crate) fn stop_in_order(what: core::fmt::Arguments<'_>) -> ! {
+    hooks::stop_machine();
+    writeln!(Console::take(), "Kernel panic: {what}; the machine stops in order").ok();
     cpu::exit(17)
 }
 

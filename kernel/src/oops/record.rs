@@ -7,6 +7,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use vmstack::{PrintState, Ring, RingRecord, StackFault, Trace, VirtAddr, VirtRange};
 
+use super::Judged;
+use super::area::AreaFault;
 use super::marks::{Step, reached};
 use super::place::Place;
 use super::text;
@@ -88,6 +90,8 @@ impl CodeBytes {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Oops {
     pub(crate) fault: StackFault,
+    /// Of the vmalloc, if it was not about a stack.
+    pub(super) area: AreaFault,
     pub(super) frame: TrapFrame,
     pub(super) code: CodeBytes,
     pub(super) trace: Trace,
@@ -133,7 +137,7 @@ impl Aftermath {
 static RING: Ring<Oops, RECORDS> = Ring::new(Oops::BLANK);
 
 /// Notes everything about the fault, without a lock, and gives the record's number.
-pub(super) fn take(fault: &StackFault, frame: &TrapFrame, place: Place, fate: Fate) -> u64 {
+pub(super) fn take(fault: &Judged, frame: &TrapFrame, place: Place, fate: Fate) -> u64 {
     match RING.begin() {
         Ok(record) => {
             let number = record.number();
@@ -148,6 +152,7 @@ impl Oops {
     /// No fault: zero from end to end, so that the ring takes no place in the image.
     const BLANK: Self = Self {
         fault: StackFault::BLANK,
+        area: AreaFault::NONE,
         frame: TrapFrame::BLANK,
         code: CodeBytes::NONE,
         trace: Trace::empty(),
@@ -163,10 +168,11 @@ impl Oops {
     };
 
     /// Writes all of it, where it is kept: it is much to copy. What was there is of another fault.
-    fn note(&mut self, fault: &StackFault, frame: &TrapFrame, place: Place, (fate, number): (Fate, u64)) {
+    fn note(&mut self, judged: &Judged, frame: &TrapFrame, place: Place, (fate, number): (Fate, u64)) {
         // Every field, so that none that is added is forgotten.
         let Self {
-            fault: to_fault,
+            fault,
+            area,
             frame: to_frame,
             code,
             trace: calls,
@@ -181,7 +187,7 @@ impl Oops {
             number: to_number,
         } = self;
         let (stack, block) = (place.stack(), percpu::this_cpu());
-        *to_fault = *fault;
+        (*fault, *area) = (judged.fault, judged.area);
         *to_frame = *frame;
         code.take(frame.instruction());
         reached(Step::Walking);

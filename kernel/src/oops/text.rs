@@ -1,7 +1,7 @@
 //! The text of a report: the first line in Linux's words, then what Linux does not say.
 //!
 //! ```text
-//!   BUG: TASK stack guard page was hit at ADDRESS (stack is LOW..HIGH)
+//!   BUG: TASK stack guard page was hit at ADDRESS (stack is LOW..HIGH)     or of an area of the vmalloc: `area.rs`
 //!   what it was, how far past the end, where the stack pointer is, who was on the other side      (the library's lines)
 //!   Oops: stack guard page [#N] at FUNCTION
 //!   state: where, current task, interrupts, preemption, interrupt depth, locks held
@@ -37,8 +37,15 @@ pub(super) fn write_again(oops: &Oops, out: &mut impl Write) -> fmt::Result {
 
 impl Oops {
     fn write(&self, f: &mut impl Write, in_full: bool) -> fmt::Result {
-        writeln!(f, "{}", TASKS.report(&self.fault))?;
-        let what = if self.fault.finding == Finding::InsideStack { "stack" } else { "stack guard page" };
+        let what = match (self.area.happened(), self.fault.finding) {
+            (true, _) => "area",
+            (false, Finding::InsideStack) => "stack",
+            (false, _) => "stack guard page",
+        };
+        match self.area.happened() {
+            true => self.area.write(&self.fault, f)?,
+            false => writeln!(f, "{}", TASKS.report(&self.fault))?,
+        }
         writeln!(f, "Oops: {what} [#{}] at {}", self.number, Code(self.frame.instruction()))?;
         self.write_state(f)?;
         if !in_full {
@@ -130,10 +137,13 @@ impl Oops {
     fn write_fact(&self, f: &mut impl Write) -> fmt::Result {
         let fault = &self.fault;
         let stack = fault.subject();
-        let (finding, kind, fate) = (fault.finding.word(), stack.stack_kind().name(), self.fate.name());
-        write!(f, "fact oops {} {finding} {kind} {fate}", self.number)?;
-        write!(f, " {:#x} {:#x} {:#x}", fault.address.get(), stack.bottom.get(), stack.top.get())?;
+        let (finding, kind, low, high, beyond) = match self.area.happened() {
+            true => self.area.words(),
+            false => (fault.finding.word(), stack.stack_kind().name(), stack.bottom, stack.top, fault.beyond),
+        };
+        write!(f, "fact oops {} {finding} {kind} {}", self.number, self.fate.name())?;
+        write!(f, " {:#x} {:#x} {:#x}", fault.address.get(), low.get(), high.get())?;
         write!(f, " {:#x} {:#x}", fault.stack_pointer.get(), fault.instruction.get())?;
-        writeln!(f, " {} {} {}", fault.cpu, self.task, fault.beyond)
+        writeln!(f, " {} {} {beyond}", fault.cpu, self.task)
     }
 }

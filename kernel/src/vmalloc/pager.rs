@@ -79,6 +79,15 @@ fn entries(mapping: Mapping) -> Option<Entries> {
     }
 }
 
+/// The entry of `mapping`'s page, if there is but one and the hint says where: of a length that the compiler knows.
+#[inline]
+fn single_entry(mapping: Mapping) -> Option<Entries> {
+    let word = mapping.hint().get();
+    let known = word != 0 && mapping.pages().count() == 1;
+    // SAFETY: as in `entries`.
+    known.then(|| unsafe { Entries::from_exposed(word, 1) })
+}
+
 /// What one may say of `mapping`'s pages from now on.
 fn hint_of(mapping: Mapping) -> Hint {
     Hint::new(entries(mapping).map_or(0, Entries::expose))
@@ -87,6 +96,27 @@ fn hint_of(mapping: Mapping) -> Hint {
 /// All frames of `runs`, one by one.
 fn each(runs: impl Iterator<Item = (PhysAddr, usize)>) -> impl Iterator<Item = PhysAddr> {
     runs.flat_map(|(first, count)| (0..count).map(move |frame| first.wrapping_add((frame * PAGE_SIZE) as u64)))
+}
+
+/// Maps the pages of `mapping` to blocks of any number.
+///
+/// # Safety
+///
+/// As for [`Platform::map`].
+#[inline(never)]
+unsafe fn map_blocks(mapping: Mapping, blocks: Blocks) -> Result<Hint, NotMapped<Kernel>> {
+    // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+    let fast = entries(mapping).filter(|entries| unsafe { entries.map_runs(MEMORY, blocks.runs()) });
+    if let Some(entries) = fast {
+        blocks.forget_links();
+        return Ok(Hint::new(entries.expose()));
+    }
+    // SAFETY: the caller's promise.
+    match unsafe { map_slowly(mapping.pages(), blocks.runs()) } {
+        Ok(()) => blocks.forget_links(),
+        Err(reason) => return Err(NotMapped { frames: Frames::Blocks(blocks), reason }),
+    }
+    Ok(hint_of(mapping))
 }
 
 /// Maps `pages` to `runs`, where the fast way found no table, or something in its way. On an error nothing is mapped.
@@ -179,12 +209,12 @@ pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
     if word != 0 && count == 1 {
         // SAFETY: as in `entries`.
         let entries = unsafe { Entries::from_exposed(word, 1) };
-        // SAFETY: as in `take_away_many`.
+        // SAFETY: as in `take_away_entries`.
         let first = unsafe { entries.unused() }.take_one();
         return first.map(|first| Frames::Run { first, count: 1 });
     }
     // SAFETY: the caller's promise.
-    unsafe { take_away_many(mapping) }
+    unsafe { take_away_several(mapping) }
 }
 
 /// The same, for any number of pages.
@@ -193,12 +223,22 @@ pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
 ///
 /// As for [`Platform::unmap`].
 #[inline(never)]
-unsafe fn take_away_many(mapping: Mapping) -> Option<Frames> {
-    let (entries, count) = (entries(mapping)?, mapping.pages().count());
+unsafe fn take_away_several(mapping: Mapping) -> Option<Frames> {
+    // SAFETY: the caller's promise.
+    entries(mapping).map(|entries| unsafe { take_away_entries(entries, mapping.pages().count()) })
+}
+
+/// Takes away what is mapped by these entries, of which there are `count`.
+///
+/// # Safety
+///
+/// As for [`Platform::unmap`].
+#[inline(always)]
+unsafe fn take_away_entries(entries: Entries, count: usize) -> Frames {
     // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
     match unsafe { entries.unused() }.take() {
-        Some(Taken::Run(first)) => Some(Frames::Run { first, count }),
-        Some(Taken::Parked) => Some(Frames::Parked { entries: entries.expose(), count }),
+        Some(Taken::Run(first)) => Frames::Run { first, count },
+        Some(Taken::Parked) => Frames::Parked { entries: entries.expose(), count },
         None => unreachable!("a page is not mapped: {entries:?}"),
     }
 }
@@ -239,11 +279,14 @@ impl Frames {
         match self {
             Self::Blocks(blocks) => blocks.give(giving),
             Self::Run { first, count } => giving.stretch(first, count),
-            dead => {
-                let table = dead.take_dead(|first, count| giving.stretch(first, count));
-                table.into_iter().for_each(|table| giving.stretch(table, 1));
-            }
+            dead => dead.give_dead(giving),
         }
+    }
+
+    #[inline(never)]
+    fn give_dead(self, giving: &mut Giving) {
+        let table = self.take_dead(|first, count| giving.stretch(first, count));
+        table.into_iter().for_each(|table| giving.stretch(table, 1));
     }
 
     /// Takes dead frames from where they were mapped, gives them to `take` in runs, and returns the table that was theirs alone.
@@ -325,18 +368,14 @@ unsafe impl Platform for Kernel {
     #[inline]
     unsafe fn map(&self, mapping: Mapping, frames: Frames) -> Result<Hint, NotMapped<Self>> {
         let Frames::Blocks(blocks) = frames else { unreachable!("only fresh single frames are mapped so") };
-        // SAFETY: the caller's promise; the kernel alone gets access to the frames.
-        let fast = entries(mapping).filter(|entries| unsafe { entries.map_runs(MEMORY, blocks.runs()) });
-        if let Some(entries) = fast {
-            blocks.forget_links();
-            return Ok(Hint::new(entries.expose()));
+        if let (Some(entry), Some(first)) = (single_entry(mapping), blocks.one()) {
+            // SAFETY: the caller's promise; the kernel alone gets access to the frames.
+            if unsafe { entry.map_run(MEMORY, first) } {
+                return Ok(mapping.hint());
+            }
         }
         // SAFETY: the caller's promise.
-        match unsafe { map_slowly(mapping.pages(), blocks.runs()) } {
-            Ok(()) => blocks.forget_links(),
-            Err(reason) => return Err(NotMapped { frames: Frames::Blocks(blocks), reason }),
-        }
-        Ok(hint_of(mapping))
+        unsafe { map_blocks(mapping, blocks) }
     }
 
     #[inline(always)]

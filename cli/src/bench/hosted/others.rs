@@ -79,7 +79,7 @@ fn wasmtime() {
     stack.top().into_iter().for_each(|top| unsafe { touch(VirtAddr::of(top)) });
 }
 
-fn mmap() {
+pub(super) fn mmap() {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: a mapping at an address that the kernel chooses takes the place of no other.
     let guard = unsafe { libc::mmap(ptr::null_mut(), GUARD + SIZE, libc::PROT_NONE, flags, -1, 0) };

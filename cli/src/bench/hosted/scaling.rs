@@ -27,9 +27,9 @@ const TARGET: f64 = 1.15;
 /// Rounds that are tried, when the user does not say.
 const ROUNDS: u32 = 1000;
 /// Which part of a sample the other thread's must be at the same time.
-const TOGETHER: f64 = 0.8;
+pub(super) const TOGETHER: f64 = 0.8;
 /// Rounds that must count.
-const FEWEST: usize = 20;
+pub(super) const FEWEST: usize = 20;
 
 const NAME: &str = "hosted.scaling";
 
@@ -85,19 +85,24 @@ fn judge(ours: &[Pair], list: &[Pair], nothing: &[Pair]) -> Check {
 
 /// What an operation took alone and beside another thread, in nanoseconds, and which part of that the other was there.
 #[derive(Clone, Copy, Debug)]
-struct Pair {
-    alone: f64,
+pub(super) struct Pair {
+    pub(super) alone: f64,
     both: f64,
     together: f64,
 }
 
 fn ratios(pairs: &[Pair]) -> Series {
-    let counted = pairs.iter().filter(|pair| pair.together >= TOGETHER);
+    ratios_where(pairs, TOGETHER)
+}
+
+/// How many times as long it took beside another thread, in the rounds in which that was there for such a part of it.
+pub(super) fn ratios_where(pairs: &[Pair], together: f64) -> Series {
+    let counted = pairs.iter().filter(|pair| pair.together >= together);
     Series::new(counted.map(|pair| pair.both / pair.alone).collect())
 }
 
 /// Two CPUs that this process may run on, as far apart as their numbers say: neighbours may be one core.
-fn two_cpus() -> Option<[usize; 2]> {
+pub(super) fn two_cpus() -> Option<[usize; 2]> {
     let allowed = sched_getaffinity(None).ok()?;
     let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
     Some([cpus.next()?, cpus.next_back()?])
@@ -119,7 +124,7 @@ struct Meeting {
 }
 
 /// Runs what `work` makes, on the thread that it will run on, alone and beside itself on another thread; each on one of `places`.
-fn pairs<W: FnMut(u32)>(rounds: u32, places: [usize; 2], work: impl Fn(usize) -> W + Sync) -> Vec<Pair> {
+pub(super) fn pairs<W: FnMut(u32)>(rounds: u32, places: [usize; 2], work: impl Fn(usize) -> W + Sync) -> Vec<Pair> {
     let meeting = Meeting::default();
     thread::scope(|scope| {
         let first = scope.spawn(|| first(&meeting, rounds, places[0], work(0)));

@@ -43,7 +43,7 @@ fn stopped(stop: &Stop, before: u64) -> String {
             Report { task: 1, ..Report::of(before + number + 1, stop.findings[0], stop.kinds[0], Verdict::Stopped) };
         log.push_str(&report.text(stop.state));
     }
-    log + &format!("Kernel panic: {}; the end\n", stop.says)
+    log + &format!("Kernel panic: {} {}; the end\n", stop.says, stop.names)
 }
 
 /// A part of the log that is being made: how many reports there were, and what is said of them.
@@ -105,7 +105,7 @@ fn survived(name: &str, survival: &Survival, cpus: u32, before: u64) -> String {
     let (lost, after) = if name == "OVERFLOW_OWNING" { (560, before + log.count) } else { (0, before + log.count) };
     log.text
         + &format!(
-            "fact balance.frames 500 500\nfact balance.owners 2 2\nfact balance.heap 64 {} {lost}\nfact balance.retired {} 0 0\n\
+            "fact balance.frames 500 500\nfact balance.areas 1 1\nfact balance.area_pages 9 9\nfact balance.lent 0 0\nfact balance.owners 2 2\nfact balance.heap 64 {} {lost}\nfact balance.retired {} 0 0\n\
          fact balance.tasks 2 2\nfact balance.slots 0\nfact balance.reports {before} {after}\n\
          fact balance.reports_lost 0\n",
             64 + lost,
@@ -149,7 +149,11 @@ impl Report {
             Finding::Underflow => (HIGH, 1),
             Finding::OtherGuard => (HIGH + 0x3ff0, 0x3ff1),
             Finding::Wild => (LOW - 0x2000, 0x2000),
-            Finding::Inside => (HIGH - 0x1000, 0),
+            Finding::AreaAbove => (HIGH, 1),
+            Finding::AreaBelow => (LOW - 1, 1),
+            Finding::Inside | Finding::AreaFreed | Finding::AreaInside | Finding::AreaRecords | Finding::AreaUnused => {
+                (HIGH - 0x1000, 0)
+            }
         }
     }
 
@@ -169,13 +173,20 @@ impl Report {
     fn text(&self, more: &str) -> String {
         let Self { number, finding, kind, verdict, cpu, task, .. } = self;
         let ((address, beyond), done) = (self.place(), self.done());
-        let what = if *finding == Finding::Inside { "was touched" } else { "guard page was hit" };
+        let what = finding.headline();
+        let (named, thing, found) = match kind {
+            Kind::Area => {
+                let area = "bytes above the end of a vmalloc area of 12288 bytes, src/crash/areas.rs:9";
+                (String::from("AREA"), "area", area)
+            }
+            _ => (format!("{kind} stack"), "stack", "bytes"),
+        };
         let bare = self.held.as_ref().and_then(|held| held.split(' ').next());
         let holding = bare.map_or_else(String::new, |name| format!(", holding {name}"));
         let sp = address + 8;
         format!(
-            "BUG: {kind} stack {what} at {address:016x} (stack is {LOW:016x}..{HIGH:016x})\n\
-             overflow, walked down: {beyond} bytes\n\
+            "BUG: {named} {what} at {address:016x} ({thing} is {LOW:016x}..{HIGH:016x})\n\
+             overflow, walked down: {beyond} {found}\n\
              cpu {cpu}, instruction ffffffff80200100, slot 1 life 1, guard 16384 bytes\n\
              Oops: stack guard page [#{number}] at entry+0x100\n\
              state: in a task, current task pid {task} (victim), interrupts on{holding}, {more}\n\
@@ -238,6 +249,7 @@ fn own_facts(name: &str, cpus: u32) -> String {
         "OVERFLOW_WAITING_FOR_LOCK" => ["spin", "mutex", "read", "write"]
             .map(|way| format!("fact waiting.parked {way} 0\nfact waiting {way} 9 2 1\n"))
             .concat(),
+        "VMALLOC_FREED" => "fact vmalloc.waiting 0\n".into(),
         "OVERFLOW_STORM" => "fact storm.tasks 8000 8000\nfact victim 3 0\nfact victim 4 0\n".into(),
         "OVERFLOW_ON_IRQ_STACK" | "OVERFLOW_ON_NMI_STACK" => "fact handler 0 1 1 1\nfact handler 1 1 1 1\n".into(),
         "OVERFLOW_ON_IRQ_STACK:storm" => "fact handler.storm 110 110\n".into(),

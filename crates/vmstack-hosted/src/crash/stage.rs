@@ -221,6 +221,7 @@ pub(super) const fn status(ended: &Ended) -> i32 {
     match ended.outcome {
         Outcome::Finished => 0,
         Outcome::Killed(_) => libc::SIGSEGV,
+        Outcome::Strayed(_) => libc::SIGSEGV,
         Outcome::Panicked(_) => libc::SIGABRT,
     }
 }

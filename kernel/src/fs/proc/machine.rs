@@ -2,13 +2,16 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::entry::{Entry, Subject, line};
+use vmstack_vmalloc::{AreaInfo, Kind};
+
+use super::super::entry::{Entry, Subject, line, put};
 use crate::arch::layout::PAGE_SIZE;
 use crate::mm::{frames, heap};
 use crate::stacks::{AREAS, TASK_STACK, TASKS};
 use crate::syscall::Errno;
 use crate::task::sched::{self, TICKS_PER_SECOND};
 use crate::text::Text;
+use crate::vmalloc::VMALLOC;
 use crate::{boot, pressure, task};
 
 /// `/proc/sys/kernel`
@@ -49,7 +52,32 @@ pub(crate) fn frames_total_and_free() -> (usize, usize) {
     (FRAMES.load(Ordering::Relaxed), frames::free())
 }
 
-/// `meminfo`, in KiB. `KernelStack` is what the stack area has handed out and not got back, `KReclaimable` what it keeps ready.
+/// `vmallocinfo`, as Linux writes it: each area's addresses, bytes, caller, pages and kind; `huge` says how many chunks large pages map.
+pub(super) fn areas(_: Subject, text: &mut Text) -> Result<(), Errno> {
+    let mut written = Ok(());
+    VMALLOC.for_each(|area| {
+        if written.is_ok() {
+            written = write_area(area, text);
+        }
+    });
+    written
+}
+
+fn write_area(area: &AreaInfo, text: &mut Text) -> Result<(), Errno> {
+    let AreaInfo { range, kind, tag, large, .. } = area;
+    let (start, end, bytes) = (range.start().get(), range.end().get(), range.bytes());
+    put(text, format_args!("{start:#018x}-{end:#018x} {bytes:>7} {tag}"))?;
+    if *kind != Kind::Reserved {
+        put(text, format_args!(" pages={}", bytes / PAGE_SIZE))?;
+    }
+    if *large != 0 {
+        put(text, format_args!(" huge={large}"))?;
+    }
+    line!(text, " {}", kind.name())
+}
+
+/// `meminfo`, in KiB. `KernelStack` is what the stack area has handed out and not got back, `KReclaimable` what it keeps ready. `Vmalloc...`
+/// is both stacks and areas of the vmalloc; `VmallocChunk` the most that one area could have.
 pub(super) fn memory(_: Subject, text: &mut Text) -> Result<(), Errno> {
     let kib = |frames: usize| frames * (PAGE_SIZE / 1024);
     let (total, free) = frames_total_and_free();
@@ -57,6 +85,8 @@ pub(super) fn memory(_: Subject, text: &mut Text) -> Result<(), Errno> {
     let kept = stacks.held as usize / 1024;
     let stacks = stacks.allocated.saturating_sub(stacks.released) as usize * (TASK_STACK / 1024);
     let areas: usize = AREAS.iter().filter_map(|area| area.geometry()).map(|area| area.whole_range().bytes()).sum();
+    let room = VMALLOC.fragmentation();
+    let (mapped, longest) = (VMALLOC.usage().pages() as usize, room.fresh.max(room.longest_run) as usize);
     let rows = [
         ("MemTotal", kib(total)),
         ("MemFree", kib(free)),
@@ -70,7 +100,7 @@ pub(super) fn memory(_: Subject, text: &mut Text) -> Result<(), Errno> {
         ("SwapFree", 0),
         ("Dirty", 0),
         ("Writeback", 0),
-        ("AnonPages", kib(total.saturating_sub(free + heap::frames())).saturating_sub(stacks + kept)),
+        ("AnonPages", kib(total.saturating_sub(free + heap::frames())).saturating_sub(stacks + kept + kib(mapped))),
         ("Mapped", 0),
         ("Shmem", 0),
         ("KReclaimable", kept),
@@ -81,9 +111,9 @@ pub(super) fn memory(_: Subject, text: &mut Text) -> Result<(), Errno> {
         ("PageTables", 0),
         ("CommitLimit", kib(total)),
         ("Committed_AS", kib(total.saturating_sub(free))),
-        ("VmallocTotal", areas / 1024),
-        ("VmallocUsed", stacks + kept),
-        ("VmallocChunk", 0),
+        ("VmallocTotal", (areas + VMALLOC.range().bytes()) / 1024),
+        ("VmallocUsed", stacks + kept + kib(mapped)),
+        ("VmallocChunk", kib(longest)),
     ];
     rows.iter().try_for_each(|(name, value)| {
         let colon = ":";

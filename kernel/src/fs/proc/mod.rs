@@ -23,7 +23,7 @@ pub(super) static PROCESSES: Numbered = Numbered {
 };
 
 /// What is there beside them.
-pub(super) static FILES: [Entry; 17] = [
+pub(super) static FILES: [Entry; 18] = [
     Entry::link("self", |_, text| put(text, format_args!("{}", people::current()?.0))),
     Entry::link("thread-self", |_, text| {
         let (process, thread) = people::current()?;
@@ -31,6 +31,7 @@ pub(super) static FILES: [Entry; 17] = [
     }),
     Entry::link("mounts", |_, text| put(text, format_args!("self/mounts"))),
     Entry::text("meminfo", machine::memory),
+    Entry::text("vmallocinfo", machine::areas),
     Entry::text("stat", machine::statistics),
     Entry::text("uptime", machine::uptime),
     Entry::text("loadavg", machine::load),

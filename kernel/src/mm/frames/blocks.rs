@@ -37,7 +37,25 @@ pub(crate) struct Blocks {
 
 impl Blocks {
     /// `count` frames, which hold anything. All or none.
+    #[inline]
     pub(crate) fn take(count: usize) -> Option<Self> {
+        match count {
+            1 => Self::take_one(),
+            _ => Self::take_many(count),
+        }
+    }
+
+    #[inline]
+    fn take_one() -> Option<Self> {
+        let taken = FRAMES.lock().take(0);
+        if taken.is_none() {
+            shortage::note();
+        }
+        taken.map(|frame| Self { first: address(frame).get(), count: 1 })
+    }
+
+    #[inline(never)]
+    fn take_many(count: usize) -> Option<Self> {
         let mut buddy = FRAMES.lock();
         if buddy.free < count {
             shortage::note();
@@ -80,6 +98,12 @@ impl Blocks {
     #[inline]
     pub(crate) fn runs(&self) -> Runs {
         Runs { next: self.first, left: self.count }
+    }
+
+    /// The first frame, if all of them are one block.
+    #[inline]
+    pub(crate) fn one(&self) -> Option<PhysAddr> {
+        (self.count == 1 << (self.first & ORDER)).then_some(PhysAddr::new(self.first & !ORDER))
     }
 
     /// Clears all frames. The links stay, until [`forget_links`](Self::forget_links).

@@ -98,8 +98,15 @@ impl Buddy {
         self.states[frame] = 0;
     }
 
+    #[inline]
     pub(super) fn take(&mut self, order: u32) -> Option<usize> {
-        self.take_at_hand(order).or_else(|| self.split(order)).or_else(|| {
+        self.take_at_hand(order).or_else(|| self.find(order))
+    }
+
+    /// Takes a block where none is at hand.
+    #[inline(never)]
+    fn find(&mut self, order: u32) -> Option<usize> {
+        self.split(order).or_else(|| {
             self.put_down();
             self.split(order)
         })
@@ -159,6 +166,14 @@ impl Buddy {
     /// Gives back `count` frames side by side, as the largest blocks that they are.
     #[inline]
     pub(super) fn give_stretch(&mut self, first: usize, count: usize) {
+        match count {
+            1 => self.give(first, 0),
+            _ => self.give_blocks(first, count),
+        }
+    }
+
+    #[inline(never)]
+    fn give_blocks(&mut self, first: usize, count: usize) {
         let (mut frame, mut left) = (first, count);
         while left > 0 {
             let order = frame.trailing_zeros().min(left.ilog2()).min(MAX_ORDER);
@@ -208,6 +223,7 @@ impl Buddy {
         self.free += 1;
     }
 
+    #[inline]
     pub(super) fn give(&mut self, frame: usize, order: u32) {
         if order == 0 {
             return self.give_single(frame);
@@ -219,6 +235,7 @@ impl Buddy {
         self.merge(frame, order);
     }
 
+    #[inline(never)]
     pub(super) fn merge(&mut self, frame: usize, order: u32) {
         self.free += 1 << order;
         let (mut frame, mut order) = (frame, order);
