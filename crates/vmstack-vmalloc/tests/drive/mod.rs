@@ -260,7 +260,7 @@ impl<'a> Model<'a> {
             FakeError::Told | FakeError::NoTables => assert!(self.failing, "{error}"),
             // Where nobody waited, some may have come back since.
             FakeError::NoFrames => {
-                assert!(!waited || self.fake.free().0 < pages + 64, "{error}: {pages} of {:?}", self.fake.free())
+                assert!(!waited || self.fake.free().0 < pages + 64, "{error}: {pages} of {:?}", self.fake.free());
             }
             FakeError::LentTwice => panic!("{error}"),
         }
