@@ -206,7 +206,7 @@ fn of_two_that_free_an_area_at_once_one_does() {
                     match vmalloc.free(addr) {
                         Ok(()) => drop(freed.fetch_add(1, Ordering::Relaxed)),
                         Err(FreeError::Twice { addr: said, area }) => {
-                            assert_eq!((said, area.range.start()), (addr, addr))
+                            assert_eq!((said, area.range.start()), (addr, addr));
                         }
                         Err(error) => panic!("{error}"),
                     }
