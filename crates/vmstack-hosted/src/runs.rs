@@ -19,7 +19,7 @@
 //! Contexts: task, under a guard. A lock is held for a few words; no fault path takes one.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use vmstack::Cpu;
 
@@ -210,12 +210,22 @@ impl Zone {
         self.bits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up to `want` free frames, run by run.
-    fn take(&self, want: u32, mut take: impl FnMut(Run)) -> u32 {
+    /// The bits, unless somebody else has them and this one is not `patient`.
+    fn bits(&self, patient: bool) -> Option<MutexGuard<'_, Bits>> {
+        match self.bits.try_lock() {
+            Ok(bits) => Some(bits),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => patient.then(|| self.lock()),
+        }
+    }
+
+    /// Takes up to `want` free frames, run by run. None, if somebody else is here and this one is not `patient`.
+    fn take(&self, want: u32, patient: bool, mut take: impl FnMut(Run)) -> u32 {
         if self.left.load(Ordering::Relaxed) == 0 {
             return 0;
         }
-        let (mut bits, mut taken) = (self.lock(), 0);
+        let Some(mut bits) = self.bits(patient) else { return 0 };
+        let mut taken = 0;
         while let Some(run) = bits.best(want - taken).filter(|_| taken < want) {
             bits.flip(run);
             taken += run.count;
@@ -283,8 +293,9 @@ impl RunTable {
         let (home, zones) = (self.homes.get(cpu.index()), self.zones.len() as u32);
         let first = home.map_or(0, |home| home.0.load(Ordering::Relaxed));
         let (want, mut taken) = (u32::try_from(count).unwrap_or(u32::MAX), self.none());
-        for number in (0..zones).map(|step| (first + step) % zones) {
-            self.take_from(number, want - taken.count, &mut taken);
+        for step in 0..2 * zones {
+            let number = (first + step) % zones;
+            self.take_from(number, want - taken.count, step >= zones, &mut taken);
             if taken.count == want {
                 home.inspect(|home| home.0.store(number, Ordering::Relaxed));
                 return Ok(taken);
@@ -295,9 +306,9 @@ impl RunTable {
         Err(HostedError::NoFrames { asked: count, free })
     }
 
-    fn take_from(&self, number: u32, want: u32, taken: &mut Runs) {
+    fn take_from(&self, number: u32, want: u32, patient: bool, taken: &mut Runs) {
         if let Some(zone) = self.zones.get(number as usize) {
-            zone.take(want, |run| self.links.push(taken, Run { first: number * ZONE + run.first, ..run }));
+            zone.take(want, patient, |run| self.links.push(taken, Run { first: number * ZONE + run.first, ..run }));
         }
     }
 
