@@ -190,10 +190,10 @@ fn of_two_that_free_an_area_at_once_one_does() {
     let fake = &Fake::new(Supply { cpus: 2, ..Supply::plenty() });
     let vmalloc = &vmalloc_of(fake);
     let (barrier, at) = (Barrier::new(2), Mutex::new(VirtAddr::new(0)));
-    let freed = AtomicUsize::new(0);
+    let (freed, ready) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for cpu in 0..2 {
-            let (barrier, at, freed) = (&barrier, &at, &freed);
+            let (barrier, at, freed, ready) = (&barrier, &at, &freed, &ready);
             scope.spawn(move || {
                 become_cpu(cpu);
                 for round in 0..1500_usize {
@@ -203,6 +203,11 @@ fn of_two_that_free_an_area_at_once_one_does() {
                     }
                     barrier.wait();
                     let addr = *at.lock().unwrap();
+                    // As close together as they can be.
+                    ready.fetch_add(1, Ordering::Relaxed);
+                    while ready.load(Ordering::Relaxed) < 2 * (round + 1) {
+                        core::hint::spin_loop();
+                    }
                     match vmalloc.free(addr) {
                         Ok(()) => drop(freed.fetch_add(1, Ordering::Relaxed)),
                         Err(FreeError::Twice { addr: said, area }) => {
