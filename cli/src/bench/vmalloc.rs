@@ -28,7 +28,7 @@ const fn test(name: &'static str, what: &'static str, linux: Option<(u32, f64)>)
     Test { name, what, linux }
 }
 
-const TESTS: [Test; 8] = [
+const TESTS: [Test; 9] = [
     test("fix_size_alloc_test", "1 page", Some((3_550, 370.0))),
     test("full_fit_alloc_test", "1 page, among holes of one page", Some((159_000, 16_000.0))),
     test("long_busy_list_alloc_test", "100 pages and 1 page, 15,000 areas alive", Some((169_000, 17_000.0))),
@@ -37,6 +37,7 @@ const TESTS: [Test; 8] = [
     test("random_size_align_alloc_test", "1 to 10 zeroed pages, aligned up to 4 MiB", Some((23_300, 2_000.0))),
     test("pcpu_alloc_test", "up to 1 KiB, 35,000 alive", None),
     test("vm_map_ram_test", "1 given page, for a moment", None),
+    test("by_address", "1 page, freed by its address and not by its handle", None),
 ];
 
 /// How many areas are alive when allocations alone are counted.

@@ -36,13 +36,25 @@ impl Chain {
         self.len += 1;
     }
 
+    /// The number of the first one.
+    #[inline]
+    pub(crate) const fn first(&self) -> Option<u32> {
+        self.head.checked_sub(1)
+    }
+
+    /// Takes the first one out, whose `record` this is.
+    #[inline]
+    pub(crate) fn pop_first(&mut self, record: &Record) {
+        self.head = record.next.load(Ordering::Relaxed);
+        self.len -= 1;
+    }
+
     /// The first one, which `record` finds.
     #[inline]
     pub(crate) fn pop<'r>(&mut self, record: impl FnOnce(u32) -> &'r Record) -> Option<(u32, &'r Record)> {
-        let number = self.head.checked_sub(1)?;
+        let number = self.first()?;
         let record = record(number);
-        self.head = record.next.load(Ordering::Relaxed);
-        self.len -= 1;
+        self.pop_first(record);
         Some((number, record))
     }
 

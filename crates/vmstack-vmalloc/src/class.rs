@@ -105,8 +105,8 @@ impl Class {
     #[inline]
     pub(crate) fn most_kept(self) -> u32 {
         const PAGES: usize = 2048;
-        // Two batches of small ones.
-        (PAGES / self.stride()).clamp(16, 128) as u32
+        // Two batches of small ones, and more.
+        (PAGES / self.stride()).clamp(16, 256) as u32
     }
 }
 

@@ -69,11 +69,8 @@ impl<'a, P: Pager> Here<'a, P> {
     pub(crate) fn take_slot(&mut self, class: Class) -> Result<(SlotIndex, &'a Record), NoRoom<P::Error>> {
         let meta = self.meta;
         let pool = &mut self.near.pools[class.index()];
-        match pool.free.pop(|slot| meta.slot(SlotIndex::new(slot))) {
-            Some((slot, record)) => {
-                pool.note_fewest();
-                Ok((SlotIndex::new(slot), record))
-            }
+        match pool.pop(|slot| meta.slot(SlotIndex::new(slot))) {
+            Some((slot, record)) => Ok((SlotIndex::new(slot), record)),
             None => self.refill(class),
         }
     }
@@ -85,16 +82,15 @@ impl<'a, P: Pager> Here<'a, P> {
         self.line.counters.refills.bump();
         self.settle_flight();
         let (meta, wanted) = (self.meta, class.most_kept() / 2);
-        if self.near.pools[class.index()].free.is_empty() {
-            let pool = &mut self.near.pools[class.index()].free;
+        if self.near.pools[class.index()].is_empty() {
+            let pool = &mut self.near.pools[class.index()];
             self.vmalloc.central.lock(self.guard).take_slots(class, wanted, pool, &meta);
         }
-        if self.near.pools[class.index()].free.is_empty() {
+        if self.near.pools[class.index()].is_empty() {
             self.cut(class, wanted)?;
         }
         let pool = &mut self.near.pools[class.index()];
-        let (slot, record) = pool.free.pop(|slot| meta.slot(SlotIndex::new(slot))).ok_or(NoRoom::NoSpace)?;
-        pool.note_fewest();
+        let (slot, record) = pool.pop(|slot| meta.slot(SlotIndex::new(slot))).ok_or(NoRoom::NoSpace)?;
         Ok((SlotIndex::new(slot), record))
     }
 
@@ -114,7 +110,7 @@ impl<'a, P: Pager> Here<'a, P> {
         for number in (0..slots).rev() {
             let slot = Layout::<P>::slot(chunk, number);
             let kept = number < wanted as usize;
-            let chain = if kept { &mut self.near.pools[class.index()].free } else { &mut rest };
+            let chain = if kept { &mut self.near.pools[class.index()] } else { &mut rest };
             chain.push(slot.get(), meta.slot(slot));
         }
         self.central().add_cut(class, chunk, rest, &meta);
@@ -152,8 +148,8 @@ impl<'a, P: Pager> Here<'a, P> {
     #[inline]
     pub(crate) fn keep(&mut self, class: Class, slot: u32, record: &Record) {
         let pool = &mut self.near.pools[class.index()];
-        pool.free.push(slot, record);
-        if pool.free.len() > class.most_kept() {
+        pool.push(slot, record);
+        if pool.len() > class.most_kept() {
             self.unload(class, class.most_kept() / 2);
         }
     }
@@ -163,24 +159,25 @@ impl<'a, P: Pager> Here<'a, P> {
     pub(crate) fn unload(&mut self, class: Class, count: u32) {
         let (meta, mut empty) = (self.meta, Chain::new());
         let pool = &mut self.near.pools[class.index()];
-        self.vmalloc.central.lock(self.guard).give_slots(class, &mut pool.free, count, &mut empty, &meta);
-        pool.note_fewest();
+        self.vmalloc.central.lock(self.guard).give_slots(class, pool, count, &mut empty, &meta);
         self.mend(empty);
     }
 
-    /// Leaves everything in this CPU's pools to the central lists, and with `spares` mends the spare chunks there.
-    pub(crate) fn empty_pools(&mut self, spares: bool) {
+    /// Leaves everything in this CPU's pools to the central lists.
+    pub(crate) fn empty_pools(&mut self) {
         for class in Class::up_to(P::CHUNK_PAGES / 2) {
-            let count = self.near.pools[class.index()].free.len();
+            let count = self.near.pools[class.index()].len();
             if count != 0 {
                 self.unload(class, count);
             }
         }
-        if spares {
-            let (meta, mut empty) = (self.meta, Chain::new());
-            self.central().take_spares(&mut empty, &meta);
-            self.mend(empty);
-        }
+    }
+
+    /// Makes whole chunks of those on the central lists of which all slots are free.
+    pub(crate) fn mend_spares(&mut self) {
+        let (meta, mut empty) = (self.meta, Chain::new());
+        self.central().take_spares(&mut empty, &meta);
+        self.mend(empty);
     }
 
     /// Makes whole chunks of those in `empty`, which were cut: what the platform has for them goes first.

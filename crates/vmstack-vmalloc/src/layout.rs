@@ -229,12 +229,10 @@ impl<P: Pager> Layout<P> {
         (ChunkIndex(page / P::CHUNK_PAGES as u32), page as usize % P::CHUNK_PAGES)
     }
 
-    /// The chunk that `addr` would lie in, and the number of its page there. If it is outside the range, a chunk that is, too.
+    /// Where the range begins.
     #[inline]
-    pub(crate) fn split_address(&self, addr: VirtAddr) -> (ChunkIndex, usize) {
-        let page = addr.get().wrapping_sub(self.start.get()) / Self::PAGE;
-        let chunk = u32::try_from(page / P::CHUNK_PAGES).unwrap_or(u32::MAX);
-        (ChunkIndex(chunk), page % P::CHUNK_PAGES)
+    pub(crate) const fn range_start(&self) -> VirtAddr {
+        self.start
     }
 
     /// How many chunks can be handed out.

@@ -22,38 +22,23 @@ use crate::class::CLASSES;
 use crate::pager::Pager;
 use crate::usage::CpuCounters;
 
-/// How many pieces share one shootdown.
-const BATCH: u32 = 64;
-/// How many pages do, where pieces are large: their frames wait meanwhile.
-const BATCH_PAGES: u64 = 1024;
-
-/// Free slots of one class that a CPU keeps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pool {
-    pub(crate) free: Chain,
-    /// The fewest that there were since the pool last decayed: nobody would have missed them.
-    pub(crate) fewest: u32,
-}
-
-impl Pool {
-    const EMPTY: Self = Self { free: Chain::new(), fewest: 0 };
-
-    /// Notes how many there are, after one was taken.
-    #[inline]
-    pub(crate) fn note_fewest(&mut self) {
-        self.fewest = self.fewest.min(self.free.len());
-    }
-}
+/// What a piece weighs beside its pages.
+const PIECE: usize = 8;
+/// How much shares one shootdown: more than a hundred areas of a page, or about a thousand pages. Their frames wait meanwhile.
+const FULL: usize = 1024;
 
 /// What is the CPU's alone.
 #[derive(Debug)]
 pub(crate) struct Near<P: Pager> {
-    pub(crate) pools: [Pool; CLASSES],
+    /// Free slots of each class.
+    pub(crate) pools: [Chain; CLASSES],
     /// Unmapped, and not in flight yet.
     pub(crate) pending: Pieces,
     pub(crate) flight: Flight<P, Pieces>,
     /// How many pages had been unmapped when the last batch was sent off.
     pub(crate) sent_off: u64,
+    /// How much is pending: [`FULL`] is enough for a batch.
+    pub(crate) weight: usize,
     /// The last announcements of memory pressure, and of decay, that this CPU has answered.
     pub(crate) answered: u32,
     pub(crate) decayed: u32,
@@ -66,10 +51,11 @@ impl<P: Pager> Near<P> {
         counters.unmapped.get().wrapping_sub(self.sent_off)
     }
 
-    /// Whether what is pending is enough for a batch.
+    /// Notes that a piece of `pages` pages is pending. True if that is enough for a batch.
     #[inline]
-    pub(crate) fn is_batch(&self, counters: &CpuCounters) -> bool {
-        self.pending.len() >= BATCH || self.pending_pages(counters) >= BATCH_PAGES
+    pub(crate) fn add_weight(&mut self, pages: usize) -> bool {
+        self.weight += PIECE + pages;
+        self.weight >= FULL
     }
 }
 
@@ -88,10 +74,11 @@ impl<P: Pager> Line<P> {
     /// Of a CPU that keeps nothing yet.
     pub(crate) const fn new() -> Self {
         let near = Near {
-            pools: [Pool::EMPTY; CLASSES],
+            pools: [Chain::new(); CLASSES],
             pending: Pieces::new(),
             flight: Flight::new(Pieces::new()),
             sent_off: 0,
+            weight: 0,
             answered: 0,
             decayed: 0,
         };

@@ -68,10 +68,20 @@ impl<'a, P: Pager> Meta<'a, P> {
     /// The record of `chunk`, or `None` if it was never made. Any context, the fault path included.
     #[inline]
     pub(crate) fn try_chunk(&self, chunk: ChunkIndex) -> Option<&'a Chunk> {
+        self.try_number(chunk.get() as usize).map(|(_, chunk)| chunk)
+    }
+
+    /// The chunk number `number`, and its record, or `None` if it was never made. Any context, the fault path included.
+    #[inline]
+    pub(crate) fn try_number(&self, number: usize) -> Option<(ChunkIndex, &'a Chunk)> {
         // Acquire: pairs with the Release in `make_chunks`.
-        let made = self.made.load(Ordering::Acquire);
+        let made = self.made.load(Ordering::Acquire) as usize;
+        if number < self.layout.first as usize || number >= made {
+            return None;
+        }
+        let index = ChunkIndex::new(number as u32);
         // SAFETY: it was made.
-        (chunk.get() >= self.layout.first && chunk.get() < made).then(|| unsafe { self.chunk_unchecked(chunk) })
+        Some((index, unsafe { self.chunk_unchecked(index) }))
     }
 
     /// The record of `chunk`, which was used before: it is on a list, in a chain, or has a slot that is.

@@ -23,14 +23,14 @@ use crate::meta::Meta;
 use crate::pager::{NotPopulated, Pager};
 use crate::record::{Phase, Record};
 use crate::request::{Kind, Request};
+use crate::tag::Tag;
 use crate::vmalloc::Vmalloc;
 
 /// How many pages are asked for, and the class whose slots hold them. None if that takes a longer look.
-#[inline]
-fn class_of<P: Pager>(request: &Request) -> Option<(usize, Class)> {
+#[inline(always)]
+fn class_of<P: Pager>(bytes: usize, align: usize) -> Option<(usize, Class)> {
     // Nothing at all becomes more than there is.
-    let pages = request.bytes.wrapping_sub(1) / P::PAGE_SIZE + 1;
-    let align = request.align;
+    let pages = bytes.wrapping_sub(1) / P::PAGE_SIZE + 1;
     if pages >= P::CHUNK_PAGES / 2 || align > P::CHUNK_PAGES / 2 * P::PAGE_SIZE || !align.is_power_of_two() {
         return None;
     }
@@ -40,6 +40,17 @@ fn class_of<P: Pager>(request: &Request) -> Option<(usize, Class)> {
     let stride = (pages + 1).max(align / P::PAGE_SIZE).next_power_of_two();
     Some((pages, Class::holding(stride)))
 }
+
+/// An area that was made quickly: where it begins, and its slot. In two registers.
+#[derive(Clone, Copy)]
+struct Begun {
+    /// Zero: it was not.
+    start: usize,
+    slot: u32,
+}
+
+/// There is none.
+const NOT_BEGUN: Begun = Begun { start: 0, slot: 0 };
 
 impl<P: Pager> Vmalloc<P> {
     /// Allocates what `request` says: whole pages, contiguous in virtual memory, with an unmapped page at least at either end (INV-GUARD).
@@ -51,36 +62,58 @@ impl<P: Pager> Vmalloc<P> {
     /// # Errors
     ///
     /// [`AreaError`]; then nothing is kept.
+    #[inline]
     pub fn alloc(&self, request: &Request) -> Made<P, Area<'_, P>> {
-        let Some((pages, class)) = class_of::<P>(request) else { return self.alloc_slowly(request) };
+        let &Request { bytes, align, zeroed, tag, .. } = request;
+        let mut trouble = None;
+        let begun = self.alloc_quickly(bytes, align, zeroed, tag, &mut trouble);
+        if begun.start != 0 {
+            return Ok(Area::new(self, VirtAddr::new(begun.start), bytes, Place::Slot(SlotIndex::new(begun.slot))));
+        }
+        match trouble {
+            Some(trouble) => Err(trouble.into()),
+            None => self.alloc_slowly(request),
+        }
+    }
+
+    /// Makes an area, if this CPU has kept a slot for it. Why it could not be populated, if that was the reason, is left in `trouble`.
+    #[inline(never)]
+    fn alloc_quickly(
+        &self,
+        bytes: usize,
+        align: usize,
+        zeroed: bool,
+        tag: Tag,
+        trouble: &mut Option<NotPopulated<P::Error>>,
+    ) -> Begun {
+        let Some((pages, class)) = class_of::<P>(bytes, align) else { return NOT_BEGUN };
         let guard = self.pager().enter();
-        let Some((meta, line)) = self.line(&guard) else { return self.alloc_slowly(request) };
+        let Some((meta, line)) = self.line(&guard) else { return NOT_BEGUN };
         // SAFETY: (1) it is the line of the CPU on which `guard` is held, which outlives the reference; (2) nothing below reaches it in another way: the
         // platform calls nothing here.
         let near = unsafe { line.near() };
         let pool = &mut near.pools[class.index()];
-        let Some((slot, record)) = pool.free.pop(|slot| meta.slot(SlotIndex::new(slot))) else {
-            drop(guard);
-            return self.alloc_slowly(request);
-        };
-        pool.note_fewest();
-        let building = record.build(request.bytes, Kind::Memory, class, request.tag);
+        let Some(slot) = pool.first() else { return NOT_BEGUN };
+        let record = meta.slot(SlotIndex::new(slot));
+        pool.pop_first(record);
+        let building = record.build(bytes, Kind::Memory, class, tag);
         let mapping = Mapping::new(Pages::new(meta.start(record), pages), record.hint());
         // SAFETY: (1) the pages lie in a slot, which lies in one chunk; (2) the slot was free, so none of it is mapped, and no CPU remembers that it was (it
         // went to a pool after its shootdown).
-        match unsafe { self.pager().populate(mapping, request.zeroed) } {
+        match unsafe { self.pager().populate(mapping, zeroed) } {
             Ok(hint) => {
                 record.set_hint(hint);
                 record.set_live(building);
                 line.counters.allocated.bump();
                 line.counters.mapped.add(pages as u64);
-                Ok(Area::new(self, mapping.pages().start(), request.bytes, Place::Slot(SlotIndex::new(slot))))
+                Begun { start: mapping.pages().start().get(), slot }
             }
             Err(error) => {
                 record.forget();
-                pool.free.push(slot, record);
+                pool.push(slot, record);
                 line.counters.refused.bump();
-                Err(error.into())
+                *trouble = Some(error);
+                NOT_BEGUN
             }
         }
     }
@@ -89,9 +122,11 @@ impl<P: Pager> Vmalloc<P> {
     #[inline(never)]
     pub(crate) fn free_quickly(&self, addr: VirtAddr) -> bool {
         let Some(meta) = self.meta() else { return false };
+        let offset = addr.get().wrapping_sub(meta.layout.range_start().get());
+        let (number, inside) = (offset / Layout::<P>::CHUNK, offset / P::PAGE_SIZE % P::CHUNK_PAGES);
         // An address outside has a number that was never made.
-        let (index, inside) = meta.layout.split_address(addr);
-        let Some(State::Cut(class)) = meta.try_chunk(index).map(crate::chunk::Chunk::state) else { return false };
+        let Some((index, chunk)) = meta.try_number(number) else { return false };
+        let State::Cut(class) = chunk.state() else { return false };
         let number = class.slot_of(inside);
         if number >= class.slots_in(P::CHUNK_PAGES) {
             return false;
@@ -112,17 +147,17 @@ impl<P: Pager> Vmalloc<P> {
         if !record.claim(life) {
             return false;
         }
-        self.retire_quickly(meta, line, slot, record);
-        // SAFETY: as in `alloc`.
-        if unsafe { line.near() }.is_batch(&line.counters) {
-            self.settle(&guard);
+        let is_enough = self.retire_quickly(meta, line, slot, record);
+        drop(guard);
+        if is_enough {
+            self.settle();
         }
         true
     }
 
-    /// Unmaps the area of memory in `slot`, whose life this CPU has ended.
+    /// Unmaps the area of memory in `slot`, whose life this CPU has ended. True if there is enough for a batch.
     #[inline(always)]
-    fn retire_quickly(&self, meta: &Meta<'_, P>, line: &Line<P>, slot: SlotIndex, record: &Record) {
+    fn retire_quickly(&self, meta: &Meta<'_, P>, line: &Line<P>, slot: SlotIndex, record: &Record) -> bool {
         let mapping = meta.mapping(record);
         // SAFETY: it was mapped by one call of `populate` when the area was made, and whoever frees it vouches that nobody uses it any more.
         let token = unsafe { self.pager().unmap(mapping) };
@@ -130,25 +165,28 @@ impl<P: Pager> Vmalloc<P> {
         unsafe { record.frames.put(token) };
         line.counters.freed.bump();
         line.counters.unmapped.add(mapping.pages().count() as u64);
-        // SAFETY: as in `alloc`: the caller has the guard.
-        unsafe { line.near() }.pending.slots.push(slot.get(), record);
+        // SAFETY: as in `alloc_quickly`: the caller has the guard.
+        let near = unsafe { line.near() };
+        near.pending.slots.push(slot.get(), record);
+        near.add_weight(mapping.pages().count())
     }
 
     /// Sends off what is pending.
     #[cold]
     #[inline(never)]
-    fn settle(&self, guard: &P::Guard) {
-        if let Ok(mut here) = self.here(guard) {
+    fn settle(&self) {
+        let guard = self.pager().enter();
+        if let Ok(mut here) = self.here(&guard) {
             here.send_off();
         }
     }
 
     /// The line of this CPU, if there is one.
-    #[inline]
+    #[inline(always)]
     fn line<'a>(&'a self, _guard: &'a P::Guard) -> Option<(Meta<'a, P>, &'a Line<P>)> {
-        let meta = self.meta()?;
         let cpu = self.pager().cpu().index();
-        (cpu < meta.layout.cpus).then(|| (meta, meta.line(cpu)))
+        let meta = self.meta_for(cpu)?;
+        Some((meta, meta.line(cpu)))
     }
 }
 

@@ -20,10 +20,10 @@ use crate::runs::Run;
 use crate::vmalloc::Vmalloc;
 
 impl<P: Pager> Here<'_, P> {
-    /// Sends off what is pending, if it is enough.
+    /// Notes that a piece of `pages` pages is pending, and sends off what is, if it is enough.
     #[inline]
-    pub(crate) fn settle_pending(&mut self) {
-        if self.near.is_batch(&self.line.counters) {
+    pub(crate) fn settle_pending(&mut self, pages: usize) {
+        if self.near.add_weight(pages) {
             self.send_off();
         }
     }
@@ -40,6 +40,7 @@ impl<P: Pager> Here<'_, P> {
         }
         batch.pages = self.near.pending_pages(&self.line.counters);
         self.near.sent_off = self.line.counters.unmapped.get();
+        self.near.weight = 0;
         self.line.counters.shootdowns.bump();
         self.line.counters.pieces_unmapped.add(u64::from(batch.len()));
         let slots = batch.slots.each(slot_records(meta)).map(move |(_, record)| meta.mapping(record).pages());
@@ -83,7 +84,7 @@ impl<P: Pager> Here<'_, P> {
         let mut next = || {
             let (slot, record) = slots.pop(|slot| meta.slot(SlotIndex::new(slot)))?;
             record.set_free();
-            pools[record.class().index()].free.push(slot, record);
+            pools[record.class().index()].push(slot, record);
             Some(record)
         };
         let records = core::iter::from_fn(&mut next).filter(|record| record.kind() == Kind::Memory);
@@ -96,7 +97,7 @@ impl<P: Pager> Here<'_, P> {
     /// Leaves to the central lists what pools have too much.
     fn fit_pools(&mut self) {
         for class in Class::up_to(P::CHUNK_PAGES / 2) {
-            if self.near.pools[class.index()].free.len() > class.most_kept() {
+            if self.near.pools[class.index()].len() > class.most_kept() {
                 self.unload(class, class.most_kept() / 2);
             }
         }
@@ -152,7 +153,8 @@ impl<P: Pager> Here<'_, P> {
     fn answer(&mut self) {
         if let Some(announced) = self.vmalloc.pressure.since(self.near.answered) {
             self.near.answered = announced;
-            self.empty_pools(true);
+            self.empty_pools();
+            self.mend_spares();
         }
         if let Some(announced) = self.vmalloc.decay.since(self.near.decayed) {
             self.near.decayed = announced;
@@ -160,15 +162,13 @@ impl<P: Pager> Here<'_, P> {
         }
     }
 
-    /// Leaves to the central lists what nobody would have missed since the last time.
+    /// Leaves a quarter of each pool to the central lists.
     fn decay(&mut self) {
         for class in Class::up_to(P::CHUNK_PAGES / 2) {
-            let fewest = self.near.pools[class.index()].fewest;
-            if fewest != 0 {
-                self.unload(class, fewest);
+            let count = self.near.pools[class.index()].len().div_ceil(4);
+            if count != 0 {
+                self.unload(class, count);
             }
-            let pool = &mut self.near.pools[class.index()];
-            pool.fewest = pool.free.len();
         }
     }
 
@@ -224,7 +224,10 @@ impl<P: Pager> Vmalloc<P> {
     /// Task that may wait and stays on its CPU; not under a guard or a lock that other CPUs may wait for.
     pub fn drain(&self) {
         self.wait_for_retired();
-        self.enter_once(|here| here.empty_pools(true));
+        self.enter_once(|here| {
+            here.empty_pools();
+            here.mend_spares();
+        });
         self.wait_for_retired();
     }
 
@@ -235,7 +238,10 @@ impl<P: Pager> Vmalloc<P> {
     /// As [`drain`](Self::drain).
     pub fn leave_cpu(&self) {
         self.wait_for_retired();
-        self.enter_once(|here| here.empty_pools(false));
+        self.enter_once(|here| {
+            here.empty_pools();
+            here.send_off();
+        });
         self.wait_for_retired();
     }
 
@@ -264,7 +270,7 @@ impl<P: Pager> Vmalloc<P> {
         });
     }
 
-    /// Lets what has lain ready since the last time, and nobody has missed, decay: slots go from the pools to the central lists, chunks of which nothing is left to whoever needs some.
+    /// Lets what lies ready decay: a quarter of each pool goes to the central lists, and chunks of which all slots are free become whole again.
     ///
     /// # Context
     ///
@@ -273,6 +279,10 @@ impl<P: Pager> Vmalloc<P> {
     pub fn trim(&self) {
         self.decay.announce();
         self.answer_pressure();
+        self.enter_once(|here| {
+            here.mend_spares();
+            here.send_off();
+        });
     }
 
     fn enter_once(&self, work: impl FnOnce(&mut Here<'_, P>)) {

@@ -200,6 +200,7 @@ impl Record {
         self.detail.store(detail + LARGE, Ordering::Relaxed);
     }
 
+    #[inline]
     fn store(&self, phase: Phase) {
         let life = Life(self.life.load(Ordering::Relaxed));
         // Release: as said in `life`.
@@ -210,7 +211,7 @@ impl Record {
     #[inline]
     pub(crate) fn set_live(&self, building: Building) {
         // Release: as said in `life`.
-        self.life.store(building.0.with(Phase::Live).0, Ordering::Release);
+        self.life.store(building.0.0 + (Phase::Live as u32 - Phase::Building as u32), Ordering::Release);
     }
 
     /// What was there is not any more: unmapped, but not forgotten by every CPU. For whoever builds it, and cannot.

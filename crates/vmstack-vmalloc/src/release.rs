@@ -183,7 +183,7 @@ impl<P: Pager> Here<'_, P> {
         let pending = &mut self.near.pending;
         pending.slots.push(slot.get(), record);
         pending.lent |= kind.is_lent();
-        self.settle_pending();
+        self.settle_pending(pages);
     }
 
     /// Unmaps one chunk of an area of `kind`, whose life has ended.
@@ -204,8 +204,9 @@ impl<P: Pager> Here<'_, P> {
         let pending = &mut self.near.pending;
         pending.chunks.push(index.get(), &chunk.record);
         pending.lent |= kind.is_lent();
-        self.settle_pending();
+        self.settle_pending(pages.count());
     }
+
     /// Takes away what the platform may have made in a chunk of an area of `kind` before it could not map there.
     #[cold]
     fn retire_table(&mut self, index: ChunkIndex, kind: Kind) {
@@ -218,6 +219,6 @@ impl<P: Pager> Here<'_, P> {
         unsafe { chunk.record.frames.put(table) };
         self.near.pending.chunks.push(index.get(), &chunk.record);
         self.near.pending.lent |= kind.is_lent();
-        self.settle_pending();
+        self.settle_pending(0);
     }
 }

@@ -138,6 +138,18 @@ impl<P: Pager> Vmalloc<P> {
         Some(Meta { pager: &self.pager, layout, made: &self.made })
     }
 
+    /// The records, if CPU number `cpu` is one of those that they are for.
+    #[inline(always)]
+    pub(crate) fn meta_for(&self, cpu: usize) -> Option<Meta<'_, P>> {
+        // Acquire: as in `meta`.
+        if cpu >= self.cpus.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: as in `meta`: there are CPUs.
+        let layout = unsafe { &*self.layout.get() };
+        Some(Meta { pager: &self.pager, layout, made: &self.made })
+    }
+
     /// Enters this CPU's part.
     #[inline]
     pub(crate) fn here<'a>(&'a self, guard: &'a P::Guard) -> Result<Here<'a, P>, NotHere> {

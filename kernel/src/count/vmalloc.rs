@@ -38,7 +38,7 @@ const ALIVE: [usize; 2] = [10, 100_000];
 pub(crate) fn count() {
     calibrate(median(|| ()));
     fact!("vmalloc.clear.page", "{}", clearing());
-    let tests: [(&str, fn(&mut Turns) -> Option<()>); 8] = [
+    let tests: [(&str, fn(&mut Turns) -> Option<()>); 9] = [
         ("fix_size_alloc_test", fix_size),
         ("full_fit_alloc_test", full_fit),
         ("long_busy_list_alloc_test", long_busy_list),
@@ -47,6 +47,7 @@ pub(crate) fn count() {
         ("random_size_align_alloc_test", random_size_align),
         ("pcpu_alloc_test", pcpu),
         ("vm_map_ram_test", map_ram),
+        ("by_address", fix_size_by_address),
     ];
     for (name, test) in tests {
         fact!(format_args!("vmalloc.{name}"), "{}", Turns::of(test));
@@ -153,17 +154,28 @@ fn touch(addr: VirtAddr) {
     unsafe { addr.as_mut_ptr::<u8>().write_volatile(1) };
 }
 
-/// An area whose address is remembered, and nothing else, as Linux's tests do it.
-fn take(request: &Request) -> Option<VirtAddr> {
-    VMALLOC.alloc(request).ok().map(vmstack_vmalloc::Area::into_raw)
+/// An area of the vmalloc.
+type Area = vmstack_vmalloc::Area<'static, crate::vmalloc::Kernel>;
+
+#[inline]
+fn take(request: &Request) -> Option<Area> {
+    VMALLOC.alloc(request).ok()
 }
 
-fn take_pages(count: usize) -> Option<VirtAddr> {
+#[inline]
+fn take_pages(count: usize) -> Option<Area> {
     let area = take(&Request::new(count * PAGE_SIZE))?;
-    touch(area);
+    touch(area.start());
     Some(area)
 }
 
+/// An area whose address is remembered, and nothing else, as in Linux's tests.
+#[inline]
+fn take_address(request: &Request) -> Option<VirtAddr> {
+    take(request).map(Area::into_raw)
+}
+
+#[inline]
 fn give(addr: VirtAddr) {
     let freed = VMALLOC.free(addr);
     debug_assert!(freed.is_ok(), "{freed:?}");
@@ -171,7 +183,12 @@ fn give(addr: VirtAddr) {
 
 /// One page.
 fn fix_size(turns: &mut Turns) -> Option<()> {
-    turns.each(TURNS, |_| take_pages(1).map(give))
+    turns.each(TURNS, |_| take_pages(1).map(drop))
+}
+
+/// The same, freed by its address.
+fn fix_size_by_address(turns: &mut Turns) -> Option<()> {
+    turns.each(TURNS, |_| take_pages(1).map(Area::into_raw).map(give))
 }
 
 /// One page, where holes of just that size are between areas.
@@ -180,24 +197,24 @@ fn full_fit(turns: &mut Turns) -> Option<()> {
     turns.around(|_| {
         let junk = Addresses::new(JUNK)?;
         for i in 0..JUNK {
-            kept.set(i, take(&Request::new(PAGE_SIZE))?);
-            junk.set(i, take(&Request::new(PAGE_SIZE))?);
+            kept.set(i, take_address(&Request::new(PAGE_SIZE))?);
+            junk.set(i, take_address(&Request::new(PAGE_SIZE))?);
         }
         junk.give_all();
         Some(())
     })?;
-    turns.each(TURNS, |_| take_pages(1).map(give))?;
+    turns.each(TURNS, |_| take_pages(1).map(drop))?;
     turns.around(|_| kept.give_all());
     Some(())
 }
 
 /// 100 pages and one page, with many areas alive.
 fn long_busy_list(turns: &mut Turns) -> Option<()> {
-    let kept = turns.around(|_| Addresses::filled(BUSY, |_| take(&Request::new(PAGE_SIZE))))?;
+    let kept = turns.around(|_| Addresses::filled(BUSY, |_| take_address(&Request::new(PAGE_SIZE))))?;
     turns.each(TURNS, |_| {
         let (large, small) = (take_pages(100)?, take_pages(1)?);
-        give(large);
-        give(small);
+        drop(large);
+        drop(small);
         Some(())
     })?;
     turns.around(|_| kept.give_all());
@@ -206,14 +223,14 @@ fn long_busy_list(turns: &mut Turns) -> Option<()> {
 
 /// 1 to 100 pages.
 fn random_size(turns: &mut Turns) -> Option<()> {
-    turns.each(TURNS, |turns| take_pages(turns.dice.between(1, 100)).map(give))
+    turns.each(TURNS, |turns| take_pages(turns.dice.between(1, 100)).map(drop))
 }
 
 /// Five zeroed pages, aligned to twice a stack.
 fn fix_align(turns: &mut Turns) -> Option<()> {
     turns.each(TURNS, |turns| {
         turns.zeroed += 5;
-        take(&Request::new(5 * PAGE_SIZE).align(2 * TASK_STACK).zeroed()).map(give)
+        take(&Request::new(5 * PAGE_SIZE).align(2 * TASK_STACK).zeroed()).map(drop)
     })
 }
 
@@ -223,7 +240,7 @@ fn random_size_align(turns: &mut Turns) -> Option<()> {
         let random = turns.dice.next() % 256;
         let (align, pages) = (1 << (random % 23), random % 10 + 1);
         turns.zeroed += pages;
-        take(&Request::new(pages * PAGE_SIZE).align(align).zeroed()).map(give)
+        take(&Request::new(pages * PAGE_SIZE).align(align).zeroed()).map(drop)
     })
 }
 
@@ -233,7 +250,7 @@ fn pcpu(turns: &mut Turns) -> Option<()> {
     let mut i = 0;
     turns.each(PER_CPU, |turns| {
         let (bytes, align) = (turns.dice.between(1, PAGE_SIZE / 4), 1 << turns.dice.between(1, 11));
-        kept.set(i, take(&Request::new(bytes).align(align))?);
+        kept.set(i, take_address(&Request::new(bytes).align(align))?);
         i += 1;
         Some(())
     })?;
@@ -259,7 +276,7 @@ fn map_once(frame: &[PhysAddr; 1]) -> Option<()> {
 
 /// Addresses of areas, in an area.
 struct Addresses {
-    area: vmstack_vmalloc::Area<'static, crate::vmalloc::Kernel>,
+    area: Area,
     count: usize,
 }
 
@@ -295,7 +312,7 @@ impl Addresses {
 /// What an allocation takes, and what lies around areas, while `areas` of them are alive.
 fn alive(areas: usize) {
     let mut dice = Dice::new();
-    let kept = Addresses::filled(areas, |_| take(&Request::new(PAGE_SIZE)));
+    let kept = Addresses::filled(areas, |_| take_address(&Request::new(PAGE_SIZE)));
     let Some(kept) = kept else { return fact!(format_args!("vmalloc.alive.{areas}"), "an allocation failed") };
     for (name, most) in [("page", 1), ("random", 100)] {
         let (mut taken, mut freed) = (0, 0);
@@ -304,7 +321,7 @@ fn alive(areas: usize) {
             let start = cpu::cycles();
             let Some(area) = take(&Request::new(pages * PAGE_SIZE)) else { continue };
             let made = cpu::cycles();
-            give(area);
+            drop(area);
             taken += made - start;
             freed += cpu::cycles() - made;
         }
@@ -339,7 +356,7 @@ fn large() {
         let start = cpu::cycles();
         let area = VMALLOC.alloc(&request);
         let made = cpu::cycles();
-        let pages = area.as_ref().ok().and_then(vmstack_vmalloc::Area::info).map_or(0, |info| info.large);
+        let pages = area.as_ref().ok().and_then(Area::info).map_or(0, |info| info.large);
         drop(area);
         VMALLOC.drain();
         fact!(format_args!("vmalloc.64m.{name}"), "{pages} {} {}", made - start, cpu::cycles() - made);

@@ -7,13 +7,17 @@
 //!
 //! Tasks. What an interrupt handler allocates is nobody's, and does not count.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::arch::percpu;
 use crate::task::sched;
 
+/// Whether any task ever asked for it: nearly always none did, and there is nothing else to look at.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
 /// Makes the `nth` allocation of the current task from now on fail, once; zero: none.
 pub(crate) fn set(nth: u32) {
+    ASKED.store(true, Ordering::Relaxed);
     sched::current().fail_nth().store(nth, Ordering::Relaxed);
 }
 
@@ -23,7 +27,13 @@ pub(crate) fn left() -> u32 {
 }
 
 /// Whether the allocation that the current task is about to make is to fail.
+#[inline]
 pub(crate) fn fails() -> bool {
+    ASKED.load(Ordering::Relaxed) && is_the_one()
+}
+
+#[cold]
+fn is_the_one() -> bool {
     let Some(task) = sched::current_if_any() else { return false };
     let left = task.fail_nth().load(Ordering::Relaxed);
     left != 0 && percpu::this_cpu().irq_depth() == 0 && {

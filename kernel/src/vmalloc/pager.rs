@@ -44,14 +44,14 @@ pub(crate) enum Frames {
     /// Fresh: for single pages.
     Blocks(Blocks),
     /// Side by side: fresh, as many as a chunk has pages, for a large page; or dead.
-    Run { first: PhysAddr, count: usize },
+    Run { first: PhysAddr, count: u32 },
     /// Dead, in the `count` page-table entries that lie at `entries`.
-    Parked { entries: usize, count: usize },
+    Parked { entries: usize, count: u32 },
     /// Dead, in the first `count` entries of the leaf table at `table`, which goes with them.
-    Table { table: PhysAddr, count: usize },
+    Table { table: PhysAddr, count: u32 },
 }
 
-const _: () = assert!(size_of::<Frames>() <= 3 * size_of::<usize>(), "what is in flight is small");
+const _: () = assert!(size_of::<Frames>() == 2 * size_of::<usize>(), "what is in flight is small");
 
 /// Why the kernel could not give what an area needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,11 +137,10 @@ unsafe fn map_slowly(pages: Pages, runs: impl Iterator<Item = (PhysAddr, usize)>
 ///
 /// As for [`Pager::populate`].
 #[inline(always)]
-unsafe fn populate_one(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    let word = mapping.hint().get();
+unsafe fn populate_one(start: VirtAddr, word: usize, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
     if word == 0 || inject::fails() {
         // SAFETY: the caller's promise.
-        return unsafe { populate_slowly(mapping, zeroed) };
+        return unsafe { populate_slowly(start, 1, word, zeroed) };
     }
     let out_of_frames = NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: 1 });
     // SAFETY: the vmalloc calls with its guard held, which is a section.
@@ -154,7 +153,7 @@ unsafe fn populate_one(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopula
     // SAFETY: the caller's promise; the kernel alone gets access to the frame.
     let mapped = unsafe { entries.map_run(MEMORY, frame) };
     assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
-    Ok(mapping.hint())
+    Ok(Hint::new(word))
 }
 
 /// Several pages, with the largest blocks of frames that there are.
@@ -163,12 +162,16 @@ unsafe fn populate_one(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopula
 ///
 /// As for [`Pager::populate`].
 #[inline(never)]
-unsafe fn populate_many(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    let (word, count) = (mapping.hint().get(), mapping.pages().count());
+unsafe fn populate_many(
+    start: VirtAddr,
+    count: usize,
+    word: usize,
+    zeroed: bool,
+) -> Result<Hint, NotPopulated<AreaTrouble>> {
     let mut blocks = FewBlocks::new();
     if word == 0 || inject::fails() || !blocks.take(count) {
         // SAFETY: the caller's promise.
-        return unsafe { populate_slowly(mapping, zeroed) };
+        return unsafe { populate_slowly(start, count, word, zeroed) };
     }
     if zeroed {
         each(blocks.runs()).for_each(frames::clear);
@@ -178,7 +181,7 @@ unsafe fn populate_many(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopul
     // SAFETY: the caller's promise; the kernel alone gets access to the frames.
     let mapped = unsafe { entries.map_runs(MEMORY, blocks.runs()) };
     assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
-    Ok(mapping.hint())
+    Ok(Hint::new(word))
 }
 
 /// Pages whose entries are not known, or whose frames are in many pieces.
@@ -188,8 +191,13 @@ unsafe fn populate_many(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopul
 /// As for [`Pager::populate`].
 #[cold]
 #[inline(never)]
-unsafe fn populate_slowly(mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    let count = mapping.pages().count();
+unsafe fn populate_slowly(
+    start: VirtAddr,
+    count: usize,
+    word: usize,
+    zeroed: bool,
+) -> Result<Hint, NotPopulated<AreaTrouble>> {
+    let mapping = Mapping::new(Pages::new(start, count), Hint::new(word));
     let taken = if zeroed { Kernel.take_frames(count) } else { Kernel.take_uncleared(count) };
     // SAFETY: the caller's promise; as many frames were taken.
     unsafe { Kernel.map(mapping, taken.map_err(NotPopulated::NoFrames)?) }.map_err(|failed| {
@@ -214,7 +222,7 @@ pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
         return first.map(|first| Frames::Run { first, count: 1 });
     }
     // SAFETY: the caller's promise.
-    unsafe { take_away_several(mapping) }
+    unsafe { take_away_several(mapping.pages().start(), count, word) }
 }
 
 /// The same, for any number of pages.
@@ -223,7 +231,8 @@ pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
 ///
 /// As for [`Platform::unmap`].
 #[inline(never)]
-unsafe fn take_away_several(mapping: Mapping) -> Option<Frames> {
+unsafe fn take_away_several(start: VirtAddr, count: usize, word: usize) -> Option<Frames> {
+    let mapping = Mapping::new(Pages::new(start, count), Hint::new(word));
     // SAFETY: the caller's promise.
     entries(mapping).map(|entries| unsafe { take_away_entries(entries, mapping.pages().count()) })
 }
@@ -237,8 +246,8 @@ unsafe fn take_away_several(mapping: Mapping) -> Option<Frames> {
 unsafe fn take_away_entries(entries: Entries, count: usize) -> Frames {
     // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
     match unsafe { entries.unused() }.take() {
-        Some(Taken::Run(first)) => Frames::Run { first, count },
-        Some(Taken::Parked) => Frames::Parked { entries: entries.expose(), count },
+        Some(Taken::Run(first)) => Frames::Run { first, count: count as u32 },
+        Some(Taken::Parked) => Frames::Parked { entries: entries.expose(), count: count as u32 },
         None => unreachable!("a page is not mapped: {entries:?}"),
     }
 }
@@ -252,8 +261,8 @@ pub(crate) unsafe fn take_away_chunk(pages: Pages) -> Option<Frames> {
     // SAFETY: (1) and (3) nobody uses what is mapped there, remembers entries in it, or maps there before it is given back, by the caller's promise; (2)
     // the chunk is the vmalloc's alone, which calls nothing else for it meanwhile; other trees share the table that the entry is in, not the entry.
     match unsafe { tables::kernel().detach(pages.start()) }? {
-        Detached::Table(table) => Some(Frames::Table { table, count: pages.count() }),
-        Detached::Leaf(first) => Some(Frames::Run { first, count: CHUNK_PAGES }),
+        Detached::Table(table) => Some(Frames::Table { table, count: pages.count() as u32 }),
+        Detached::Leaf(first) => Some(Frames::Run { first, count: CHUNK_PAGES as u32 }),
     }
 }
 
@@ -278,7 +287,7 @@ impl Frames {
     fn give_many(self, giving: &mut Giving) {
         match self {
             Self::Blocks(blocks) => blocks.give(giving),
-            Self::Run { first, count } => giving.stretch(first, count),
+            Self::Run { first, count } => giving.stretch(first, count as usize),
             dead => dead.give_dead(giving),
         }
     }
@@ -293,17 +302,17 @@ impl Frames {
     fn take_dead(self, mut take: impl FnMut(PhysAddr, usize)) -> Option<PhysAddr> {
         match self {
             Self::Blocks(_) => unreachable!("fresh frames are nowhere mapped"),
-            Self::Run { first, count } => take(first, count),
+            Self::Run { first, count } => take(first, count as usize),
             Self::Parked { entries, count } => {
                 // SAFETY: `unmap` found the entries there, and their table does not go before them (`Pager::take_table`).
-                let entries = unsafe { Entries::from_exposed(entries, count) };
+                let entries = unsafe { Entries::from_exposed(entries, count as usize) };
                 // SAFETY: every CPU has flushed since they were parked (INV-FRAME), and the vmalloc does not map the pages before this.
                 let taken = unsafe { entries.unused() }.take_parked(take);
                 assert!(taken, "the frames of {entries:?} are lost");
             }
             Self::Table { table, count } => {
                 // SAFETY: `take_away_chunk` returned the table; every CPU has flushed since (INV-FRAME); nothing else is in it (`Pager::map_chunk`).
-                unsafe { tables::kernel().empty_detached(table, count, take) };
+                unsafe { tables::kernel().empty_detached(table, count as usize, take) };
                 return Some(table);
             }
         }
@@ -439,9 +448,10 @@ unsafe impl Pager for Kernel {
 
     #[inline(always)]
     unsafe fn populate(&self, mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
+        let (start, count, word) = (mapping.pages().start(), mapping.pages().count(), mapping.hint().get());
         // SAFETY: the caller's promise.
         unsafe {
-            if mapping.pages().count() == 1 { populate_one(mapping, zeroed) } else { populate_many(mapping, zeroed) }
+            if count == 1 { populate_one(start, word, zeroed) } else { populate_many(start, count, word, zeroed) }
         }
     }
 
@@ -450,7 +460,7 @@ unsafe impl Pager for Kernel {
         if zeroed {
             each(iter::once((first, CHUNK_PAGES))).for_each(frames::clear);
         }
-        Some(Frames::Run { first, count: CHUNK_PAGES })
+        Some(Frames::Run { first, count: CHUNK_PAGES as u32 })
     }
 
     unsafe fn map_chunk(&self, pages: Pages, frames: Frames) -> Result<(), NotMapped<Self>> {

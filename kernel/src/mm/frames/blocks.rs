@@ -4,7 +4,7 @@
 //! is stands in the link to it, so that one block needs no memory looked at.
 //!
 //! ```text
-//!   Blocks: link, count = 7        link = address of a block's first frame | its order
+//!   Blocks: count = 7 | link        link = address of a block's first frame | its order
 //!      │
 //!      └─> [link ·│ │ │ ]  ─>  [link ·│ ]  ─>  [        ]
 //!          4 frames            2 frames        the last: `count` says that nothing follows
@@ -29,11 +29,12 @@ const ORDER: u64 = PAGE_SIZE as u64 - 1;
 /// Having `Blocks` means that nobody else knows these frames. They hold anything, unless they were [cleared](Self::clear).
 #[derive(Debug)]
 pub(crate) struct Blocks {
-    /// The link to the first block.
-    first: u64,
-    /// The frames of all blocks.
-    count: usize,
+    /// The link to the first block, and above it how many frames there are, of all blocks.
+    word: u64,
 }
+
+/// Where the count begins: above all that an address has. It has twelve bits.
+const COUNT_SHIFT: u32 = 52;
 
 impl Blocks {
     /// `count` frames, which hold anything. All or none.
@@ -51,20 +52,21 @@ impl Blocks {
         if taken.is_none() {
             shortage::note();
         }
-        taken.map(|frame| Self { first: address(frame).get(), count: 1 })
+        taken.map(|frame| Self { word: address(frame).get() | 1 << COUNT_SHIFT })
     }
 
     #[inline(never)]
     fn take_many(count: usize) -> Option<Self> {
+        assert!(count < 1 << (u64::BITS - COUNT_SHIFT), "{count} frames are more than can be counted");
         let mut buddy = FRAMES.lock();
         if buddy.free < count {
             shortage::note();
             return None;
         }
-        let mut blocks = Self { first: 0, count: 0 };
+        let mut blocks = Self { word: 0 };
         let (mut last, mut largest) = (PhysAddr::new(0), MAX_ORDER);
-        while blocks.count < count {
-            largest = largest.min((count - blocks.count).ilog2());
+        while blocks.count() < count {
+            largest = largest.min((count - blocks.count()).ilog2());
             let taken = match largest {
                 0 => buddy.take(0),
                 order => buddy.take_block(order),
@@ -85,25 +87,38 @@ impl Blocks {
     #[inline]
     fn append(&mut self, last: PhysAddr, block: PhysAddr, order: u32) -> PhysAddr {
         let link = block.get() | u64::from(order);
-        if self.count == 0 {
-            self.first = link;
+        if self.word == 0 {
+            self.word = link;
         } else {
             write_word(last, link);
         }
-        self.count += 1 << order;
+        self.word += 1 << order << COUNT_SHIFT;
         block
+    }
+
+    /// The link to the first block.
+    #[inline]
+    const fn first(&self) -> u64 {
+        self.word & ((1 << COUNT_SHIFT) - 1)
+    }
+
+    /// The frames of all blocks.
+    #[inline]
+    const fn count(&self) -> usize {
+        (self.word >> COUNT_SHIFT) as usize
     }
 
     /// The blocks: the first frame of each, and how many they are. Each may be overwritten once it was returned.
     #[inline]
     pub(crate) fn runs(&self) -> Runs {
-        Runs { next: self.first, left: self.count }
+        Runs { next: self.first(), left: self.count() }
     }
 
     /// The first frame, if all of them are one block.
     #[inline]
     pub(crate) fn one(&self) -> Option<PhysAddr> {
-        (self.count == 1 << (self.first & ORDER)).then_some(PhysAddr::new(self.first & !ORDER))
+        let first = self.first();
+        (self.count() == 1 << (first & ORDER)).then_some(PhysAddr::new(first & !ORDER))
     }
 
     /// Clears all frames. The links stay, until [`forget_links`](Self::forget_links).
@@ -121,7 +136,7 @@ impl Blocks {
     /// Clears the links. Nobody can find the frames then but through what maps them.
     #[inline]
     pub(crate) fn forget_links(self) {
-        let mut left = self.count;
+        let mut left = self.count();
         for (first, count) in self.runs() {
             left -= count;
             // The last block has no link.
