@@ -97,6 +97,10 @@ impl<P: Pager> Layout<P> {
     /// As many chunks as numbers of slots can count.
     const MOST: usize = {
         assert!(P::CHUNK_PAGES.is_power_of_two() && P::CHUNK_PAGES >= 16 && P::CHUNK_PAGES <= 8192);
+        assert!(
+            (Self::SLOTS * size_of::<Record>()).is_multiple_of(Self::PAGE),
+            "no two chunks share a page of records"
+        );
         let by_slots = (u32::MAX as usize) / Self::SLOTS;
         let by_pages = (u32::MAX as usize) / P::CHUNK_PAGES;
         let most = if by_slots < by_pages { by_slots } else { by_pages };

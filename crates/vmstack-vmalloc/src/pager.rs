@@ -48,7 +48,8 @@ pub unsafe trait Pager: Platform {
     /// With which rights, and how cached, frames are mapped that somebody lends.
     type Attributes: Copy + Send;
 
-    /// How many pages a chunk has, those that one leaf table maps: a power of two, 16 at least.
+    /// How many pages a chunk has, those that one leaf table maps: a power of two, and a 32nd of a page's bytes at least (128, where pages have 4 KiB), so that the
+    /// records of its slots fill pages.
     const CHUNK_PAGES: usize = Self::PAGE_SIZE / 8;
 
     /// Takes `count` frames, which may hold anything. All of them or none. The default takes frames that read as zero.

@@ -133,6 +133,10 @@ impl<P: Pager> Vmalloc<P> {
                 let state = meta.known_chunk(chunk).state();
                 meta.known_chunk(chunk).join(run.start, 0, state);
             }
+            if number == mapped {
+                here.retire_table(chunk, kind);
+                continue;
+            }
             here.line.counters.mapped.add(meta.piece(chunk).count() as u64);
             here.retire_chunk(chunk, kind);
         }
@@ -201,5 +205,20 @@ impl<P: Pager> Here<'_, P> {
         pending.chunks.push(index.get(), &chunk.record);
         pending.lent |= kind.is_lent();
         self.settle_pending(pages.count());
+    }
+
+    /// Takes away what the platform may have made in a chunk of an area of `kind` before it could not map there.
+    #[cold]
+    fn retire_table(&mut self, index: ChunkIndex, kind: Kind) {
+        let (meta, chunk) = (self.meta, self.meta.known_chunk(index));
+        // SAFETY: the chunk is whole; it was free, and nothing was mapped in it since; it is this CPU's until it is free again.
+        let table = unsafe { meta.pager.take_table(meta.layout.chunk_pages(index, P::CHUNK_PAGES)) };
+        let Some(table) = table else { return self.free_chunk(index) };
+        chunk.join(chunk.head(), P::CHUNK_PAGES, chunk.state());
+        // SAFETY: as in `retire_chunk`.
+        unsafe { chunk.record.frames.put(table) };
+        self.near.pending.chunks.push(index.get(), &chunk.record);
+        self.near.pending.lent |= kind.is_lent();
+        self.settle_pending(0);
     }
 }

@@ -102,7 +102,8 @@ fn nothing_is_had_of_a_vmalloc_that_was_not_initialised() {
 fn a_request_must_make_sense() {
     let fake = &fake();
     let vmalloc = &vmalloc_of(fake);
-    let ways: [fn(&Vmalloc<&Fake>, &Request) -> Result<(), AreaError<FakeError>>; 3] = [
+    type Way = fn(&Vmalloc<&Fake>, &Request) -> Result<(), AreaError<FakeError>>;
+    let ways: [Way; 3] = [
         |vmalloc, request| vmalloc.alloc(request).map(drop),
         |vmalloc, request| vmalloc.alloc_waiting(request).map(drop),
         |vmalloc, request| vmalloc.reserve(request).map(drop),

@@ -7,10 +7,10 @@
 
 mod fake;
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use fake::cpus::{become_cpu, interrupted_by};
 use fake::{CHUNK, Fake, Flush, PAGE, Supply, assert_nothing_left, give_everything_back, vmalloc_of};
-use std::sync::{Barrier, Mutex};
+use std::sync::Mutex;
 use std::thread;
 use vmstack::VirtAddr;
 use vmstack_vmalloc::{Found, FreeError, Request, Vmalloc};
@@ -183,17 +183,48 @@ fn cpus_that_are_interrupted() {
     all_together(Flush::WhenAsked, true);
 }
 
+/// Where two threads meet, as close together as they can be. It is over when one of them panics: the other must not wait for ever.
+#[derive(Default)]
+struct Meeting {
+    arrived: AtomicUsize,
+    over: AtomicBool,
+}
+
+/// One of the two.
+struct Party<'m>(&'m Meeting, usize);
+
+impl Party<'_> {
+    fn meet(&mut self) {
+        self.1 += 2;
+        self.0.arrived.fetch_add(1, Ordering::AcqRel);
+        for spins in 1_usize.. {
+            if self.0.arrived.load(Ordering::Acquire) >= self.1 {
+                return;
+            }
+            assert!(!self.0.over.load(Ordering::Relaxed), "the other one has panicked");
+            if spins.is_multiple_of(1000) {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+impl Drop for Party<'_> {
+    fn drop(&mut self) {
+        self.0.over.fetch_or(thread::panicking(), Ordering::Relaxed);
+    }
+}
+
 /// Two CPUs free the same area in the same moment: one of them has, and the other hears that it was free.
 #[test]
 fn of_two_that_free_an_area_at_once_one_does() {
     let _alone = ALONE.lock();
     let fake = &Fake::new(Supply { cpus: 2, ..Supply::plenty() });
     let vmalloc = &vmalloc_of(fake);
-    let (barrier, at) = (Barrier::new(2), Mutex::new(VirtAddr::new(0)));
-    let freed = AtomicUsize::new(0);
+    let (meeting, at, freed) = (Meeting::default(), Mutex::new(VirtAddr::new(0)), AtomicUsize::new(0));
     thread::scope(|scope| {
         for cpu in 0..2 {
-            let (barrier, at, freed) = (&barrier, &at, &freed);
+            let (mut party, at, freed) = (Party(&meeting, 0), &at, &freed);
             scope.spawn(move || {
                 become_cpu(cpu);
                 for round in 0..1500_usize {
@@ -201,18 +232,19 @@ fn of_two_that_free_an_area_at_once_one_does() {
                         let pages = if round.is_multiple_of(16) { 700 } else { 1 + round % 9 };
                         *at.lock().unwrap() = vmalloc.vmalloc(pages * PAGE).unwrap().into_raw();
                     }
-                    barrier.wait();
+                    party.meet();
                     let addr = *at.lock().unwrap();
+                    party.meet();
                     match vmalloc.free(addr) {
                         Ok(()) => drop(freed.fetch_add(1, Ordering::Relaxed)),
                         Err(FreeError::Twice { addr: said, area }) => {
-                            assert_eq!((said, area.range.start()), (addr, addr))
+                            assert_eq!((said, area.range.start()), (addr, addr));
                         }
                         Err(error) => panic!("{error}"),
                     }
-                    barrier.wait();
+                    party.meet();
                     assert_eq!(freed.load(Ordering::Relaxed), round + 1, "exactly one freed it");
-                    barrier.wait();
+                    party.meet();
                 }
             });
         }

@@ -101,7 +101,7 @@ impl Model<'_> {
         let live = self.nth(which).map(|start| self.live[&start].info.range);
         let addr = match (what, live) {
             (Free::Inside, Some(range)) => range.start().wrapping_add(1 + at % (range.bytes() - 1)),
-            (Free::Guard, Some(range)) if at % 2 == 0 => range.end().wrapping_add(at / 2 % PAGE),
+            (Free::Guard, Some(range)) if at.is_multiple_of(2) => range.end().wrapping_add(at / 2 % PAGE),
             (Free::Guard, Some(range)) => range.start().wrapping_sub(1 + at / 2 % PAGE),
             (Free::Freed, _) if !self.freed.is_empty() => {
                 VirtAddr::new(*self.freed.keys().nth(which % self.freed.len()).expect("there are so many"))

@@ -201,7 +201,9 @@ impl<'a> Model<'a> {
         }
         self.gives_everything_back();
         let got = self.vmalloc.alloc_waiting(request);
-        if matches!(got, Err(AreaError::NoSpace { .. })) {
+        // Of runs that are long enough but lie wrong, some are tried.
+        let all_tried = lay.align() <= CHUNK || self.vmalloc.fragmentation().runs <= 16;
+        if matches!(got, Err(AreaError::NoSpace { .. })) && all_tried {
             assert!(!self.has_room(request.bytes(), lay.align()), "there is room for {request:?}");
         }
         got
@@ -260,7 +262,7 @@ impl<'a> Model<'a> {
             FakeError::Told | FakeError::NoTables => assert!(self.failing, "{error}"),
             // Where nobody waited, some may have come back since.
             FakeError::NoFrames => {
-                assert!(!waited || self.fake.free().0 < pages + 64, "{error}: {pages} of {:?}", self.fake.free())
+                assert!(!waited || self.fake.free().0 < pages + 64, "{error}: {pages} of {:?}", self.fake.free());
             }
             FakeError::LentTwice => panic!("{error}"),
         }

@@ -95,6 +95,7 @@ pub(crate) fn assert_nothing_left(fake: &Fake, vmalloc: &Vmalloc<&Fake>) {
     assert_eq!(fake.count(State::Free), all + gap - fake.record_pages(), "INV-COUNT: all other frames are free");
     assert_eq!(fake.free().1, supply.large, "INV-COUNT: and all blocks");
     assert_eq!(fake.lent(), (0, 0), "INV-COUNT: nothing is lent");
+    assert_eq!(fake.tables(), fake.linked_tables(), "INV-COUNT: tables are lost");
     if supply.takes_tables {
         assert_eq!(fake.leaf_tables(fake.areas()), [], "no leaf table is left but those of records");
     }

@@ -264,6 +264,11 @@ impl Fake {
         self.tables.live()
     }
 
+    /// Tables that the range's translations go through, the root included.
+    pub(crate) fn linked_tables(&self) -> usize {
+        self.tables.mapper().census(self.range).tables + 1
+    }
+
     pub(crate) fn shootdowns(&self) -> usize {
         self.inner().tlbs.started()
     }

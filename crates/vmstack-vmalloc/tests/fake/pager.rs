@@ -71,6 +71,8 @@ impl Fake {
     ) -> Result<(), FakeError> {
         assert_eq!(pages.count(), frames.len(), "as many frames as pages");
         if self.tables.failing.now() {
+            // As where only the last page cannot be mapped: tables that were made on the way are kept.
+            let _ = self.tables.mapper().make_leaf_table(pages.start());
             return Err(FakeError::Told);
         }
         let given = frames.iter().copied().map(frames::phys);
