@@ -13,7 +13,7 @@
 //!
 //! From there it goes on as it does from [`Mapper::park`](crate::Mapper::park): nobody uses the frames before every CPU has flushed
 //! (INV-FRAME). Until then the entries remember them, as *runs* of frames side by side: the first entry of a run is parked, those behind it are
-//! cleared at once, and how many they are says how long it is. A single run need not even be remembered so: two words say it.
+//! cleared at once, and how many they are says how long it is. A few runs need not even be remembered so: a few words say them.
 //!
 //! ```text
 //!   mapped    | f7 | f8 | f9 | f3 | f4 | f12 |
@@ -71,8 +71,41 @@ impl<'t, F: Format> Group<'t, F> {
 pub enum Taken {
     /// Their frames lie side by side, and this is the first one. Nothing is in the entries any more.
     Run(PhysAddr),
+    /// Their frames are these. Nothing is in the entries any more.
+    Few(FewRuns),
     /// They are in the entries, for [`Unused::take_parked`].
     Parked,
+}
+
+/// As many runs of frames as are few.
+const FEW: usize = 3;
+
+/// Up to three runs of frames: the first frame of each, and how many there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FewRuns {
+    runs: [(PhysAddr, usize); FEW],
+    len: usize,
+}
+
+impl FewRuns {
+    /// The runs of `slots`, if they are few and all are mapped.
+    #[inline]
+    fn of<F: Format>(mut slots: &[Slot]) -> Option<Self> {
+        let mut few = Self::default();
+        while !slots.is_empty() {
+            let (run, frame) = run_at::<F>(slots)?;
+            *few.runs.get_mut(few.len)? = (frame, run.len());
+            few.len += 1;
+            slots = &slots[run.len()..];
+        }
+        Some(few)
+    }
+
+    /// The runs, in the order of their pages.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = (PhysAddr, usize)> {
+        self.runs.iter().take(self.len).copied()
+    }
 }
 
 impl<F: Format> Unused<'_, F> {
@@ -84,11 +117,13 @@ impl<F: Format> Unused<'_, F> {
     #[must_use = "the frames are lost"]
     pub fn take(&self) -> Option<Taken> {
         let (run, frame) = run_at::<F>(self.slots)?;
-        match run.len() == self.slots.len() {
-            true => clear(self.slots),
-            false => return self.park(run.len()),
+        if run.len() == self.slots.len() {
+            clear(self.slots);
+            return Some(Taken::Run(frame));
         }
-        Some(Taken::Run(frame))
+        let Some(few) = FewRuns::of::<F>(self.slots) else { return self.park(run.len()) };
+        clear(self.slots);
+        Some(Taken::Few(few))
     }
 
     /// Leaves each run in its first entry. The first run has `first` of them.

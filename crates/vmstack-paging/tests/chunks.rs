@@ -63,6 +63,7 @@ fn take<F: Format>(group: Group<'_, F>, pages: usize) -> Vec<Run> {
     let mut runs = Vec::new();
     match unused.take().expect("all pages are mapped") {
         Taken::Run(first) => runs.push((first, pages)),
+        Taken::Few(few) => runs.extend(few.iter()),
         Taken::Parked => assert!(unused.take_parked(|first, count| runs.push((first, count)))),
     }
     runs

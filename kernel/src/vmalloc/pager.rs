@@ -19,7 +19,7 @@ use core::fmt;
 use core::iter;
 
 use vmstack::{Cpu, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
-use vmstack_paging::{Access, Attributes, Detached, Group, MapError, Taken};
+use vmstack_paging::{Access, Attributes, Detached, FewRuns, Group, MapError, Taken};
 use vmstack_vmalloc::{NotPopulated, Pager};
 
 use crate::arch::layout::PAGE_SIZE;
@@ -45,13 +45,15 @@ pub(crate) enum Frames {
     Blocks(Blocks),
     /// Side by side: fresh, as many as a chunk has pages, for a large page; or dead.
     Run { first: PhysAddr, count: u32 },
+    /// Dead, in a few runs: the number of the first frame of each, and how many there are.
+    Few { firsts: [u32; 3], counts: [u16; 3] },
     /// Dead, in the `count` page-table entries that lie at `entries`.
     Parked { entries: usize, count: u32 },
     /// Dead, in the first `count` entries of the leaf table at `table`, which goes with them.
     Table { table: PhysAddr, count: u32 },
 }
 
-const _: () = assert!(size_of::<Frames>() == 2 * size_of::<usize>(), "what is in flight is small");
+const _: () = assert!(size_of::<Frames>() == 3 * size_of::<usize>(), "what is in flight is small");
 
 /// Why the kernel could not give what an area needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -212,6 +214,7 @@ unsafe fn take_away_several(start: VirtAddr, count: usize, word: usize) -> Optio
     // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
     match unsafe { entries.unused() }.take() {
         Some(Taken::Run(first)) => Some(Frames::Run { first, count: count as u32 }),
+        Some(Taken::Few(few)) => Some(Frames::few(&few)),
         Some(Taken::Parked) => Some(Frames::Parked { entries: entries.expose(), count: count as u32 }),
         None => unreachable!("a page is not mapped: {entries:?}"),
     }
@@ -231,7 +234,26 @@ pub(crate) unsafe fn take_away_chunk(pages: Pages) -> Option<Frames> {
     }
 }
 
+/// The runs of [`Frames::Few`].
+#[inline]
+fn runs_of(firsts: [u32; 3], counts: [u16; 3]) -> impl Iterator<Item = (PhysAddr, usize)> {
+    let address = |number: u32| PhysAddr::new(u64::from(number) * PAGE_SIZE as u64);
+    let runs = firsts.into_iter().zip(counts).take_while(|&(_, count)| count != 0);
+    runs.map(move |(first, count)| (address(first), usize::from(count)))
+}
+
 impl Frames {
+    /// A few runs of dead frames.
+    #[inline]
+    fn few(few: &FewRuns) -> Self {
+        let (mut firsts, mut counts) = ([0; 3], [0; 3]);
+        for (place, (first, count)) in few.iter().enumerate() {
+            // Frames are numbered by 32 bits in the allocator, too, and an area in a slot has half a chunk of them at most.
+            (firsts[place], counts[place]) = ((first.get() / PAGE_SIZE as u64) as u32, count as u16);
+        }
+        Self::Few { firsts, counts }
+    }
+
     /// `count` frames, which hold anything.
     #[inline]
     fn take(count: usize) -> Result<Blocks, AreaTrouble> {
@@ -253,6 +275,9 @@ impl Frames {
         match self {
             Self::Blocks(blocks) => blocks.give(giving),
             Self::Run { first, count } => giving.stretch(first, count as usize),
+            Self::Few { firsts, counts } => {
+                runs_of(firsts, counts).for_each(|(first, count)| giving.stretch(first, count));
+            }
             dead => {
                 let table = dead.take_dead(|first, count| giving.stretch(first, count));
                 table.into_iter().for_each(|table| giving.stretch(table, 1));
@@ -265,6 +290,7 @@ impl Frames {
         match self {
             Self::Blocks(_) => unreachable!("fresh frames are nowhere mapped"),
             Self::Run { first, count } => take(first, count as usize),
+            Self::Few { firsts, counts } => runs_of(firsts, counts).for_each(|(first, count)| take(first, count)),
             Self::Parked { entries, count } => {
                 // SAFETY: `unmap` found the entries there, and their table does not go before them (`Pager::take_table`).
                 let entries = unsafe { Entries::from_exposed(entries, count as usize) };
