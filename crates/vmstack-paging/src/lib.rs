@@ -76,7 +76,7 @@ pub use group::{Group, LeafTable};
 pub use mapper::Mapper;
 pub use memory::TableMemory;
 pub use table::{Slot, Table};
-pub use unused::{FewRuns, Taken, Unused};
+pub use unused::{Taken, Unused};
 pub use visit::Census;
 
 #[cfg(doctest)]

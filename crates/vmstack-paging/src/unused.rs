@@ -13,7 +13,7 @@
 //!
 //! From there it goes on as it does from [`Mapper::park`](crate::Mapper::park): nobody uses the frames before every CPU has flushed
 //! (INV-FRAME). Until then the entries remember them, as *runs* of frames side by side: the first entry of a run is parked, those behind it are
-//! cleared at once, and how many they are says how long it is. A few runs need not even be remembered so: a few words say them.
+//! cleared at once, and how many they are says how long it is. A single run need not even be remembered so: two words say it.
 //!
 //! ```text
 //!   mapped    | f7 | f8 | f9 | f3 | f4 | f12 |
@@ -71,41 +71,8 @@ impl<'t, F: Format> Group<'t, F> {
 pub enum Taken {
     /// Their frames lie side by side, and this is the first one. Nothing is in the entries any more.
     Run(PhysAddr),
-    /// Their frames are these. Nothing is in the entries any more.
-    Few(FewRuns),
     /// They are in the entries, for [`Unused::take_parked`].
     Parked,
-}
-
-/// As many runs of frames as are few.
-const FEW: usize = 3;
-
-/// Up to three runs of frames: the first frame of each, and how many there are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct FewRuns {
-    runs: [(PhysAddr, usize); FEW],
-    len: usize,
-}
-
-impl FewRuns {
-    /// The runs of `slots`, if they are few and all are mapped.
-    #[inline]
-    fn of<F: Format>(mut slots: &[Slot]) -> Option<Self> {
-        let mut few = Self::default();
-        while !slots.is_empty() {
-            let (run, frame) = run_at::<F>(slots)?;
-            *few.runs.get_mut(few.len)? = (frame, run.len());
-            few.len += 1;
-            slots = &slots[run.len()..];
-        }
-        Some(few)
-    }
-
-    /// The runs, in the order of their pages.
-    #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = (PhysAddr, usize)> {
-        self.runs.iter().take(self.len).copied()
-    }
 }
 
 impl<F: Format> Unused<'_, F> {
@@ -117,13 +84,11 @@ impl<F: Format> Unused<'_, F> {
     #[must_use = "the frames are lost"]
     pub fn take(&self) -> Option<Taken> {
         let (run, frame) = run_at::<F>(self.slots)?;
-        if run.len() == self.slots.len() {
-            clear(self.slots);
-            return Some(Taken::Run(frame));
+        if run.len() != self.slots.len() {
+            return self.park(run.len());
         }
-        let Some(few) = FewRuns::of::<F>(self.slots) else { return self.park(run.len()) };
         clear(self.slots);
-        Some(Taken::Few(few))
+        Some(Taken::Run(frame))
     }
 
     /// Leaves each run in its first entry. The first run has `first` of them.
@@ -148,6 +113,32 @@ impl<F: Format> Unused<'_, F> {
         let frame = F::frame_at(slot.raw())?;
         slot.put_raw(0);
         Some(frame)
+    }
+
+    /// Clears the entries of all pages, and gives their frames to `give`, in order: the first of each run, and how many there are. For who knows that the
+    /// runs are few, and remembers them until the flush. False if a page is not mapped: then the frames of those before it are given.
+    #[inline]
+    #[must_use = "a page that is not mapped is a mistake"]
+    pub fn take_runs(&self, mut give: impl FnMut(PhysAddr, usize)) -> bool {
+        // Looking at several entries together pays where there are several times several.
+        if self.slots.len() > 16 {
+            return self.take_mapped(give) == self.slots.len();
+        }
+        let (mut before, mut frame, mut count) = (0, PhysAddr::new(0), 0);
+        for slot in self.slots {
+            let raw = slot.raw();
+            if count == 0 || !follows::<F>(raw, before) {
+                if count != 0 {
+                    give(frame, count);
+                }
+                let Some(next) = F::frame_at(raw) else { return false };
+                (frame, count) = (next, 0);
+            }
+            slot.put_raw(0);
+            (before, count) = (raw, count + 1);
+        }
+        give(frame, count);
+        true
     }
 
     /// Clears the entries of pages that [`take`](Self::take) left parked, and gives their frames to `give`, in order: the first of each run, and
@@ -194,6 +185,17 @@ fn run_at<F: Format>(slots: &[Slot]) -> Option<(&[Slot], PhysAddr)> {
     let raw = first.raw();
     let frame = F::frame_at(raw)?;
     Some((&slots[..1 + behind::<F>(raw, frame, rest)], frame))
+}
+
+/// Whether `raw` is the entry of the frame behind that of `before`, which is mapped.
+#[inline]
+fn follows<F: Format>(raw: u64, before: u64) -> bool {
+    match F::NEIGHBOURS {
+        Some((step, recorded)) => (raw ^ before.wrapping_add(step)) & !recorded == 0,
+        None => F::frame_at(raw).is_some_and(|frame| {
+            F::frame_at(before).map(|before| before.wrapping_add(F::page_bytes() as u64)) == Some(frame)
+        }),
+    }
 }
 
 /// How many entries at the beginning of `rest` are those of the frames behind `frame`, which `raw` says.

@@ -140,9 +140,10 @@ impl<P: Pager> Vmalloc<P> {
             here.keep(class, slot.get(), record);
             return Err(here.refused(error));
         }
-        record.set_live(building);
+        let life = record.set_live(building);
         here.count_allocated(kind, Meta::<P>::pages_of(record));
-        Ok(Area::new(self, here.meta.start(record), request.bytes, Place::Slot(slot)))
+        let place = if kind == Kind::Memory { Place::Memory(slot) } else { Place::Slot(slot) };
+        Ok(Area::new(self, here.meta.start(record), request.bytes, place, life))
     }
 
     /// An area of a run of chunks, in each of which `map` maps its piece.
@@ -166,10 +167,10 @@ impl<P: Pager> Vmalloc<P> {
                 return Err(error);
             }
         }
-        head.set_live(building);
+        let life = head.set_live(building);
         let guard = self.pager().enter();
         self.here(&guard)?.count_allocated(kind, Meta::<P>::pages_of(head));
-        Ok(Area::new(self, meta.start(head), request.bytes, Place::Chunks(run.start)))
+        Ok(Area::new(self, meta.start(head), request.bytes, Place::Chunks(run.start), life))
     }
 
     /// Takes a run of chunks for an area that is on its way.

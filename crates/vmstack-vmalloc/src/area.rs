@@ -8,11 +8,15 @@ use vmstack::{VirtAddr, VirtRange};
 use crate::info::AreaInfo;
 use crate::layout::{ChunkIndex, SlotIndex};
 use crate::pager::Pager;
+use crate::record::Life;
 use crate::vmalloc::Vmalloc;
 
 /// Where the record of an area is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
+    /// Of an area of memory.
+    Memory(SlotIndex),
+    /// Of another one.
     Slot(SlotIndex),
     /// From this chunk on.
     Chunks(ChunkIndex),
@@ -32,12 +36,14 @@ pub struct Area<'v, P: Pager> {
     start: VirtAddr,
     bytes: usize,
     place: Place,
+    /// Of its record, while the area is alive: whoever has another one has another area.
+    life: Life,
 }
 
 impl<'v, P: Pager> Area<'v, P> {
     #[inline]
-    pub(crate) const fn new(vmalloc: &'v Vmalloc<P>, start: VirtAddr, bytes: usize, place: Place) -> Self {
-        Self { vmalloc, start, bytes, place }
+    pub(crate) const fn new(vmalloc: &'v Vmalloc<P>, start: VirtAddr, bytes: usize, place: Place, life: Life) -> Self {
+        Self { vmalloc, start, bytes, place, life }
     }
 
     /// Where it begins.
@@ -69,7 +75,7 @@ impl<'v, P: Pager> Area<'v, P> {
     /// What a listing says of it. None if somebody has freed it by its address.
     #[must_use]
     pub fn info(&self) -> Option<AreaInfo> {
-        self.vmalloc.info_at(self.place, self.start)
+        self.vmalloc.info_at(self.place, self.life)
     }
 
     /// Gives the ownership up: whoever has the address frees it, by [`Vmalloc::free`].
@@ -82,7 +88,7 @@ impl<'v, P: Pager> Area<'v, P> {
 impl<P: Pager> Drop for Area<'_, P> {
     #[inline]
     fn drop(&mut self) {
-        self.vmalloc.end(self.place, self.start);
+        self.vmalloc.end(self.place, self.life);
     }
 }
 

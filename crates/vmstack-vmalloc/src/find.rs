@@ -14,7 +14,7 @@ use crate::info::{AreaInfo, Found};
 use crate::layout::{ChunkIndex, Layout};
 use crate::meta::Meta;
 use crate::pager::Pager;
-use crate::record::{Phase, Record, Said};
+use crate::record::{Life, Phase, Record, Said};
 use crate::vmalloc::Vmalloc;
 
 impl<P: Pager> Vmalloc<P> {
@@ -44,11 +44,11 @@ impl<P: Pager> Vmalloc<P> {
         self.range().contains(addr).then(|| self.pager().translate(addr)).flatten()
     }
 
-    /// What can be said of the area in `place` that begins at `start`, while it is alive.
-    pub(crate) fn info_at(&self, place: Place, start: VirtAddr) -> Option<AreaInfo> {
+    /// What can be said of the area in `place`, while its `life` lasts.
+    pub(crate) fn info_at(&self, place: Place, life: Life) -> Option<AreaInfo> {
         let meta = self.meta()?;
-        let said = meta.record_of(place).said().filter(|said| said.life.phase() == Phase::Live)?;
-        meta.info(&said).filter(|info| info.range.start() == start)
+        let said = meta.record_of(place).said().filter(|said| said.life == life)?;
+        meta.info(&said)
     }
 
     /// Why nothing can be freed at `addr`.

@@ -21,7 +21,7 @@ use crate::layout::{Layout, SlotIndex};
 use crate::line::Line;
 use crate::meta::Meta;
 use crate::pager::{NotPopulated, Pager};
-use crate::record::{Phase, Record};
+use crate::record::{Life, Phase, Record};
 use crate::request::{Kind, Request};
 use crate::tag::Tag;
 use crate::vmalloc::Vmalloc;
@@ -41,12 +41,13 @@ fn class_of<P: Pager>(bytes: usize, align: usize) -> Option<(usize, Class)> {
     Some((pages, Class::holding(stride)))
 }
 
-/// An area that was made quickly: where it begins, and its slot. In two registers.
+/// An area that was made quickly: where it begins, its slot and its life. In two registers.
 #[derive(Clone, Copy)]
 struct Begun {
     /// Zero: it was not.
     start: usize,
-    slot: u32,
+    /// The slot, and the life above it.
+    slot: u64,
 }
 
 /// There is none.
@@ -68,7 +69,9 @@ impl<P: Pager> Vmalloc<P> {
         let mut trouble = None;
         let begun = self.alloc_quickly(bytes, align, zeroed, tag, &mut trouble);
         if begun.start != 0 {
-            return Ok(Area::new(self, VirtAddr::new(begun.start), bytes, Place::Slot(SlotIndex::new(begun.slot))));
+            let (place, life) =
+                (Place::Memory(SlotIndex::new(begun.slot as u32)), Life::new((begun.slot >> 32) as u32));
+            return Ok(Area::new(self, VirtAddr::new(begun.start), bytes, place, life));
         }
         match trouble {
             Some(trouble) => Err(trouble.into()),
@@ -103,9 +106,10 @@ impl<P: Pager> Vmalloc<P> {
         match unsafe { self.pager().populate(mapping, zeroed) } {
             Ok(hint) => {
                 record.set_hint(hint);
-                record.set_live(building);
+                let life = record.set_live(building);
                 line.counters.allocated.bump();
                 line.counters.mapped.add(pages as u64);
+                let slot = u64::from(slot) | u64::from(life.get()) << 32;
                 Begun { start: mapping.pages().start().get(), slot }
             }
             Err(error) => {
@@ -131,23 +135,23 @@ impl<P: Pager> Vmalloc<P> {
         if number >= class.slots_in(P::CHUNK_PAGES) {
             return false;
         }
-        self.end_quickly(&meta, Layout::<P>::slot(index, number), addr)
-    }
-
-    /// Ends the life of the area in `slot`, if it is one of memory, begins at `start`, and is alive. Else nothing is done, and false returned.
-    #[inline(always)]
-    pub(crate) fn end_quickly(&self, meta: &Meta<'_, P>, slot: SlotIndex, start: VirtAddr) -> bool {
-        let guard = self.pager().enter();
-        let Some((_, line)) = self.line(&guard) else { return false };
+        let slot = Layout::<P>::slot(index, number);
         let record = meta.slot(slot);
         let life = record.life();
-        if life.phase() != Phase::Live || meta.start(record) != start || record.kind() != Kind::Memory {
-            return false;
-        }
+        let is_there = life.phase() == Phase::Live && meta.start(record) == addr && record.kind() == Kind::Memory;
+        is_there && self.end_quickly(slot, life)
+    }
+
+    /// Ends the life of the area of memory in `slot`, if it is this one. Else nothing is done, and false returned.
+    #[inline(always)]
+    pub(crate) fn end_quickly(&self, slot: SlotIndex, life: Life) -> bool {
+        let guard = self.pager().enter();
+        let Some((meta, line)) = self.line(&guard) else { return false };
+        let record = meta.slot(slot);
         if !record.claim(life) {
             return false;
         }
-        let is_enough = self.retire_quickly(meta, line, slot, record);
+        let is_enough = self.retire_quickly(&meta, line, slot, record);
         drop(guard);
         if is_enough {
             self.settle();

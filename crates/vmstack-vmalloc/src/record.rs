@@ -42,6 +42,18 @@ const GENERATION: u32 = PHASE_MASK + 1;
 pub(crate) struct Life(u32);
 
 impl Life {
+    /// The life `word`.
+    #[inline]
+    pub(crate) const fn new(word: u32) -> Self {
+        Self(word)
+    }
+
+    /// As a word.
+    #[inline]
+    pub(crate) const fn get(self) -> u32 {
+        self.0
+    }
+
     #[inline]
     pub(crate) const fn phase(self) -> Phase {
         match self.0 & PHASE_MASK {
@@ -207,11 +219,13 @@ impl Record {
         self.life.store(life.with(phase).0, Ordering::Release);
     }
 
-    /// The area is there.
+    /// The area is there. Returns its life.
     #[inline]
-    pub(crate) fn set_live(&self, building: Building) {
+    pub(crate) fn set_live(&self, building: Building) -> Life {
+        let live = Life(building.0.0 + (Phase::Live as u32 - Phase::Building as u32));
         // Release: as said in `life`.
-        self.life.store(building.0.0 + (Phase::Live as u32 - Phase::Building as u32), Ordering::Release);
+        self.life.store(live.0, Ordering::Release);
+        live
     }
 
     /// What was there is not any more: unmapped, but not forgotten by every CPU. For whoever builds it, and cannot.

@@ -19,7 +19,7 @@ use crate::here::Here;
 use crate::layout::{ChunkIndex, Layout, SlotIndex};
 use crate::meta::Meta;
 use crate::pager::Pager;
-use crate::record::{Phase, Record};
+use crate::record::{Life, Phase, Record};
 use crate::request::Kind;
 use crate::runs::Run;
 use crate::vmalloc::{NotHere, Vmalloc};
@@ -49,7 +49,16 @@ impl<P: Pager> Vmalloc<P> {
     fn free_slowly(&self, addr: VirtAddr) -> Result<(), FreeError> {
         let meta = self.meta().ok_or(FreeError::NotOurs { addr })?;
         let place = self.place_of(&meta, addr)?;
-        if self.end_checked(place, addr)? { Ok(()) } else { Err(self.why_not(addr)) }
+        let record = meta.record_of(place);
+        let life = record.life();
+        if life.phase() != Phase::Live || meta.start(record) != addr {
+            return Err(self.why_not(addr));
+        }
+        let ended = self.end_life(place, life).map_err(|not_here| match not_here {
+            NotHere::NotInitialised => FreeError::NotOurs { addr },
+            NotHere::UnknownCpu { cpu, cpus } => FreeError::UnknownCpu { cpu, cpus },
+        })?;
+        if ended { Ok(()) } else { Err(self.why_not(addr)) }
     }
 
     /// Where the record is of an area that may begin at `addr`.
@@ -67,20 +76,16 @@ impl<P: Pager> Vmalloc<P> {
         }
     }
 
-    /// Ends the life of the area in `place`, which begins at `start`. False if none is alive there that does.
-    fn end_checked(&self, place: Place, start: VirtAddr) -> Result<bool, FreeError> {
+    /// Ends the life of the area in `place`, which is alive if it has this `life`. False if it has not: somebody else has ended it.
+    fn end_life(&self, place: Place, life: Life) -> Result<bool, NotHere> {
         let guard = self.pager().enter();
-        let mut here = self.here(&guard).map_err(|not_here| match not_here {
-            NotHere::NotInitialised => FreeError::NotOurs { addr: start },
-            NotHere::UnknownCpu { cpu, cpus } => FreeError::UnknownCpu { cpu, cpus },
-        })?;
+        let mut here = self.here(&guard)?;
         let record = here.meta.record_of(place);
-        let life = record.life();
-        if life.phase() != Phase::Live || here.meta.start(record) != start || !record.claim(life) {
+        if !record.claim(life) {
             return Ok(false);
         }
         match place {
-            Place::Slot(slot) => here.retire_slot(slot, record),
+            Place::Memory(slot) | Place::Slot(slot) => here.retire_slot(slot, record),
             Place::Chunks(first) => {
                 drop(guard);
                 self.retire_chunks(first);
@@ -89,17 +94,22 @@ impl<P: Pager> Vmalloc<P> {
         Ok(true)
     }
 
-    /// Ends the life of an area whose owner lets go of it.
+    /// Ends the `life` of an area whose owner lets go of it.
     #[inline]
-    pub(crate) fn end(&self, place: Place, start: VirtAddr) {
-        let Some(meta) = self.meta() else { return };
-        if let Place::Slot(slot) = place
-            && self.end_quickly(&meta, slot, start)
+    pub(crate) fn end(&self, place: Place, life: Life) {
+        if let Place::Memory(slot) = place
+            && self.end_quickly(slot, life)
         {
             return;
         }
-        // Else somebody has freed it by its address, and was told that it is theirs; or this CPU is none of ours, and the area is leaked.
-        let _ = self.end_checked(place, start);
+        self.end_slowly(place, life);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_slowly(&self, place: Place, life: Life) {
+        // Somebody may have freed it by its address, and was told that it is theirs; or this CPU is none of ours, and the area is leaked.
+        let _ = self.end_life(place, life);
     }
 
     /// Unmaps the chunks of the area that begins with `first`, whose life has ended. One section under the guard for each.
@@ -148,7 +158,7 @@ impl<'a, P: Pager> Meta<'a, P> {
     #[inline]
     pub(crate) fn record_of(&self, place: Place) -> &'a Record {
         match place {
-            Place::Slot(slot) => self.slot(slot),
+            Place::Memory(slot) | Place::Slot(slot) => self.slot(slot),
             Place::Chunks(chunk) => &self.known_chunk(chunk).record,
         }
     }

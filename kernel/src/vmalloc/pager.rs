@@ -19,7 +19,7 @@ use core::fmt;
 use core::iter;
 
 use vmstack::{Cpu, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
-use vmstack_paging::{Access, Attributes, Detached, FewRuns, Group, MapError, Taken};
+use vmstack_paging::{Access, Attributes, Detached, Group, MapError, Taken};
 use vmstack_vmalloc::{NotPopulated, Pager};
 
 use crate::arch::layout::PAGE_SIZE;
@@ -46,7 +46,7 @@ pub(crate) enum Frames {
     /// Side by side: fresh, as many as a chunk has pages, for a large page; or dead.
     Run { first: PhysAddr, count: u32 },
     /// Dead, in a few runs: the number of the first frame of each, and how many there are.
-    Few { firsts: [u32; 3], counts: [u16; 3] },
+    Few { firsts: [u32; FEW], counts: [u16; FEW] },
     /// Dead, in the `count` page-table entries that lie at `entries`.
     Parked { entries: usize, count: u32 },
     /// Dead, in the first `count` entries of the leaf table at `table`, which goes with them.
@@ -68,13 +68,18 @@ pub(crate) enum AreaTrouble {
     Stacks(stacks::StackError),
 }
 
+/// How many runs of frames are few.
+const FEW: usize = 3;
+/// In a hint, beside where the entries lie: the frames that are mapped there now are in few runs.
+const IN_FEW_RUNS: usize = 1;
+
 /// The entries of some pages.
 type Entries = Group<'static, tables::Format>;
 
 /// The entries of `mapping`'s pages: where the hint says, or found by a walk. None if there is no table that has all of them.
 #[inline]
 fn entries(mapping: Mapping) -> Option<Entries> {
-    match mapping.hint().get() {
+    match mapping.hint().get() & !IN_FEW_RUNS {
         0 => tables::kernel().group(mapping.pages()),
         // SAFETY: `map` or `foresee` said so of these pages, and the vmalloc has forgotten it when the table goes (`take_table`).
         word => Some(unsafe { Entries::from_exposed(word, mapping.pages().count()) }),
@@ -124,7 +129,7 @@ unsafe fn populate_one(start: VirtAddr, word: usize, zeroed: bool) -> Result<Hin
         frames::clear(frame);
     }
     // SAFETY: as in `entries`.
-    let entries = unsafe { Entries::from_exposed(word, 1) };
+    let entries = unsafe { Entries::from_exposed(word & !IN_FEW_RUNS, 1) };
     // SAFETY: the caller's promise; the kernel alone gets access to the frame.
     let mapped = unsafe { entries.map_run(MEMORY, frame) };
     assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
@@ -147,7 +152,8 @@ unsafe fn populate_many(
     if word != 0 && inject::fails() {
         return Err(NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: count }));
     }
-    if word == 0 || !blocks.take(count) {
+    // SAFETY: the vmalloc calls with its guard held, which is a section.
+    if word == 0 || !unsafe { blocks.take(count) } {
         // SAFETY: the caller's promise.
         return unsafe { populate_slowly(start, count, word, zeroed) };
     }
@@ -155,11 +161,12 @@ unsafe fn populate_many(
         each(blocks.runs()).for_each(frames::clear);
     }
     // SAFETY: as in `entries`.
-    let entries = unsafe { Entries::from_exposed(word, count) };
+    let entries = unsafe { Entries::from_exposed(word & !IN_FEW_RUNS, count) };
     // SAFETY: the caller's promise; the kernel alone gets access to the frames.
     let mapped = unsafe { entries.map_runs(MEMORY, blocks.runs()) };
     assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
-    Ok(Hint::new(word))
+    let are_few = if blocks.len() <= FEW { IN_FEW_RUNS } else { 0 };
+    Ok(Hint::new(word & !IN_FEW_RUNS | are_few))
 }
 
 /// Pages whose entries are not known, or whose frames are in many pieces.
@@ -175,7 +182,7 @@ unsafe fn populate_slowly(
     word: usize,
     zeroed: bool,
 ) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    let mapping = Mapping::new(Pages::new(start, count), Hint::new(word));
+    let mapping = Mapping::new(Pages::new(start, count), Hint::new(word & !IN_FEW_RUNS));
     let taken = if zeroed { Kernel.take_frames(count) } else { Kernel.take_uncleared(count) };
     // SAFETY: the caller's promise; as many frames were taken.
     unsafe { Kernel.map(mapping, taken.map_err(NotPopulated::NoFrames)?) }.map_err(|failed| {
@@ -194,7 +201,7 @@ pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
     let (word, count) = (mapping.hint().get(), mapping.pages().count());
     if word != 0 && count == 1 {
         // SAFETY: as in `entries`.
-        let entries = unsafe { Entries::from_exposed(word, 1) };
+        let entries = unsafe { Entries::from_exposed(word & !IN_FEW_RUNS, 1) };
         // SAFETY: as in `take_away_many`.
         let first = unsafe { entries.unused() }.take_one();
         return first.map(|first| Frames::Run { first, count: 1 });
@@ -211,10 +218,13 @@ pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
 #[inline(never)]
 unsafe fn take_away_several(start: VirtAddr, count: usize, word: usize) -> Option<Frames> {
     let entries = entries(Mapping::new(Pages::new(start, count), Hint::new(word)))?;
+    if word & IN_FEW_RUNS != 0 {
+        // SAFETY: the caller's promise.
+        return Some(unsafe { Frames::few(entries) });
+    }
     // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
     match unsafe { entries.unused() }.take() {
         Some(Taken::Run(first)) => Some(Frames::Run { first, count: count as u32 }),
-        Some(Taken::Few(few)) => Some(Frames::few(&few)),
         Some(Taken::Parked) => Some(Frames::Parked { entries: entries.expose(), count: count as u32 }),
         None => unreachable!("a page is not mapped: {entries:?}"),
     }
@@ -236,21 +246,28 @@ pub(crate) unsafe fn take_away_chunk(pages: Pages) -> Option<Frames> {
 
 /// The runs of [`Frames::Few`].
 #[inline]
-fn runs_of(firsts: [u32; 3], counts: [u16; 3]) -> impl Iterator<Item = (PhysAddr, usize)> {
+fn runs_of(firsts: [u32; FEW], counts: [u16; FEW]) -> impl Iterator<Item = (PhysAddr, usize)> {
     let address = |number: u32| PhysAddr::new(u64::from(number) * PAGE_SIZE as u64);
     let runs = firsts.into_iter().zip(counts).take_while(|&(_, count)| count != 0);
     runs.map(move |(first, count)| (address(first), usize::from(count)))
 }
 
 impl Frames {
-    /// A few runs of dead frames.
+    /// The dead frames of `entries`, which are in few runs.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Platform::unmap`].
     #[inline]
-    fn few(few: &FewRuns) -> Self {
-        let (mut firsts, mut counts) = ([0; 3], [0; 3]);
-        for (place, (first, count)) in few.iter().enumerate() {
+    unsafe fn few(entries: Entries) -> Self {
+        let (mut firsts, mut counts, mut runs) = ([0; FEW], [0; FEW], 0);
+        // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
+        let all = unsafe { entries.unused() }.take_runs(|first, count| {
             // Frames are numbered by 32 bits in the allocator, too, and an area in a slot has half a chunk of them at most.
-            (firsts[place], counts[place]) = ((first.get() / PAGE_SIZE as u64) as u32, count as u16);
-        }
+            (firsts[runs], counts[runs]) = ((first.get() / PAGE_SIZE as u64) as u32, count as u16);
+            runs += 1;
+        });
+        assert!(all, "a page is not mapped: {entries:?}");
         Self::Few { firsts, counts }
     }
 

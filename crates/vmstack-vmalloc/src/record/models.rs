@@ -12,7 +12,7 @@ use crate::tag::Tag;
 fn live(bytes: usize) -> Arc<Record> {
     let record = Record::new();
     record.lay_out(7);
-    record.set_live(record.build(bytes, Kind::Memory, Class::new(3), Tag::caller()));
+    let _ = record.set_live(record.build(bytes, Kind::Memory, Class::new(3), Tag::caller()));
     Arc::new(record)
 }
 
@@ -49,7 +49,7 @@ fn who_frees_late_does_not_end_the_next_life() {
                 let won = life.phase() == Phase::Live && record.claim(life);
                 if won {
                     record.set_free();
-                    record.set_live(record.build(2, Kind::Memory, Class::new(3), Tag::caller()));
+                    let _ = record.set_live(record.build(2, Kind::Memory, Class::new(3), Tag::caller()));
                 }
                 won
             })
@@ -69,7 +69,7 @@ fn what_is_read_belongs_to_one_life() {
             thread::spawn(move || {
                 assert!(record.claim(record.life()));
                 record.set_free();
-                record.set_live(record.build(2, Kind::Lent, Class::new(3), Tag::caller()));
+                let _ = record.set_live(record.build(2, Kind::Lent, Class::new(3), Tag::caller()));
             })
         };
         if let Some(said) = record.said() {

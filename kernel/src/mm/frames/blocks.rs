@@ -145,9 +145,14 @@ impl FewBlocks {
     }
 
     /// Takes `count` frames, if they are to be had in so few blocks. Else none.
+    ///
+    /// # Safety
+    ///
+    /// As for [`VitalLock::lock_inside`](crate::sync::VitalLock::lock_inside).
     #[must_use]
-    pub(crate) fn take(&mut self, count: usize) -> bool {
-        let mut buddy = FRAMES.lock();
+    pub(crate) unsafe fn take(&mut self, count: usize) -> bool {
+        // SAFETY: the caller's promise.
+        let mut buddy = unsafe { FRAMES.lock_inside() };
         let (mut left, mut largest) = (count, MAX_ORDER);
         while left > 0 {
             largest = largest.min(left.ilog2());
@@ -166,6 +171,11 @@ impl FewBlocks {
             }
         }
         true
+    }
+
+    /// How many blocks they are.
+    pub(crate) const fn len(&self) -> usize {
+        self.links.len()
     }
 
     /// The blocks: the first frame of each, and how many they are.
