@@ -9,14 +9,14 @@
 //! A slot takes one section under the platform's guard. Chunks take one each, so that interrupts are never off for longer than one chunk's frames take;
 //! nobody else knows the addresses yet. What fails is undone: a slot was never mapped, and chunks that were are freed as an area is, by a shootdown.
 
-use vmstack::{Mapping, Pages};
+use vmstack::{Hint, Mapping, Pages};
 
 use crate::area::{Area, Place};
 use crate::chunk::State;
 use crate::class::Class;
 use crate::error::AreaError;
 use crate::here::Here;
-use crate::layout::ChunkIndex;
+use crate::layout::{ChunkIndex, Layout};
 use crate::meta::Meta;
 use crate::pager::Pager;
 use crate::record::{Building, Record};
@@ -180,7 +180,7 @@ impl<P: Pager> Vmalloc<P> {
         let meta = self.meta().ok_or(NotHere::NotInitialised)?;
         let run = here.take_run(fit).map_err(|no_room| here.refused(no_room.of(request.bytes)))?;
         let (first, pages) = (meta.known_chunk(run.start), request.bytes.div_ceil(P::PAGE_SIZE));
-        first.record.lay_out(crate::layout::Layout::<P>::first_page(run.start));
+        first.record.lay_out(Layout::<P>::first_page(run.start), Hint::default());
         let building = first.record.build(request.bytes, kind, Class::new(0), request.tag);
         first.expect(run.len);
         for number in 0..run.len {

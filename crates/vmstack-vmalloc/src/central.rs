@@ -111,9 +111,11 @@ impl Central {
 
     /// Takes in the free slots of a chunk that was just cut, all but those that were kept.
     pub(crate) fn add_cut<P: Pager>(&mut self, class: Class, index: ChunkIndex, slots: Chain, meta: &Meta<'_, P>) {
-        let mut slots = slots;
-        while let Some((slot, record)) = slots.pop(|slot| meta.slot(SlotIndex::new(slot))) {
-            self.give_slot(class, index, meta.known_chunk(index), slot, record, meta);
+        let chunk = meta.known_chunk(index);
+        chunk.free.store(slots.first().map_or(0, |slot| slot + 1), Ordering::Relaxed);
+        chunk.free_slots.store(slots.len(), Ordering::Relaxed);
+        if !slots.is_empty() {
+            push(&mut self.partial[class.index()], index, meta);
         }
     }
 

@@ -4,7 +4,7 @@
 //!
 //! Contexts: task and interrupt. Never NMI, never the fault path.
 
-use vmstack::Pages;
+use vmstack::{Hint, Pages};
 
 use crate::central::{Central, NoRun};
 use crate::chain::Chain;
@@ -103,32 +103,27 @@ impl<'a, P: Pager> Here<'a, P> {
             self.central().give_run(run, &meta);
             return Err(NoRoom::no_records(error));
         }
-        self.lay_out(chunk, class, slots);
+        let rest = self.lay_out(chunk, class, slots, wanted as usize);
         meta.known_chunk(chunk).set_state(State::Cut(class));
         self.line.counters.cut.bump();
-        let mut rest = Chain::new();
-        for number in (0..slots).rev() {
-            let slot = Layout::<P>::slot(chunk, number);
-            let kept = number < wanted as usize;
-            let chain = if kept { &mut self.near.pools[class.index()] } else { &mut rest };
-            chain.push(slot.get(), meta.slot(slot));
-        }
         self.central().add_cut(class, chunk, rest, &meta);
         Ok(())
     }
 
-    /// Writes the records of the slots of `chunk`, and notes what the platform says of them.
-    fn lay_out(&self, chunk: ChunkIndex, class: Class, slots: usize) {
-        let (meta, stride) = (self.meta, class.stride());
+    /// Writes the records of the slots of `chunk`, with what the platform says of them. The first `wanted` are this CPU's; returns the others.
+    fn lay_out(&mut self, chunk: ChunkIndex, class: Class, slots: usize, wanted: usize) -> Chain {
+        let (meta, stride, mut rest) = (self.meta, class.stride(), Chain::new());
         let first = Layout::<P>::first_page(chunk);
-        for number in 0..slots {
-            meta.slot(Layout::<P>::slot(chunk, number)).lay_out(first + (number * stride) as u32);
-        }
         let pages = Pages::new(meta.layout.address(first), stride - 1);
-        let hints = meta.pager.foresee(pages, stride * P::PAGE_SIZE, slots);
-        for (number, hint) in (0..slots).zip(hints) {
-            meta.slot(Layout::<P>::slot(chunk, number)).set_hint(hint);
+        let mut hints = meta.pager.foresee(pages, stride * P::PAGE_SIZE, slots);
+        for number in 0..slots {
+            let slot = Layout::<P>::slot(chunk, number);
+            let record = meta.slot(slot);
+            record.lay_out(first + (number * stride) as u32, hints.next().unwrap_or_default());
+            let chain = if number < wanted { &mut self.near.pools[class.index()] } else { &mut rest };
+            chain.push(slot.get(), record);
         }
+        rest
     }
 
     /// A run of chunks that lies as `fit` says.
@@ -188,7 +183,7 @@ impl<'a, P: Pager> Here<'a, P> {
             let index = ChunkIndex::new(index);
             let chunk = meta.known_chunk(index);
             // What area it was before it was cut is not to be remembered any more.
-            record.lay_out(Layout::<P>::first_page(index));
+            record.lay_out(Layout::<P>::first_page(index), Hint::default());
             chunk.join(index, P::CHUNK_PAGES, State::Taken);
             // SAFETY: the chunk is whole; all of its slots were free, so nothing is mapped in it, and every CPU has forgotten what was; it is
             // taken, so nobody maps anything there.

@@ -28,17 +28,27 @@ use crate::vmalloc::Vmalloc;
 
 /// How many pages are asked for, and the class whose slots hold them. None if that takes a longer look.
 #[inline(always)]
-fn class_of<P: Pager>(bytes: usize, align: usize) -> Option<(usize, Class)> {
+fn class_of<P: Pager>(bytes: usize, align_bits: u32) -> Option<(usize, Class)> {
     // Nothing at all becomes more than there is.
     let pages = bytes.wrapping_sub(1) / P::PAGE_SIZE + 1;
-    if pages >= P::CHUNK_PAGES / 2 || align > P::CHUNK_PAGES / 2 * P::PAGE_SIZE || !align.is_power_of_two() {
+    if pages >= P::CHUNK_PAGES / 2 {
         return None;
     }
-    if align <= P::PAGE_SIZE {
+    let page_bits = P::PAGE_SIZE.trailing_zeros();
+    if align_bits <= page_bits {
         return Some((pages, Class::holding(pages + 1)));
     }
-    let stride = (pages + 1).max(align / P::PAGE_SIZE).next_power_of_two();
+    if align_bits > page_bits + (P::CHUNK_PAGES / 2).trailing_zeros() {
+        return None;
+    }
+    let stride = (pages + 1).max(1 << (align_bits - page_bits)).next_power_of_two();
     Some((pages, Class::holding(stride)))
+}
+
+/// The alignment as a power of two. One that is none is more than there is.
+#[inline(always)]
+const fn bits_of(align: usize) -> u32 {
+    if align.is_power_of_two() { align.trailing_zeros() } else { usize::BITS }
 }
 
 /// An area that was made quickly: where it begins, its slot and its life. In two registers.
@@ -67,7 +77,8 @@ impl<P: Pager> Vmalloc<P> {
     pub fn alloc(&self, request: &Request) -> Made<P, Area<'_, P>> {
         let &Request { bytes, align, zeroed, tag, .. } = request;
         let mut trouble = None;
-        let begun = self.alloc_quickly(bytes, align, zeroed, tag, &mut trouble);
+        // Here, where the compiler knows it, nearly always.
+        let begun = self.alloc_quickly(bytes, bits_of(align), zeroed, tag, &mut trouble);
         if begun.start != 0 {
             let (place, life) =
                 (Place::Memory(SlotIndex::new(begun.slot as u32)), Life::new((begun.slot >> 32) as u32));
@@ -84,12 +95,12 @@ impl<P: Pager> Vmalloc<P> {
     fn alloc_quickly(
         &self,
         bytes: usize,
-        align: usize,
+        align_bits: u32,
         zeroed: bool,
         tag: Tag,
         trouble: &mut Option<NotPopulated<P::Error>>,
     ) -> Begun {
-        let Some((pages, class)) = class_of::<P>(bytes, align) else { return NOT_BEGUN };
+        let Some((pages, class)) = class_of::<P>(bytes, align_bits) else { return NOT_BEGUN };
         let guard = self.pager().enter();
         let Some((meta, line)) = self.line(&guard) else { return NOT_BEGUN };
         // SAFETY: (1) it is the line of the CPU on which `guard` is held, which outlives the reference; (2) nothing below reaches it in another way: the

@@ -178,8 +178,9 @@ impl Record {
         Some(Said { life, page, bytes, kind, large, tag })
     }
 
-    /// Makes it that of a slot or chunk from page number `page` on, with no area, and none remembered. For whoever holds the chunk.
-    pub(crate) fn lay_out(&self, page: u32) {
+    /// Makes it that of a slot or chunk from page number `page` on, of which the platform says `hint`, with no area, and none remembered. For whoever holds the chunk.
+    #[inline]
+    pub(crate) fn lay_out(&self, page: u32, hint: Hint) {
         let life = Life(self.life.load(Ordering::Relaxed));
         self.life.store(life.with(Phase::Building).0.wrapping_add(GENERATION), Ordering::Relaxed);
         // Release, here and in `build`: whoever sees what is written from here on sees that something is being written.
@@ -188,7 +189,7 @@ impl Record {
         self.bytes.store(0, Ordering::Relaxed);
         self.tag.store(0, Ordering::Relaxed);
         self.detail.store(0, Ordering::Relaxed);
-        self.hint.store(0, Ordering::Relaxed);
+        self.set_hint(hint);
         self.set_free();
     }
 

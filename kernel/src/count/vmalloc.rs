@@ -33,12 +33,15 @@ const PER_CPU: usize = 35_000;
 /// Areas that are alive while allocations alone are counted.
 const ALIVE: [usize; 2] = [10, 100_000];
 
+/// A test: its turns and what is around them. None if an allocation failed.
+type Test = fn(&mut Turns) -> Option<()>;
+
 /// Counts everything.
 #[inline(never)]
 pub(crate) fn count() {
     calibrate(median(|| ()));
     fact!("vmalloc.clear.page", "{}", clearing());
-    let tests: [(&str, fn(&mut Turns) -> Option<()>); 9] = [
+    let tests: [(&str, Test); 9] = [
         ("fix_size_alloc_test", fix_size),
         ("full_fit_alloc_test", full_fit),
         ("long_busy_list_alloc_test", long_busy_list),
@@ -80,7 +83,7 @@ struct Turns {
 
 impl Turns {
     /// Runs `test`, and drains to the end.
-    fn of(test: fn(&mut Self) -> Option<()>) -> Self {
+    fn of(test: Test) -> Self {
         VMALLOC.drain();
         let shootdowns = VMALLOC.usage().shootdowns;
         let mut turns = Self {
@@ -157,22 +160,27 @@ fn touch(addr: VirtAddr) {
 /// An area of the vmalloc.
 type Area = vmstack_vmalloc::Area<'static, crate::vmalloc::Kernel>;
 
-#[inline]
-fn take(request: &Request) -> Option<Area> {
-    VMALLOC.alloc(request).ok()
+/// An area, made and freed.
+#[inline(always)]
+fn make(request: &Request) -> Option<()> {
+    let Ok(area) = VMALLOC.alloc(request) else { return None };
+    drop(area);
+    Some(())
 }
 
-#[inline]
-fn take_pages(count: usize) -> Option<Area> {
-    let area = take(&Request::new(count * PAGE_SIZE))?;
+/// An area of `count` pages, made, touched and freed.
+#[inline(always)]
+fn make_pages(count: usize) -> Option<()> {
+    let Ok(area) = VMALLOC.alloc(&Request::new(count * PAGE_SIZE)) else { return None };
     touch(area.start());
-    Some(area)
+    drop(area);
+    Some(())
 }
 
 /// An area whose address is remembered, and nothing else, as in Linux's tests.
 #[inline]
 fn take_address(request: &Request) -> Option<VirtAddr> {
-    take(request).map(Area::into_raw)
+    VMALLOC.alloc(request).ok().map(Area::into_raw)
 }
 
 #[inline]
@@ -183,12 +191,17 @@ fn give(addr: VirtAddr) {
 
 /// One page.
 fn fix_size(turns: &mut Turns) -> Option<()> {
-    turns.each(TURNS, |_| take_pages(1).map(drop))
+    turns.each(TURNS, |_| make_pages(1))
 }
 
 /// The same, freed by its address.
 fn fix_size_by_address(turns: &mut Turns) -> Option<()> {
-    turns.each(TURNS, |_| take_pages(1).map(Area::into_raw).map(give))
+    turns.each(TURNS, |_| {
+        let area = take_address(&Request::new(PAGE_SIZE))?;
+        touch(area);
+        give(area);
+        Some(())
+    })
 }
 
 /// One page, where holes of just that size are between areas.
@@ -203,7 +216,7 @@ fn full_fit(turns: &mut Turns) -> Option<()> {
         junk.give_all();
         Some(())
     })?;
-    turns.each(TURNS, |_| take_pages(1).map(drop))?;
+    turns.each(TURNS, |_| make_pages(1))?;
     turns.around(|_| kept.give_all());
     Some(())
 }
@@ -212,9 +225,10 @@ fn full_fit(turns: &mut Turns) -> Option<()> {
 fn long_busy_list(turns: &mut Turns) -> Option<()> {
     let kept = turns.around(|_| Addresses::filled(BUSY, |_| take_address(&Request::new(PAGE_SIZE))))?;
     turns.each(TURNS, |_| {
-        let (large, small) = (take_pages(100)?, take_pages(1)?);
-        drop(large);
-        drop(small);
+        let Ok(large) = VMALLOC.alloc(&Request::new(100 * PAGE_SIZE)) else { return None };
+        let Ok(small) = VMALLOC.alloc(&Request::new(PAGE_SIZE)) else { return None };
+        touch(large.start());
+        touch(small.start());
         Some(())
     })?;
     turns.around(|_| kept.give_all());
@@ -223,14 +237,14 @@ fn long_busy_list(turns: &mut Turns) -> Option<()> {
 
 /// 1 to 100 pages.
 fn random_size(turns: &mut Turns) -> Option<()> {
-    turns.each(TURNS, |turns| take_pages(turns.dice.between(1, 100)).map(drop))
+    turns.each(TURNS, |turns| make_pages(turns.dice.between(1, 100)))
 }
 
 /// Five zeroed pages, aligned to twice a stack.
 fn fix_align(turns: &mut Turns) -> Option<()> {
     turns.each(TURNS, |turns| {
         turns.zeroed += 5;
-        take(&Request::new(5 * PAGE_SIZE).align(2 * TASK_STACK).zeroed()).map(drop)
+        make(&Request::new(5 * PAGE_SIZE).align(2 * TASK_STACK).zeroed())
     })
 }
 
@@ -240,7 +254,7 @@ fn random_size_align(turns: &mut Turns) -> Option<()> {
         let random = turns.dice.next() % 256;
         let (align, pages) = (1 << (random % 23), random % 10 + 1);
         turns.zeroed += pages;
-        take(&Request::new(pages * PAGE_SIZE).align(align).zeroed()).map(drop)
+        make(&Request::new(pages * PAGE_SIZE).align(align).zeroed())
     })
 }
 
@@ -319,7 +333,7 @@ fn alive(areas: usize) {
         for _ in 0..TURNS {
             let pages = dice.between(1, most);
             let start = cpu::cycles();
-            let Some(area) = take(&Request::new(pages * PAGE_SIZE)) else { continue };
+            let Ok(area) = VMALLOC.alloc(&Request::new(pages * PAGE_SIZE)) else { continue };
             let made = cpu::cycles();
             drop(area);
             taken += made - start;

@@ -172,16 +172,15 @@ pub(crate) fn give_all(frames: &[PhysAddr]) {
     }
 }
 
-/// Takes one frame, which holds anything.
+/// Takes one frame that is at hand, which holds anything.
 ///
 /// # Safety
 ///
 /// As for [`VitalLock::lock_inside`].
 #[inline]
-pub(crate) unsafe fn take_one() -> Option<PhysAddr> {
+pub(crate) unsafe fn take_one_at_hand() -> Option<PhysAddr> {
     // SAFETY: the caller's promise.
-    let at_hand = unsafe { FRAMES.lock_inside() }.take_single();
-    at_hand.map_or_else(|| take(0), |frame| Some(address(frame)))
+    unsafe { FRAMES.lock_inside() }.take_single().map(address)
 }
 
 /// How many frames are a run.

@@ -30,9 +30,7 @@ impl Section {
     pub(crate) fn enter() -> Self {
         // First of all: whether it is the outermost is a question about this CPU.
         let interrupts = InterruptsOff::new();
-        if percpu::vital() == 0 {
-            cpu::check_headroom();
-        }
+        cpu::check_headroom();
         percpu::preempt_disable();
         percpu::vital_enter();
         Self { _interrupts: interrupts }

@@ -115,16 +115,15 @@ unsafe fn map_slowly(pages: Pages, runs: impl Iterator<Item = (PhysAddr, usize)>
 /// As for [`Pager::populate`].
 #[inline(always)]
 unsafe fn populate_one(start: VirtAddr, word: usize, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    if word == 0 {
-        // SAFETY: the caller's promise.
-        return unsafe { populate_slowly(start, 1, word, zeroed) };
-    }
-    let out_of_frames = NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: 1 });
-    if inject::fails() {
-        return Err(out_of_frames);
+    if word != 0 && inject::fails() {
+        return Err(NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: 1 }));
     }
     // SAFETY: the vmalloc calls with its guard held, which is a section.
-    let frame = unsafe { frames::take_one() }.ok_or(out_of_frames)?;
+    let at_hand = if word == 0 { None } else { unsafe { frames::take_one_at_hand() } };
+    let Some(frame) = at_hand else {
+        // SAFETY: the caller's promise.
+        return unsafe { populate_slowly(start, 1, word, zeroed) };
+    };
     if zeroed {
         frames::clear(frame);
     }

@@ -3,6 +3,7 @@
 use core::sync::atomic::AtomicUsize as Plain;
 use loom::sync::Arc;
 use loom::thread;
+use vmstack::Hint;
 
 use super::{Phase, Record};
 use crate::class::Class;
@@ -11,7 +12,7 @@ use crate::tag::Tag;
 
 fn live(bytes: usize) -> Arc<Record> {
     let record = Record::new();
-    record.lay_out(7);
+    record.lay_out(7, Hint::default());
     let _ = record.set_live(record.build(bytes, Kind::Memory, Class::new(3), Tag::caller()));
     Arc::new(record)
 }

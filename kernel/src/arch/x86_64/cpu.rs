@@ -7,6 +7,8 @@ use core::marker::PhantomData;
 
 use vmstack::{PhysAddr, VirtAddr};
 
+use super::percpu;
+
 /// The port of QEMU's `isa-debug-exit` device, as the command configures it.
 pub(super) const DEBUG_EXIT: u16 = 0xf4;
 
@@ -168,20 +170,24 @@ pub(crate) const HEADROOM: usize = 3072;
 ///
 /// # Context
 ///
-/// Interrupts are off: none is delivered down there.
+/// Interrupts are off: none is delivered down there. Inside a section, at whose door it was done, nothing is.
 #[inline(always)]
 pub(crate) fn check_headroom() {
-    // SAFETY: reads a word of this stack or of the guard under it, into a register that is not used. The stack pointer is what it
-    // was, flags included, and nothing was written.
+    // SAFETY: reads a word of this CPU's block, at the offset of `vital`, and one of this stack or of the guard under it, into a register that
+    // is not used. The stack pointer is what it was, and nothing was written.
     unsafe {
         asm!(
+            "cmp dword ptr gs:[{vital}], 0",
+            "jne 2f",
             "lea rsp, [rsp - {down}]",
             "pop {word}",
             "lea rsp, [rsp + {up}]",
+            "2:",
+            vital = const percpu::VITAL,
             down = const HEADROOM,
             up = const HEADROOM - 8,
             word = out(reg) _,
-            options(preserves_flags, readonly)
+            options(readonly)
         );
     }
 }

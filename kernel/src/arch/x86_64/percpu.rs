@@ -74,7 +74,7 @@ pub(crate) const FLAGS: usize = offset_of!(PerCpu, flags);
 /// The bit of the flags that asks for a switch of tasks: the only one that means something on the way back into the kernel.
 pub(crate) const NEED_RESCHED: u32 = 1;
 const PREEMPT_COUNT: usize = offset_of!(PerCpu, preempt_count);
-const VITAL: usize = offset_of!(PerCpu, vital);
+pub(super) const VITAL: usize = offset_of!(PerCpu, vital);
 /// Offset of the word that stands for the current task, in bytes.
 pub(crate) const CURRENT: usize = offset_of!(PerCpu, current);
 const CPU: usize = offset_of!(PerCpu, cpu);

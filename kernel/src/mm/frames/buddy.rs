@@ -24,6 +24,8 @@ const FREE: u8 = 0x80;
 const AT_HAND: u8 = 0x40;
 /// How many single frames are at hand at most.
 const HAND: usize = 8192;
+/// The order of the block whose frames are put at hand together.
+const HANDFUL: u32 = 5;
 /// How many runs are at hand at most.
 const RUNS: usize = 2048;
 /// How many blocks of each other small order are at hand at most.
@@ -119,13 +121,28 @@ impl Buddy {
         })
     }
 
-    /// Takes a single frame that is at hand.
+    /// Takes a single frame that is at hand, or can be put there.
     #[inline]
     pub(super) fn take_single(&mut self) -> Option<usize> {
+        if self.hand.is_empty() {
+            self.fill_hand();
+        }
         let frame = self.hand.pop()? as usize;
         self.states[frame] = 0;
         self.free -= 1;
         Some(frame)
+    }
+
+    /// Puts some frames at hand, at once.
+    #[cold]
+    fn fill_hand(&mut self) {
+        let taken = (0..=HANDFUL).rev().find_map(|order| Some((self.split(order)?, order)));
+        let Some((first, order)) = taken else { return };
+        for frame in (first..first + (1 << order)).rev() {
+            self.hand.push(frame as u32);
+            self.states[frame] = AT_HAND;
+        }
+        self.free += 1 << order;
     }
 
     #[inline]
