@@ -457,10 +457,12 @@ unsafe impl Pager for Kernel {
     #[inline(always)]
     unsafe fn populate(&self, mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
         let (start, count, word) = (mapping.pages().start(), mapping.pages().count(), mapping.hint().get());
-        // SAFETY: the caller's promise.
-        unsafe {
-            if count == 1 { populate_one(start, word, zeroed) } else { populate_many(start, count, word, zeroed) }
+        if count != 1 {
+            // SAFETY: the caller's promise.
+            return unsafe { populate_many(start, count, word, zeroed) };
         }
+        // SAFETY: as above.
+        unsafe { populate_one(start, word, zeroed) }
     }
 
     fn take_large(&self, zeroed: bool) -> Option<Frames> {
