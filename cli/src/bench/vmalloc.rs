@@ -84,7 +84,7 @@ impl Test {
         let figure = each(all.saturating_sub(cleared));
         let share = 100.0 * drained as f64 / all as f64;
         let mut detail = format!("{}: all of it for each of {} turns", self.what, grouped(turns));
-        if around != 0 {
+        if each(around) != 0 {
             detail += &format!(", {} of it around them", grouped(each(around)));
         }
         detail += &format!("; the last drain is {share:.1} %, with {} shootdowns in all", grouped(shootdowns));
