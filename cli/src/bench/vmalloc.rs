@@ -125,31 +125,32 @@ fn large(facts: &Facts, pages: &str) -> Check {
     })
 }
 
-/// What lies around 100,000 areas of a page.
-fn around(facts: &Facts) -> [Check; 3] {
-    let name = format!("vmalloc.around.{MANY}");
-    let check = |part: &str, read: fn([u64; 6]) -> (u64, u64, &'static str)| {
-        facts.check(&format!("vmalloc.{part}"), None, |facts| {
-            let (some, all, what) = read(facts.numbers(&name)?);
-            let value = 100.0 * some as f64 / all as f64;
-            Ok(Figure {
-                value,
-                unit: "%",
-                detail: format!("{what}, with {} areas of a page alive", grouped(u64::from(MANY))),
+/// What lies around areas: the suffix of the findings, what the facts are called, and what is alive.
+const AROUND: [(&str, &str, &str); 2] =
+    [("", "100000", "100,000 areas of a page"), (".mixed", "mixed", "1,000 areas of 1 to 100 pages")];
+
+/// What lies around areas, as parts of a hundred.
+fn around(facts: &Facts) -> impl Iterator<Item = Check> {
+    AROUND.iter().flat_map(move |(suffix, name, areas)| {
+        let check = |part: &str, what: &str, read: fn([u64; 6]) -> (u64, u64)| {
+            facts.check(&format!("vmalloc.{part}{suffix}"), None, |facts| {
+                let (some, all) = read(facts.numbers(&format!("vmalloc.around.{name}"))?);
+                let detail = format!("{what}, with {areas} alive");
+                Ok(Figure { value: 100.0 * some as f64 / all as f64, unit: "%", detail })
             })
-        })
-    };
-    [
-        check("tables", |[pages, tables, ..]| (tables, pages, "page-table memory, of the areas' own")),
-        check("records", |[pages, _, records, ..]| (records, pages, "memory of records, of the areas' own")),
-        check("lost", |[_, _, _, used, guards, padding]| {
-            (
-                guards + padding,
-                used + guards + padding,
+        };
+        [
+            check("tables", "page-table memory, of the areas' own", |[pages, tables, ..]| (tables, pages)),
+            check("records", "memory of records that were ever made, of the areas' own", |[pages, _, records, ..]| {
+                (records, pages)
+            }),
+            check(
+                "lost",
                 "addresses lost to guards, alignment and size classes, of those that areas hold",
-            )
-        }),
-    ]
+                |[_, _, _, used, guards, padding]| (guards + padding, used + guards + padding),
+            ),
+        ]
+    })
 }
 
 #[cfg(test)]
