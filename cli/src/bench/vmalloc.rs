@@ -84,7 +84,7 @@ impl Test {
         let figure = each(all.saturating_sub(cleared));
         let share = 100.0 * drained as f64 / all as f64;
         let mut detail = format!("{}: all of it for each of {} turns", self.what, grouped(turns));
-        if around != 0 {
+        if each(around) != 0 {
             detail += &format!(", {} of it around them", grouped(each(around)));
         }
         detail += &format!("; the last drain is {share:.1} %, with {} shootdowns in all", grouped(shootdowns));
@@ -150,4 +150,69 @@ fn around(facts: &Facts) -> [Check; 3] {
             )
         }),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge;
+    use crate::bench::counted::Facts;
+    use crate::checks::{Check, Verdict};
+    use crate::console::Transcript;
+    use crate::outcome::Outcome;
+
+    const LOG: &str = include_str!("../../tests/boots/vmalloc.txt");
+
+    fn finding(log: &str, name: &str) -> Check {
+        let findings = judge(&Facts::of(Outcome::Orderly, &Transcript::of(log), true));
+        findings.into_iter().find(|check| check.name == name).expect(name)
+    }
+
+    fn figure(log: &str, name: &str) -> f64 {
+        finding(log, name).figure.and_then(|figure| figure.as_f64()).expect(name)
+    }
+
+    /// The facts, with another line for `name`.
+    fn with(name: &str, words: &str) -> String {
+        let line = LOG.lines().find(|line| line.starts_with(&format!("fact {name} "))).expect(name);
+        LOG.replace(line, &format!("fact {name} {words}"))
+    }
+
+    #[test]
+    fn everything_that_was_counted_keeps_to_its_aim() {
+        let findings = judge(&Facts::of(Outcome::Orderly, &Transcript::of(LOG), true));
+        assert!(findings.iter().all(|check| check.outcome == Verdict::Pass), "{findings:?}");
+        assert_eq!(findings.iter().filter(|check| check.name.ends_with("_test")).count(), 8);
+    }
+
+    #[test]
+    fn a_test_is_all_of_it_without_clearing_for_each_turn() {
+        let log = with("vmalloc.fix_align_alloc_test", "2000 7190000 100000 40000 10000 27");
+        // Of 7,190,000 instructions 519 for each of 10,000 pages are clearing.
+        assert!((figure(&log, "vmalloc.fix_align_alloc_test") - 1000.0).abs() < 1e-9);
+        let finding = finding(&log, "vmalloc.fix_align_alloc_test");
+        assert_eq!(finding.outcome, Verdict::Fail);
+        assert!(finding.detail.contains("2,595") && finding.detail.contains("0.6 %"), "{}", finding.detail);
+    }
+
+    #[test]
+    fn more_areas_alive_must_not_make_an_allocation_much_dearer() {
+        let log = with("vmalloc.alive.100000.page", "280 177");
+        assert_eq!(finding(&log, "vmalloc.alive.page").outcome, Verdict::Fail);
+        assert_eq!(finding(&log, "vmalloc.alive.random").outcome, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_test_that_failed_in_the_guest_has_no_figure() {
+        let log = with("vmalloc.vm_map_ram_test", "an allocation failed");
+        assert_eq!(finding(&log, "vmalloc.vm_map_ram_test").outcome, Verdict::Fail);
+        let none = LOG.replace("cost.calibration 20000 20003", "cost.calibration 20000 30003");
+        assert_eq!(finding(&none, "vmalloc.fix_size_alloc_test").outcome, Verdict::Fail);
+    }
+
+    #[test]
+    fn what_lies_around_areas_is_told_in_parts_of_a_hundred() {
+        let log = with("vmalloc.around.100000", "1000 5 16 1000 1000 0");
+        let figures = ["tables", "records", "lost"].map(|part| figure(&log, &format!("vmalloc.{part}")));
+        assert!((figures[0] - 0.5).abs() < 1e-9 && (figures[1] - 1.6).abs() < 1e-9 && (figures[2] - 50.0).abs() < 1e-9);
+    }
 }
