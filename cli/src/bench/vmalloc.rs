@@ -2,7 +2,7 @@
 //!
 //! One boot of `mode=vmalloc` runs them (`kernel/src/count/vmalloc.rs`). A test's figure is all of it, from its first allocation until
 //! everything that it deferred is drained, for each turn; clearing is taken off, as it is from Linux's figure. What Linux's tests take was counted in its
-//! version 6.1 in the same way, and a tenth of it is the aim.
+//! version 6.1, for each turn, too; what it defers beyond the test's end is not in that. A tenth of it is the aim.
 
 use super::Setting;
 use super::counted::{Facts, Figure, Trial};
