@@ -102,7 +102,7 @@ impl<P: Pager> Vmalloc<P> {
 
     /// Allocates addresses alone, as `request` says, and maps nothing: for modules, I/O and the like. Whether it is to read as zero is not looked at.
     ///
-    /// Whoever maps pages there unmaps and flushes them before the area is freed.
+    /// Whoever maps pages there unmaps and flushes them before the area is freed, and takes the page tables away that were made for them.
     ///
     /// # Context
     ///

@@ -84,7 +84,11 @@ impl<'a, P: Pager> Meta<'a, P> {
 
     fn find_in_chunk(&self, index: ChunkIndex, chunk: &Chunk, page: u32) -> Found {
         match chunk.state() {
-            State::Cut(class) => self.find_in_slot(index, class, page),
+            State::Cut(class) => {
+                let found = self.find_in_slot(index, class, page);
+                // It may have been cut anew meanwhile, into other slots.
+                if chunk.state() == State::Cut(class) { found } else { Found::Unused }
+            }
             State::Head | State::Body => {
                 let record = &self.known_chunk(chunk.head()).record;
                 self.find_by(record, page, self.next_in(index.up(1), page))

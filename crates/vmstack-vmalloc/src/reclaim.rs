@@ -8,7 +8,7 @@
 
 use vmstack::Flushed;
 
-use crate::chain::Pieces;
+use crate::chain::{Chain, Pieces};
 use crate::class::Class;
 use crate::here::Here;
 use crate::layout::{ChunkIndex, SlotIndex};
@@ -97,8 +97,9 @@ impl<P: Pager> Here<'_, P> {
     /// Leaves to the central lists what pools have too much.
     fn fit_pools(&mut self) {
         for class in Class::up_to(P::CHUNK_PAGES / 2) {
-            if self.near.pools[class.index()].len() > class.most_kept() {
-                self.unload(class, class.most_kept() / 2);
+            let count = self.near.pools[class.index()].len();
+            if count > class.most_kept() {
+                self.unload(class, count - class.most_kept() / 2);
             }
         }
     }
@@ -172,6 +173,12 @@ impl<P: Pager> Here<'_, P> {
         }
     }
 
+    /// Whether nothing is pending, in flight or in a pool.
+    fn keeps_nothing(&self) -> bool {
+        let pools_are_empty = self.near.pools.iter().all(Chain::is_empty);
+        pools_are_empty && self.near.pending.len() == 0 && vmstack::Flight::is_empty(&self.near.flight)
+    }
+
     /// How many pieces this CPU has retired, and will have when all that it has unmapped by now is.
     fn progress(&self) -> (u64, u64) {
         let counters = &self.line.counters;
@@ -231,18 +238,24 @@ impl<P: Pager> Vmalloc<P> {
         self.wait_for_retired();
     }
 
-    /// Leaves what this CPU keeps to the others, and waits until nothing of it waits for them: for a CPU that goes offline.
+    /// Leaves what this CPU keeps to the others, and waits until nothing of it waits for them: for a CPU that goes offline. What an interrupt frees there
+    /// meanwhile is left too, as far as it is flushed by then.
     ///
     /// # Context
     ///
     /// As [`drain`](Self::drain).
     pub fn leave_cpu(&self) {
-        self.wait_for_retired();
-        self.enter_once(|here| {
-            here.empty_pools();
-            here.send_off();
-        });
-        self.wait_for_retired();
+        // The slots that come back may be the last of their chunks, whose tables go then.
+        for _ in ["slots", "tables"] {
+            let mut goal = None;
+            self.step_by_step(|here| {
+                here.send_off();
+                here.empty_pools();
+                let (retired, unmapped) = here.progress();
+                // Interrupts may free more for as long as one waits.
+                here.keeps_nothing() || retired >= *goal.get_or_insert(unmapped)
+            });
+        }
     }
 
     /// Announces memory pressure: every CPU gives back what it keeps the next time that it calls [`answer_pressure`](Self::answer_pressure). This one does so now.

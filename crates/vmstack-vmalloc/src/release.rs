@@ -78,18 +78,42 @@ impl<P: Pager> Vmalloc<P> {
 
     /// Ends the life of the area in `place`, which is alive if it has this `life`. False if it has not: somebody else has ended it.
     fn end_life(&self, place: Place, life: Life) -> Result<bool, NotHere> {
+        match place {
+            Place::Memory(slot) | Place::Slot(slot) => self.end_slot(slot, life),
+            Place::Chunks(first) => self.end_chunks(first, life),
+        }
+    }
+
+    fn end_slot(&self, slot: SlotIndex, life: Life) -> Result<bool, NotHere> {
         let guard = self.pager().enter();
         let mut here = self.here(&guard)?;
-        let record = here.meta.record_of(place);
-        if !record.claim(life) {
-            return Ok(false);
+        let record = here.meta.slot(slot);
+        let claimed = record.claim(life);
+        if claimed {
+            here.retire_slot(slot, record);
         }
-        match place {
-            Place::Memory(slot) | Place::Slot(slot) => here.retire_slot(slot, record),
-            Place::Chunks(first) => {
-                drop(guard);
-                self.retire_chunks(first);
+        Ok(claimed)
+    }
+
+    /// The same for an area of chunks. One section under the guard for each, entered from one place: a stack that has room for the first, which ends the
+    /// life, has room for all.
+    #[inline(never)]
+    fn end_chunks(&self, first: ChunkIndex, life: Life) -> Result<bool, NotHere> {
+        let meta = self.meta().ok_or(NotHere::NotInitialised)?;
+        let head = &meta.known_chunk(first).record;
+        let (mut number, mut chunks) = (0, 1);
+        while number < chunks {
+            let guard = self.pager().enter();
+            let mut here = self.here(&guard)?;
+            if number == 0 {
+                if !head.claim(life) {
+                    return Ok(false);
+                }
+                chunks = Meta::<P>::chunks_for(Meta::<P>::pages_of(head)) as u32;
+                here.line.counters.freed.bump();
             }
+            here.retire_chunk(first.up(number), head.kind());
+            number += 1;
         }
         Ok(true)
     }
@@ -112,24 +136,9 @@ impl<P: Pager> Vmalloc<P> {
         let _ = self.end_life(place, life);
     }
 
-    /// Unmaps the chunks of the area that begins with `first`, whose life has ended. One section under the guard for each.
-    fn retire_chunks(&self, first: ChunkIndex) {
-        let Some(meta) = self.meta() else { return };
-        let head = &meta.known_chunk(first).record;
-        let (pages, kind) = (Meta::<P>::pages_of(head), head.kind());
-        let chunks = Meta::<P>::chunks_for(pages) as u32;
-        for number in 0..chunks {
-            let guard = self.pager().enter();
-            let Ok(mut here) = self.here(&guard) else { return };
-            if number == 0 {
-                here.line.counters.freed.bump();
-            }
-            here.retire_chunk(first.up(number), kind);
-        }
-    }
-
     /// Frees what could be had of an area that cannot be had whole: the first `mapped` chunks of `run`.
-    #[cold]
+    // In the frame of whoever mapped them: as in `end_chunks`.
+    #[inline(always)]
     pub(crate) fn give_up(&self, run: Run, mapped: u32) {
         let Some(meta) = self.meta() else { return };
         let head = &meta.known_chunk(run.start).record;

@@ -160,6 +160,11 @@ pub(crate) fn contiguous() -> (usize, usize) {
     (CONTIGUOUS.0.load(Ordering::Relaxed), CONTIGUOUS.1.load(Ordering::Relaxed))
 }
 
+/// Takes a block of [`LARGE_ORDER`], if there is one as things are: nothing is merged for it.
+pub(crate) fn take_large() -> Option<PhysAddr> {
+    FRAMES.lock().take_block(LARGE_ORDER).map(address)
+}
+
 /// Gives back what [`take`] returned for the same `order`.
 pub(crate) fn give(start: PhysAddr, order: u32) {
     FRAMES.lock().give(number(start), order);

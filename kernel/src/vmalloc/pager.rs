@@ -9,7 +9,8 @@
 //!
 //! What is taken away comes back when every CPU has flushed (INV-FRAME), by the shootdowns that stacks use ([`shootdown`](crate::stacks::shootdown)). These drop
 //! paging-structure caches, too, as tables that are taken out require: INVLPG and the writes to CR4 or CR3 do (Intel SDM volume 3, 4.10.4.1), and
-//! this kernel has no PCIDs.
+//! this kernel has no PCIDs. A CPU that counts as passed without having flushed (`epochs`: one that is offline, and where CPUs look for themselves one
+//! that idles) may still know the way to a table that is gone, until it flushes, first of all when it wakes; it goes that way by speculation at most.
 //!
 //! # Context
 //!
@@ -115,7 +116,7 @@ unsafe fn map_slowly(pages: Pages, runs: impl Iterator<Item = (PhysAddr, usize)>
 /// As for [`Pager::populate`].
 #[inline(always)]
 unsafe fn populate_one(start: VirtAddr, word: usize, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    if word != 0 && inject::fails() {
+    if inject::fails() {
         return Err(NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: 1 }));
     }
     // SAFETY: the vmalloc calls with its guard held, which is a section.
@@ -148,7 +149,7 @@ unsafe fn populate_many(
     zeroed: bool,
 ) -> Result<Hint, NotPopulated<AreaTrouble>> {
     let mut blocks = FewBlocks::new();
-    if word != 0 && inject::fails() {
+    if inject::fails() {
         return Err(NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: count }));
     }
     // SAFETY: the vmalloc calls with its guard held, which is a section.
@@ -182,9 +183,12 @@ unsafe fn populate_slowly(
     zeroed: bool,
 ) -> Result<Hint, NotPopulated<AreaTrouble>> {
     let mapping = Mapping::new(Pages::new(start, count), Hint::new(word & !IN_FEW_RUNS));
-    let taken = if zeroed { Kernel.take_frames(count) } else { Kernel.take_uncleared(count) };
+    let blocks = Blocks::take(count).ok_or(NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: count }))?;
+    if zeroed {
+        blocks.clear();
+    }
     // SAFETY: the caller's promise; as many frames were taken.
-    unsafe { Kernel.map(mapping, taken.map_err(NotPopulated::NoFrames)?) }.map_err(|failed| {
+    unsafe { Kernel.map(mapping, Frames::Blocks(blocks)) }.map_err(|failed| {
         Kernel.give_frames(failed.frames);
         NotPopulated::NotMapped(failed.reason)
     })
@@ -466,7 +470,7 @@ unsafe impl Pager for Kernel {
     }
 
     fn take_large(&self, zeroed: bool) -> Option<Frames> {
-        let first = frames::take(LARGE_ORDER)?;
+        let first = frames::take_large()?;
         if zeroed {
             each(iter::once((first, CHUNK_PAGES))).for_each(frames::clear);
         }

@@ -136,7 +136,10 @@ impl Buddy {
     /// Puts some frames at hand, at once.
     #[cold]
     fn fill_hand(&mut self) {
-        let taken = (0..=HANDFUL).rev().find_map(|order| Some((self.split(order)?, order)));
+        // What is in pieces already, before anything larger is.
+        let pieces = (0..HANDFUL).rev().find(|&order| self.heads[order as usize] != NONE);
+        let order = if self.heads[HANDFUL as usize] == NONE { pieces.unwrap_or(HANDFUL) } else { HANDFUL };
+        let taken = self.split(order).map(|first| (first, order));
         let Some((first, order)) = taken else { return };
         for frame in (first..first + (1 << order)).rev() {
             self.hand.push(frame as u32);

@@ -1,6 +1,7 @@
 //! Frames that are mapped a second time, at addresses of the vmalloc's, by whoever has them: each once at a time.
 //!
-//! A bit for each frame. What is no memory, a device's registers for instance, has none, and may be mapped as often as one likes.
+//! A bit for each frame up to the last one that is memory; registers of devices that lie between have one, too. What lies above has none, and may be
+//! mapped as often as one likes.
 //!
 //! # Context
 //!
