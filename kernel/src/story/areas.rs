@@ -54,7 +54,8 @@ fn have(lent: &[PhysAddr]) -> Option<Vec<Area>> {
     gone.push(VMALLOC.vmalloc(BIG).ok()?);
     held.push(VMALLOC.alloc_waiting(&Request::new(BIG).zeroed()).ok()?);
     // SAFETY: the frames are the caller's, who keeps them until the area is gone and drained; nobody else writes to them.
-    let mapped = unsafe { VMALLOC.vmap(lent.iter().rev().copied(), Attributes::kernel(Access::ReadWrite), Tag::caller()) };
+    let mapped =
+        unsafe { VMALLOC.vmap(lent.iter().rev().copied(), Attributes::kernel(Access::ReadWrite), Tag::caller()) };
     held.push(mapped.ok()?);
     held.push(VMALLOC.reserve(&Request::new(RESERVED)).ok()?);
     Some(held)
