@@ -128,27 +128,29 @@ impl Account {
         let listed = [self.listed.len() as u64, sum(|area| area.bytes), sum(|area| area.pages)];
         let mapped = self.pages.saturating_sub(self.reserved);
         let agree = listed == [self.areas, self.bytes, self.pages]
-            && self.allocated.saturating_sub(self.freed) == self.areas
+            && self.alive() == self.areas
             && self.mapped == mapped
             && self.tables.is_none_or(|[in_tables, _]| in_tables == mapped + self.records);
         let whole = self.listed.iter().all(Listed::is_whole) && self.listed.is_sorted_by(|a, b| a.end <= b.start);
-        let detail = format!(
-            "{} areas of {} bytes in {} pages are listed; the records have {} of {} in {}; by the counters {} are alive and {} \
-             pages mapped{}",
-            listed[0],
-            listed[1],
-            listed[2],
-            self.areas,
-            self.bytes,
-            self.pages,
-            self.allocated.saturating_sub(self.freed),
-            self.mapped,
-            self.tables.map_or_else(String::new, |[pages, _]| format!(
-                "; by the page tables {pages}, with {} of records",
-                self.records
-            ))
-        );
-        Finding::new(agree && whole && self.areas > 0, detail).with_figure(listed[0])
+        Finding::new(agree && whole && self.areas > 0, self.counts(listed)).with_figure(listed[0])
+    }
+
+    /// Areas that are alive, by the counters.
+    const fn alive(&self) -> u64 {
+        self.allocated.saturating_sub(self.freed)
+    }
+
+    /// What each count comes to, beside what is `listed`: areas, bytes, pages.
+    fn counts(&self, [listed, listed_bytes, listed_pages]: [u64; 3]) -> String {
+        let Self { areas, bytes, pages, mapped, records, .. } = self;
+        let in_tables =
+            self.tables.map(|[pages, _]| format!("; by the page tables {pages}, with {records} of records"));
+        format!(
+            "{listed} areas of {listed_bytes} bytes in {listed_pages} pages are listed; the records have {areas} of {bytes} in {pages}; \
+             by the counters {} are alive and {mapped} pages mapped{}",
+            self.alive(),
+            in_tables.unwrap_or_default()
+        )
     }
 
     /// INV-GUARD, for areas: behind each is a page that is nobody's.
@@ -169,7 +171,8 @@ impl Account {
         let Addresses { used, guards, padding, .. } = self.addresses;
         let holds = told == range && used == self.pages && guards == self.areas;
         let detail = format!(
-            "of {range} pages of addresses {told} are accounted for; areas have {used}, {guards} guards and {padding} of padding beside them"
+            "of {range} pages of addresses {told} are accounted for; areas have {used}, beside them {guards} guards and {padding} of \
+             padding"
         );
         Finding::new(holds, detail).with_figure(self.permille[0])
     }
