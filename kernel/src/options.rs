@@ -14,7 +14,6 @@ pub(crate) enum Mode {
     Count,
     Stack,
     Vmalloc,
-    Pager,
     Fault,
     Memory,
     Pending,
@@ -26,7 +25,7 @@ pub(crate) enum Mode {
 impl Mode {
     /// Whether instructions are counted: then nothing runs beside what is counted, not even a timer.
     pub(crate) const fn counts(self) -> bool {
-        matches!(self, Self::Count | Self::Stack | Self::Vmalloc | Self::Pager | Self::Fault)
+        matches!(self, Self::Count | Self::Stack | Self::Vmalloc | Self::Fault)
     }
 
     /// The word on the command line and in the end marker.
@@ -38,7 +37,6 @@ impl Mode {
             Self::Count => "count",
             Self::Stack => "stack",
             Self::Vmalloc => "vmalloc",
-            Self::Pager => "pager",
             Self::Fault => "fault",
             Self::Memory => "memory",
             Self::Pending => "pending",
@@ -56,7 +54,6 @@ impl Mode {
             Self::Count,
             Self::Stack,
             Self::Vmalloc,
-            Self::Pager,
             Self::Fault,
             Self::Memory,
             Self::Pending,

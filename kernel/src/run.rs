@@ -59,7 +59,6 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Count => count::count(),
         Mode::Stack => count::stack::count(),
         Mode::Vmalloc => count::vmalloc::count(),
-        Mode::Pager => count::pager::count(),
         Mode::Fault => count::fault::count(),
         Mode::Memory => count::memory::count(),
         Mode::Pending => count::pending::measure(),

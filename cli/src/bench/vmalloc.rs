@@ -2,7 +2,7 @@
 //!
 //! One boot of `mode=vmalloc` runs them (`kernel/src/count/vmalloc.rs`). A test's figure is all of it, from its first allocation until
 //! everything that it deferred is drained, for each turn; clearing is taken off, as it is from Linux's figure. What Linux's tests take was counted in its
-//! version 6.1 in the same way, and a tenth of it is the aim.
+//! version 6.1, for each turn, too; what it defers beyond the test's end is not in that. A tenth of it is the aim.
 
 use super::Setting;
 use super::counted::{Facts, Figure, Trial};
@@ -84,7 +84,7 @@ impl Test {
         let figure = each(all.saturating_sub(cleared));
         let share = 100.0 * drained as f64 / all as f64;
         let mut detail = format!("{}: all of it for each of {} turns", self.what, grouped(turns));
-        if around != 0 {
+        if each(around) != 0 {
             detail += &format!(", {} of it around them", grouped(each(around)));
         }
         detail += &format!("; the last drain is {share:.1} %, with {} shootdowns in all", grouped(shootdowns));
@@ -125,29 +125,95 @@ fn large(facts: &Facts, pages: &str) -> Check {
     })
 }
 
-/// What lies around 100,000 areas of a page.
-fn around(facts: &Facts) -> [Check; 3] {
-    let name = format!("vmalloc.around.{MANY}");
-    let check = |part: &str, read: fn([u64; 6]) -> (u64, u64, &'static str)| {
-        facts.check(&format!("vmalloc.{part}"), None, |facts| {
-            let (some, all, what) = read(facts.numbers(&name)?);
-            let value = 100.0 * some as f64 / all as f64;
-            Ok(Figure {
-                value,
-                unit: "%",
-                detail: format!("{what}, with {} areas of a page alive", grouped(u64::from(MANY))),
+/// What lies around areas: the suffix of the findings, what the facts are called, and what is alive.
+const AROUND: [(&str, &str, &str); 2] =
+    [("", "100000", "100,000 areas of a page"), (".mixed", "mixed", "1,000 areas of 1 to 100 pages")];
+
+/// What lies around areas, as parts of a hundred.
+fn around(facts: &Facts) -> impl Iterator<Item = Check> {
+    AROUND.iter().flat_map(move |(suffix, name, areas)| {
+        let check = |part: &str, what: &str, read: fn([u64; 6]) -> (u64, u64)| {
+            facts.check(&format!("vmalloc.{part}{suffix}"), None, |facts| {
+                let (some, all) = read(facts.numbers(&format!("vmalloc.around.{name}"))?);
+                let detail = format!("{what}, with {areas} alive");
+                Ok(Figure { value: 100.0 * some as f64 / all as f64, unit: "%", detail })
             })
-        })
-    };
-    [
-        check("tables", |[pages, tables, ..]| (tables, pages, "page-table memory, of the areas' own")),
-        check("records", |[pages, _, records, ..]| (records, pages, "memory of records, of the areas' own")),
-        check("lost", |[_, _, _, used, guards, padding]| {
-            (
-                guards + padding,
-                used + guards + padding,
+        };
+        [
+            check("tables", "page-table memory, of the areas' own", |[pages, tables, ..]| (tables, pages)),
+            check("records", "memory of records that were ever made, of the areas' own", |[pages, _, records, ..]| {
+                (records, pages)
+            }),
+            check(
+                "lost",
                 "addresses lost to guards, alignment and size classes, of those that areas hold",
-            )
-        }),
-    ]
+                |[_, _, _, used, guards, padding]| (guards + padding, used + guards + padding),
+            ),
+        ]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge;
+    use crate::bench::counted::Facts;
+    use crate::checks::{Check, Verdict};
+    use crate::console::Transcript;
+    use crate::outcome::Outcome;
+
+    const LOG: &str = include_str!("../../tests/boots/vmalloc.txt");
+
+    fn finding(log: &str, name: &str) -> Check {
+        let findings = judge(&Facts::of(Outcome::Orderly, &Transcript::of(log), true));
+        findings.into_iter().find(|check| check.name == name).expect(name)
+    }
+
+    fn figure(log: &str, name: &str) -> f64 {
+        finding(log, name).figure.and_then(|figure| figure.as_f64()).expect(name)
+    }
+
+    /// The facts, with another line for `name`.
+    fn with(name: &str, words: &str) -> String {
+        let line = LOG.lines().find(|line| line.starts_with(&format!("fact {name} "))).expect(name);
+        LOG.replace(line, &format!("fact {name} {words}"))
+    }
+
+    #[test]
+    fn everything_that_was_counted_keeps_to_its_aim() {
+        let findings = judge(&Facts::of(Outcome::Orderly, &Transcript::of(LOG), true));
+        assert!(findings.iter().all(|check| check.outcome == Verdict::Pass), "{findings:?}");
+        assert_eq!(findings.iter().filter(|check| check.name.ends_with("_test")).count(), 8);
+    }
+
+    #[test]
+    fn a_test_is_all_of_it_without_clearing_for_each_turn() {
+        let log = with("vmalloc.fix_align_alloc_test", "2000 7190000 100000 40000 10000 27");
+        // Of 7,190,000 instructions 519 for each of 10,000 pages are clearing.
+        assert!((figure(&log, "vmalloc.fix_align_alloc_test") - 1000.0).abs() < 1e-9);
+        let finding = finding(&log, "vmalloc.fix_align_alloc_test");
+        assert_eq!(finding.outcome, Verdict::Fail);
+        assert!(finding.detail.contains("2,595") && finding.detail.contains("0.6 %"), "{}", finding.detail);
+    }
+
+    #[test]
+    fn more_areas_alive_must_not_make_an_allocation_much_dearer() {
+        let log = with("vmalloc.alive.100000.page", "280 177");
+        assert_eq!(finding(&log, "vmalloc.alive.page").outcome, Verdict::Fail);
+        assert_eq!(finding(&log, "vmalloc.alive.random").outcome, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_test_that_failed_in_the_guest_has_no_figure() {
+        let log = with("vmalloc.vm_map_ram_test", "an allocation failed");
+        assert_eq!(finding(&log, "vmalloc.vm_map_ram_test").outcome, Verdict::Fail);
+        let none = LOG.replace("cost.calibration 20000 20003", "cost.calibration 20000 30003");
+        assert_eq!(finding(&none, "vmalloc.fix_size_alloc_test").outcome, Verdict::Fail);
+    }
+
+    #[test]
+    fn what_lies_around_areas_is_told_in_parts_of_a_hundred() {
+        let log = with("vmalloc.around.100000", "1000 5 16 1000 1000 0");
+        let figures = ["tables", "records", "lost"].map(|part| figure(&log, &format!("vmalloc.{part}")));
+        assert!((figures[0] - 0.5).abs() < 1e-9 && (figures[1] - 1.6).abs() < 1e-9 && (figures[2] - 50.0).abs() < 1e-9);
+    }
 }

@@ -107,6 +107,9 @@ impl<P: Pager> Layout<P> {
         if most < 1 << 22 { most } else { 1 << 22 }
     };
 
+    /// The bytes of the records of a chunk's slots: a power of two.
+    const RECORDS: usize = Self::SLOTS * size_of::<Record>();
+
     /// Before there is a range: nothing lies in it.
     pub(crate) const EMPTY: Self = Self {
         start: VirtAddr::new(0),
@@ -135,6 +138,8 @@ impl<P: Pager> Layout<P> {
         }
         let chunk_records = range.start().wrapping_add(Self::lines_bytes(cpus));
         let slot_records = chunk_records.wrapping_add(Self::chunk_records_bytes(chunks));
+        // No chunk's records lie on both sides of where one leaf table ends and the next begins.
+        let slot_records = VirtAddr::new(slot_records.get().next_multiple_of(Self::RECORDS));
         let (first, chunks) = (records as u32, chunks as u32);
         Ok(Self { start: range.start(), chunks, first, cpus, chunk_records, slot_records, platform: PhantomData })
     }
@@ -149,8 +154,9 @@ impl<P: Pager> Layout<P> {
 
     /// How many chunks the records of `chunks` chunks take, and the first guard.
     const fn records(chunks: usize, cpus: usize) -> usize {
-        let slots = chunks * Self::SLOTS * size_of::<Record>();
-        (Self::lines_bytes(cpus) + Self::chunk_records_bytes(chunks) + slots + Self::PAGE).div_ceil(Self::CHUNK)
+        let slots = chunks * Self::RECORDS;
+        let before = Self::lines_bytes(cpus) + Self::chunk_records_bytes(chunks) + Self::RECORDS;
+        (before + slots + Self::PAGE).div_ceil(Self::CHUNK)
     }
 
     /// All of it.

@@ -102,3 +102,7 @@ pub use tag::Tag;
 pub use usage::{Fragmentation, Recount, Usage};
 #[cfg(not(all(loom, test)))]
 pub use vmalloc::Vmalloc;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

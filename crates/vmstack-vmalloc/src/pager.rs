@@ -6,8 +6,8 @@
 //! # Chunks
 //!
 //! The range of a [`Vmalloc`](crate::Vmalloc) is cut into *chunks*: what one leaf table maps, 2 MiB where pages have 4 KiB. A chunk is either cut
-//! into equal slots for areas of about one size, or it belongs to one area alone, the last page of it being a guard at least. No mapping
-//! that this crate makes or takes away crosses from one chunk to the next.
+//! into equal slots for areas of about one size, or it belongs to one area alone, the last page of it being a guard at least. No mapping of an
+//! area crosses from one chunk to the next.
 //!
 //! ```text
 //!   a slot of a chunk      populate (take_uncleared | take_frames ──> map) ──> unmap ─> give_frames
@@ -38,7 +38,8 @@ pub enum NotPopulated<E> {
 ///
 /// 1. All that [`Platform`] asks for holds, of the range of a [`Vmalloc`](crate::Vmalloc) as of that of a stack area, except that frames from
 ///    [`take_uncleared`](Self::take_uncleared) may hold anything.
-/// 2. [`map`](Platform::map) and [`unmap`](Platform::unmap) take up to half a chunk of pages, in one chunk. What `unmap` gives is right for pages that
+/// 2. [`map`](Platform::map) and [`unmap`](Platform::unmap) take up to half a chunk of pages of an area, in one chunk; `map` also takes the pages of
+///    records, which are never unmapped: those of all CPUs at once, when the vmalloc is initialised. What `unmap` gives is right for pages that
 ///    [`map_lent`](Self::map_lent) mapped, too.
 /// 3. What [`map_chunk`](Self::map_chunk) maps is what it was given: exactly these pages, readable and writable and never executable, with the
 ///    frames that it was given and no others.

@@ -22,7 +22,6 @@ pub(crate) mod fault;
 pub(crate) mod memory;
 mod numbered;
 mod numbers;
-pub(crate) mod pager;
 pub(crate) mod pending;
 mod shootdown;
 pub(crate) mod stack;

@@ -35,6 +35,8 @@ const ALIVE: [usize; 2] = [10, 100_000];
 
 /// A test: its turns and what is around them. None if an allocation failed.
 type Test = fn(&mut Turns) -> Option<()>;
+/// Areas of mixed sizes that are alive while what lies around them is counted.
+const MIXED: usize = 1000;
 
 /// Counts everything.
 #[inline(never)]
@@ -56,6 +58,7 @@ pub(crate) fn count() {
         fact!(format_args!("vmalloc.{name}"), "{}", Turns::of(test));
     }
     ALIVE.iter().for_each(|&areas| alive(areas));
+    mixed();
     large();
 }
 
@@ -341,17 +344,27 @@ fn alive(areas: usize) {
         }
         fact!(format_args!("vmalloc.alive.{areas}.{name}"), "{} {}", taken / TURNS as u64, freed / TURNS as u64);
     }
-    around(areas);
+    around(format_args!("{areas}"));
     kept.give_all();
     VMALLOC.drain();
 }
 
-/// What `areas` areas take beside their own pages.
-fn around(areas: usize) {
+/// What lies around areas of 1 to 100 pages.
+fn mixed() {
+    let mut dice = Dice::new();
+    let kept = Addresses::filled(MIXED, |_| take_address(&Request::new(dice.between(1, 100) * PAGE_SIZE)));
+    let Some(kept) = kept else { return fact!("vmalloc.around.mixed", "an allocation failed") };
+    around(format_args!("mixed"));
+    kept.give_all();
+    VMALLOC.drain();
+}
+
+/// What the areas that are alive take beside their own pages.
+fn around(what: fmt::Arguments<'_>) {
     let (sum, usage) = (VMALLOC.fragmentation(), VMALLOC.recount());
     let census = tables::kernel().census(VMALLOC.range());
     fact!(
-        format_args!("vmalloc.around.{areas}"),
+        format_args!("vmalloc.around.{what}"),
         "{} {} {} {} {} {}",
         usage.pages,
         census.tables,

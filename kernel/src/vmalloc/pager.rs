@@ -29,7 +29,7 @@ use crate::stacks;
 use crate::sync::Section;
 
 /// How many pages a chunk has.
-pub(crate) const CHUNK_PAGES: usize = 1 << LARGE_ORDER;
+const CHUNK_PAGES: usize = 1 << LARGE_ORDER;
 
 /// What is mapped in areas: writable, and not executable.
 pub(crate) const MEMORY: Attributes = Attributes::kernel(Access::ReadWrite);
@@ -196,7 +196,7 @@ unsafe fn populate_slowly(
 ///
 /// As for [`Platform::unmap`].
 #[inline(always)]
-pub(crate) unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
+unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
     let (word, count) = (mapping.hint().get(), mapping.pages().count());
     if word != 0 && count == 1 {
         // SAFETY: as in `entries`.
@@ -234,7 +234,7 @@ unsafe fn take_away_several(start: VirtAddr, count: usize, word: usize) -> Optio
 /// # Safety
 ///
 /// As for [`Pager::unmap_chunk`] and [`Pager::take_table`].
-pub(crate) unsafe fn take_away_chunk(pages: Pages) -> Option<Frames> {
+unsafe fn take_away_chunk(pages: Pages) -> Option<Frames> {
     // SAFETY: (1) and (3) nobody uses what is mapped there, remembers entries in it, or maps there before it is given back, by the caller's promise; (2)
     // the chunk is the vmalloc's alone, which calls nothing else for it meanwhile; other trees share the table that the entry is in, not the entry.
     match unsafe { tables::kernel().detach(pages.start()) }? {
@@ -457,10 +457,12 @@ unsafe impl Pager for Kernel {
     #[inline(always)]
     unsafe fn populate(&self, mapping: Mapping, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
         let (start, count, word) = (mapping.pages().start(), mapping.pages().count(), mapping.hint().get());
-        // SAFETY: the caller's promise.
-        unsafe {
-            if count == 1 { populate_one(start, word, zeroed) } else { populate_many(start, count, word, zeroed) }
+        if count != 1 {
+            // SAFETY: the caller's promise.
+            return unsafe { populate_many(start, count, word, zeroed) };
         }
+        // SAFETY: as above.
+        unsafe { populate_one(start, word, zeroed) }
     }
 
     fn take_large(&self, zeroed: bool) -> Option<Frames> {
