@@ -9,7 +9,9 @@ use vmstack_hosted::story::{self, AreaStory, STACK_SIZE, Story};
 
 use crate::checks::{Check, Verdict};
 use crate::screen::Screen;
+use crate::story::areas::Account;
 use crate::story::drawing::{Slot, draw};
+use crate::story::listing;
 
 /// Columns of the drawing.
 const COLUMNS: usize = 80;
@@ -71,22 +73,11 @@ fn show(story: &Story, screen: &mut Screen) {
     show_areas(&story.areas, screen);
 }
 
-/// The areas of a vmalloc, as one line each; what they take; and what became of whoever left one.
+/// The areas of a vmalloc, how their addresses are used, and what became of whoever left one.
 fn show_areas(story: &AreaStory, screen: &mut Screen) {
-    let AreaStory { listing, recount, usage, fragmentation, report, .. } = story;
+    listing::draw(&Account::of_hosted(story)).iter().for_each(|line| screen.line(line));
     screen.line("");
-    listing.iter().for_each(|line| screen.line(&format!("  {line}")));
-    screen.line(&format!(
-        "  {} areas of {} bytes in {} pages, {} pages of records; {} handed out, {} freed so far",
-        recount.areas, recount.bytes, recount.pages, recount.record_pages, usage.allocated, usage.freed
-    ));
-    screen.line(&format!(
-        "  lost to guards, alignment and size classes: {:.1} % of the addresses that areas hold; of the free ones {:.1} % lie scattered",
-        fragmentation.lost_permille() as f64 / 10.0,
-        fragmentation.scattered_permille() as f64 / 10.0
-    ));
-    screen.line("");
-    report.lines().for_each(|line| screen.line(line));
+    story.report.lines().for_each(|line| screen.line(line));
 }
 
 fn slot(state: &vmstack_hosted::SlotState) -> Slot<'static> {
@@ -161,10 +152,14 @@ fn slots(story: &Story) -> Check {
     Check::new("balance.slots", verdict(held == 0), detail).with_figure(held, "slots")
 }
 
-fn areas(story: &AreaStory) -> [Check; 2] {
+fn areas(story: &AreaStory) -> [Check; 5] {
+    let account = Account::of_hosted(story);
     let named = "an access past the end of an area was reported with the area and who asked for it";
     let left = format!("{} frames are held after all areas were gone, records apart", story.frames_left);
     [
+        account.listing().check("vmalloc.listing", "areas"),
+        account.guards().check("vmalloc.guards", "guards"),
+        account.addresses().check("vmalloc.addresses", "permille"),
         Check::new("vmalloc.overrun_named", verdict(story.named), format!("{named}: {}", story.named)),
         Check::new("balance.area_frames", verdict(story.frames_left == 0), left)
             .with_figure(story.frames_left, "frames"),
@@ -230,6 +225,10 @@ mod tests {
         bad.open_guard_pages = Some(1);
         bad.after.frames_taken += 1;
         bad.after.slots_leaked = 1;
+        bad.areas.recount.areas += 1;
+        bad.areas.fragmentation.used += 1;
+        // Twice the same area: nothing lies between the two.
+        bad.areas.listing.insert(0, bad.areas.listing[0]);
         bad.areas.named = false;
         bad.areas.frames_left = 1;
         let checks = judge(&bad);

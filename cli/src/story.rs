@@ -21,9 +21,11 @@ use crate::outcome::Outcome;
 use crate::screen::Screen;
 use crate::words::Words;
 
+pub(crate) mod areas;
 mod control;
 mod cost;
 pub(crate) mod drawing;
+pub(crate) mod listing;
 mod memory;
 mod overflow;
 mod stale;
@@ -48,6 +50,15 @@ impl Finding {
         self.figure = Some(figure.into());
         self
     }
+
+    /// The check of this `name`; its figure, if any, is in `unit`.
+    pub(crate) fn check(self, name: &str, unit: &str) -> Check {
+        let check = Check::new(name, if self.holds { Verdict::Pass } else { Verdict::Fail }, self.detail);
+        match self.figure {
+            Some(figure) => check.with_figure(figure, unit),
+            None => check,
+        }
+    }
 }
 
 /// One claim about a boot.
@@ -65,13 +76,7 @@ impl Claim {
     fn check(&self, transcript: &Transcript) -> Check {
         match (self.judge)(transcript) {
             Err(bad) => Check::fail(self.name, bad.to_string()),
-            Ok(Finding { holds, figure, detail }) => {
-                let check = Check::new(self.name, if holds { Verdict::Pass } else { Verdict::Fail }, detail);
-                match figure {
-                    Some(figure) => check.with_figure(figure, self.unit),
-                    None => check,
-                }
-            }
+            Ok(finding) => finding.check(self.name, self.unit),
         }
     }
 }

@@ -156,7 +156,7 @@ fn a_story_whose_boots_are_all_in_order_passes() {
     assert!(shown.contains("BUG: TASK stack guard") && shown.contains("pass  overflow.reported_once"), "{shown}");
     assert!(!shown.contains('\u{1b}') && output.stderr.is_empty(), "a pipe gets neither colour nor progress");
     let checks = checks(&std::fs::read(path).expect("written"));
-    assert_eq!(checks.iter().filter(|(name, outcome)| !name.starts_with("hosted.") && outcome == "pass").count(), 23);
+    assert_eq!(checks.iter().filter(|(name, outcome)| !name.starts_with("hosted.") && outcome == "pass").count(), 27);
     place.assert_no_trace();
 }
 

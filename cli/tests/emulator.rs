@@ -29,7 +29,7 @@ mod hostile;
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
 /// The names that scripts read.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 27] = [
     "control.neighbour_corrupted",
     "control.thread_info_corrupted",
     "control.mapped_thread_info_corrupted",
@@ -43,6 +43,10 @@ const NAMES: [&str; 23] = [
     "protection.writable_text",
     "balance.frames",
     "balance.slots",
+    "vmalloc.listing",
+    "vmalloc.guards",
+    "vmalloc.addresses",
+    "balance.area_frames",
     "cost.page_table_bytes_per_stack",
     "cost.alloc_free_virtual",
     "cost.alloc_free_direct",

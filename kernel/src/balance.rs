@@ -90,6 +90,11 @@ impl Balance {
         }
     }
 
+    /// Frames that areas of the vmalloc hold, by its page tables: those of its records and those that are lent apart.
+    pub(crate) fn area_frames(&self) -> usize {
+        self.vmalloc.mapped.saturating_sub(VMALLOC.recount().record_pages as usize)
+    }
+
     /// Says what was there before and is there now.
     pub(crate) fn print_since(&self, before: &Self) {
         fact!("balance.frames", "{} {}", before.frames, self.frames);

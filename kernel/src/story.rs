@@ -1,4 +1,4 @@
-//! The story: processes overflow and survive, memory is fragmented, and everything is counted again.
+//! The story: processes overflow and survive, memory is fragmented, areas of any size come and go, and everything is counted again.
 //!
 //! Facts only: what they mean is judged by the host. The part about processes is `programs/story`, an ordinary program.
 
@@ -10,7 +10,7 @@ use core::slice;
 use vmstack::Phase;
 
 use crate::arch::layout::PAGE_SIZE;
-use crate::balance::{Balance, areas};
+use crate::balance::{self, Balance};
 use crate::control::DirectStack;
 use crate::mm::fragments::Fragments;
 use crate::mm::heap::OutOfHeap;
@@ -22,6 +22,8 @@ use crate::syscall::Errno;
 use crate::task::{names, sched};
 use crate::text::Text;
 use crate::{fact, println};
+
+mod areas;
 
 /// The program that is the story's first process.
 const PROGRAM: &[u8] = b"/bin/story";
@@ -45,6 +47,7 @@ pub(crate) fn tell() {
     // Before the caches are drained: stacks that were used are what it is about.
     fact!("zero.words", "{}", words_left());
     fragmentation();
+    areas::tell();
     fact!("guard.frames", "{}", guard_frames());
     fact!("protection.writable_text", "{}", tables::writable_text());
     let after = Balance::take();
@@ -62,7 +65,7 @@ fn warm_up() {
 }
 
 fn area_tables() -> usize {
-    areas().map(|range| tables::kernel().census(range).tables).sum()
+    balance::areas().map(|range| tables::kernel().census(range).tables).sum()
 }
 
 /// Frames that are mapped where a guard should be: every leaf in the slots of an area that is not in a stack.

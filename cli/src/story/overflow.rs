@@ -4,7 +4,7 @@
 //! still alive (INV-ALONE). The same boot then goes on to what memory the stacks take: a machine that survived must also
 //! be able to prove that nothing was lost.
 
-use super::{Claim, Finding, Scene, drawing, memory};
+use super::{Claim, Finding, Scene, areas, drawing, memory};
 use crate::args::Stacks;
 use crate::console::{BadFact, Line, Transcript};
 use crate::screen::{COLUMNS, Screen};
@@ -36,6 +36,10 @@ pub(super) const SCENE: Scene = Scene {
         Claim { name: "protection.writable_text", unit: "pages", judge: memory::writable_text },
         Claim { name: "balance.frames", unit: "frames", judge: memory::balance_frames },
         Claim { name: "balance.slots", unit: "slots", judge: memory::balance_slots },
+        Claim { name: "vmalloc.listing", unit: "areas", judge: areas::listing },
+        Claim { name: "vmalloc.guards", unit: "guards", judge: areas::guards },
+        Claim { name: "vmalloc.addresses", unit: "permille", judge: areas::addresses },
+        Claim { name: "balance.area_frames", unit: "frames", judge: areas::frames },
         Claim { name: "cost.page_table_bytes_per_stack", unit: "bytes", judge: memory::page_tables },
     ],
     show,
@@ -73,6 +77,7 @@ fn show(facts: &Transcript, screen: &mut Screen) {
     for line in drawing::area(facts, COLUMNS) {
         screen.line(&line);
     }
+    areas::show(facts, screen);
 }
 
 /// The lines of the first report, verbatim; facts that other CPUs print meanwhile are left out.

@@ -37,7 +37,7 @@ fn the_checks_are_those_that_scripts_know() {
         "control.neighbour_corrupted control.thread_info_corrupted \
         control.mapped_thread_info_corrupted overflow.reported_once overflow.task_killed overflow.survivors \
         fragmentation.direct_fails fragmentation.virtual_succeeds zero.words guard.frames protection.writable_text \
-        balance.frames balance.slots \
+        balance.frames balance.slots vmalloc.listing vmalloc.guards vmalloc.addresses balance.area_frames \
         cost.page_table_bytes_per_stack cost.alloc_free_virtual cost.alloc_free_direct \
         cost.current_percpu cost.current_struct cost.current_slot \
         flush.zero_words flush.frame_words control.unflushed_zero_words control.unflushed_frame_words"
@@ -99,6 +99,23 @@ fn each_other_claim_of_the_story_can_fall_short() {
         ("writable_text 0", "writable_text 1", "protection.writable_text"),
         ("50000 50000", "50000 49999", "balance.frames"),
         ("balance.slots 0", "balance.slots 1", "balance.slots"),
+        ("vmap 0 src", "vmap src", "vmalloc.listing"),
+        ("recount 9", "recount 8", "vmalloc.listing"),
+        ("usage 15 6 1413", "usage 15 5 1413", "vmalloc.listing"),
+        ("usage 15 6 1413", "usage 15 6 1412", "vmalloc.listing"),
+        ("vmalloc.tables 1426", "vmalloc.tables 1427", "vmalloc.listing"),
+        (" 5000 2 vmalloc", " 9000 2 vmalloc", "vmalloc.listing"),
+        // An area that begins where the one before it ends, or in it.
+        ("0xffffc980815f8000 0xffffc980815fb000", "0xffffc980815f7000 0xffffc980815fa000", "vmalloc.guards"),
+        ("0xffffc980815f8000 0xffffc980815fb000", "0xffffc980815f5000 0xffffc980815f8000", "vmalloc.listing"),
+        ("open_guards 0", "open_guards 1", "vmalloc.guards"),
+        ("addresses 1669 9 565", "addresses 1669 8 566", "vmalloc.addresses"),
+        ("addresses 1669 9 565", "addresses 1670 9 564", "vmalloc.addresses"),
+        ("addresses 1669 9 565", "addresses 1669 9 564", "vmalloc.addresses"),
+        ("left 0 0 0", "left 1 0 0", "balance.area_frames"),
+        ("left 0 0 0", "left 0 1 0", "balance.area_frames"),
+        ("left 0 0 0", "left 0 0 1", "balance.area_frames"),
+        ("frames 64692 64692", "frames 64692 64691", "balance.area_frames"),
         ("bytes 100 4096", "bytes 0 0", "cost.page_table_bytes_per_stack"),
     ] {
         assert_falls(&overflow::SCENE, STORY, from, to, name);

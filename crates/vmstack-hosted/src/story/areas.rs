@@ -6,7 +6,7 @@
 use core::error::Error;
 
 use vmstack::{Platform, VirtAddr};
-use vmstack_vmalloc::{Area, Found, Fragmentation, Recount, Request, Tag, Usage};
+use vmstack_vmalloc::{Area, AreaInfo, Found, Fragmentation, Recount, Request, Tag, Usage};
 
 use crate::arch::PAGE_SIZE;
 use crate::areas::{Areas, AreasConfig};
@@ -23,8 +23,10 @@ const BUFFER: usize = 5000;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct AreaStory {
-    /// A line for each area that was alive: addresses, kind, bytes, on whose account.
-    pub listing: Vec<String>,
+    /// Each area that was alive, lowest address first.
+    pub listing: Vec<AreaInfo>,
+    /// The bytes of a page.
+    pub page_bytes: usize,
     /// What was counted while they were.
     pub usage: Usage,
     /// What there was, by walking all records.
@@ -53,14 +55,14 @@ pub(super) fn tell() -> Result<AreaStory, Box<dyn Error>> {
     let held = have(&areas)?;
     let buffer = vmalloc.vzalloc(BUFFER)?;
     let mut listing = Vec::new();
-    vmalloc.for_each(|area| listing.push(area.to_string()));
+    vmalloc.for_each(|area| listing.push(*area));
     let (usage, recount, fragmentation) = (vmalloc.usage(), vmalloc.recount(), vmalloc.fragmentation());
     let (report, named) = overrun(&buffer)?;
     drop((buffer, held));
     vmalloc.drain();
     let records = vmalloc.recount().record_pages as usize;
     let frames_left = areas.frames().taken.saturating_sub(records);
-    Ok(AreaStory { listing, usage, recount, fragmentation, report, named, frames_left })
+    Ok(AreaStory { listing, page_bytes: PAGE_SIZE, usage, recount, fragmentation, report, named, frames_left })
 }
 
 /// Some areas, between which others were.
