@@ -93,7 +93,7 @@ pub struct Fragmentation {
     pub free_runs: u64,
     /// Slots and chunks that are freed and wait for a shootdown, or are on their way from one use to another.
     pub waiting: u64,
-    /// Chunks that were never used.
+    /// What was never used.
     pub fresh: u64,
     /// How many free runs there are.
     pub runs: u64,
