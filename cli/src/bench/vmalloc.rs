@@ -65,7 +65,7 @@ fn judge(facts: &Facts) -> Vec<Check> {
     }));
     checks.extend(["page", "random"].map(|sizes| dearer(facts, sizes)));
     checks.extend([large(facts, "large"), large(facts, "small_pages")]);
-    checks.extend(around(facts));
+    checks.extend(AROUND.iter().map(|part| part.check(facts)));
     checks
 }
 
@@ -125,32 +125,54 @@ fn large(facts: &Facts, pages: &str) -> Check {
     })
 }
 
-/// What lies around areas: the suffix of the findings, what the facts are called, and what is alive.
-const AROUND: [(&str, &str, &str); 2] =
-    [("", "100000", "100,000 areas of a page"), (".mixed", "mixed", "1,000 areas of 1 to 100 pages")];
+/// What lies around areas, as a part of a hundred: the finding, the fact, what it is a part of, what is alive, and how it is read.
+struct Part {
+    name: &'static str,
+    fact: &'static str,
+    what: &'static str,
+    alive: &'static str,
+    read: fn([u64; 6]) -> (u64, u64),
+}
 
-/// What lies around areas, as parts of a hundred.
-fn around(facts: &Facts) -> impl Iterator<Item = Check> {
-    AROUND.iter().flat_map(move |(suffix, name, areas)| {
-        let check = |part: &str, what: &str, read: fn([u64; 6]) -> (u64, u64)| {
-            facts.check(&format!("vmalloc.{part}{suffix}"), None, |facts| {
-                let (some, all) = read(facts.numbers(&format!("vmalloc.around.{name}"))?);
-                let detail = format!("{what}, with {areas} alive");
-                Ok(Figure { value: 100.0 * some as f64 / all as f64, unit: "%", detail })
-            })
-        };
-        [
-            check("tables", "page-table memory, of the areas' own", |[pages, tables, ..]| (tables, pages)),
-            check("records", "memory of records that were ever made, of the areas' own", |[pages, _, records, ..]| {
-                (records, pages)
-            }),
-            check(
-                "lost",
-                "addresses lost to guards, alignment and size classes, of those that areas hold",
-                |[_, _, _, used, guards, padding]| (guards + padding, used + guards + padding),
-            ),
-        ]
-    })
+const PAGE: (&str, &str) = ("vmalloc.around.100000", "100,000 areas of a page");
+const MIXED: (&str, &str) = ("vmalloc.around.mixed", "1,000 areas of 1 to 100 pages");
+const TABLES: &str = "page-table memory, of the areas' own";
+const LOST: &str = "addresses lost to guards, alignment and size classes, of those that areas hold";
+
+const fn part(
+    name: &'static str,
+    (fact, alive): (&'static str, &'static str),
+    what: &'static str,
+    read: fn([u64; 6]) -> (u64, u64),
+) -> Part {
+    Part { name, fact, what, alive, read }
+}
+
+/// Records that were made stay, so they are told where the most areas are alive.
+const AROUND: [Part; 5] = [
+    part("vmalloc.tables", PAGE, TABLES, tables),
+    part("vmalloc.records", PAGE, "memory of records, of the areas' own", |[pages, _, records, ..]| (records, pages)),
+    part("vmalloc.lost", PAGE, LOST, lost),
+    part("vmalloc.tables.mixed", MIXED, TABLES, tables),
+    part("vmalloc.lost.mixed", MIXED, LOST, lost),
+];
+
+fn tables([pages, tables, ..]: [u64; 6]) -> (u64, u64) {
+    (tables, pages)
+}
+
+fn lost([_, _, _, used, guards, padding]: [u64; 6]) -> (u64, u64) {
+    (guards + padding, used + guards + padding)
+}
+
+impl Part {
+    fn check(&self, facts: &Facts) -> Check {
+        facts.check(self.name, None, |facts| {
+            let (some, all) = (self.read)(facts.numbers(self.fact)?);
+            let detail = format!("{}, with {} alive", self.what, self.alive);
+            Ok(Figure { value: 100.0 * some as f64 / all as f64, unit: "%", detail })
+        })
+    }
 }
 
 #[cfg(test)]
