@@ -1,6 +1,6 @@
 //! The vmalloc: memory for the kernel itself, of any size, at addresses side by side.
 //!
-//! There is one, [`VMALLOC`], in a range of its own. How its areas are mapped is in [`pager`]; all else is `vmstack-vmalloc`'s.
+//! There is one, [`VMALLOC`], in a range of its own. How its areas are mapped is in [`pager`] and `slots`; all else is `vmstack-vmalloc`'s.
 //!
 //! Who frees what is no area has lost track of what it owns, and may go on to use it: the machine stops in order, and says whose
 //! area it was ([`vfree`]).
@@ -15,6 +15,7 @@ use vmstack_vmalloc::{InitError, Tag, Vmalloc};
 use crate::oops;
 
 pub(crate) mod pager;
+mod slots;
 
 pub(crate) use pager::{AreaTrouble, Kernel};
 

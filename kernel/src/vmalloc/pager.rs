@@ -20,11 +20,12 @@ use core::fmt;
 use core::iter;
 
 use vmstack::{Cpu, Hint, Mapping, NotMapped, Pages, PhysAddr, Platform, Unmapped, VirtAddr, VirtRange};
-use vmstack_paging::{Access, Attributes, Detached, Group, MapError, Taken};
+use vmstack_paging::{Access, Attributes, Detached, MapError};
 use vmstack_vmalloc::{NotPopulated, Pager};
 
+use super::slots::{self, Entries, FEW, each, entries, hint_of, map_slowly};
 use crate::arch::layout::PAGE_SIZE;
-use crate::mm::frames::{self, Blocks, FewBlocks, Giving, LARGE_ORDER};
+use crate::mm::frames::{self, Blocks, Giving, LARGE_ORDER};
 use crate::mm::{inject, tables};
 use crate::stacks;
 use crate::sync::Section;
@@ -69,170 +70,6 @@ pub(crate) enum AreaTrouble {
     Stacks(stacks::StackError),
 }
 
-/// How many runs of frames are few.
-const FEW: usize = 3;
-/// In a hint, beside where the entries lie: the frames that are mapped there now are in few runs.
-const IN_FEW_RUNS: usize = 1;
-
-/// The entries of some pages.
-type Entries = Group<'static, tables::Format>;
-
-/// The entries of `mapping`'s pages: where the hint says, or found by a walk. None if there is no table that has all of them.
-#[inline]
-fn entries(mapping: Mapping) -> Option<Entries> {
-    match mapping.hint().get() & !IN_FEW_RUNS {
-        0 => tables::kernel().group(mapping.pages()),
-        // SAFETY: `map` or `foresee` said so of these pages, and the vmalloc has forgotten it when the table goes (`take_table`).
-        word => Some(unsafe { Entries::from_exposed(word, mapping.pages().count()) }),
-    }
-}
-
-/// What one may say of `mapping`'s pages from now on.
-fn hint_of(mapping: Mapping) -> Hint {
-    Hint::new(entries(mapping).map_or(0, Entries::expose))
-}
-
-/// All frames of `runs`, one by one.
-fn each(runs: impl Iterator<Item = (PhysAddr, usize)>) -> impl Iterator<Item = PhysAddr> {
-    runs.flat_map(|(first, count)| (0..count).map(move |frame| first.wrapping_add((frame * PAGE_SIZE) as u64)))
-}
-
-/// Maps `pages` to `runs`, where the fast way found no table, or something in its way. On an error nothing is mapped.
-///
-/// # Safety
-///
-/// As for [`Platform::map`].
-#[cold]
-#[inline(never)]
-unsafe fn map_slowly(pages: Pages, runs: impl Iterator<Item = (PhysAddr, usize)>) -> Result<(), AreaTrouble> {
-    // SAFETY: the caller's promise; the kernel alone gets access to the frames.
-    unsafe { tables::kernel().map(pages, MEMORY, each(runs)) }.map_err(AreaTrouble::NotMapped)
-}
-
-/// A page, with a frame of its own.
-///
-/// # Safety
-///
-/// As for [`Pager::populate`].
-#[inline(always)]
-unsafe fn populate_one(start: VirtAddr, word: usize, zeroed: bool) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    if inject::fails() {
-        return Err(NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: 1 }));
-    }
-    // SAFETY: the vmalloc calls with its guard held, which is a section.
-    let at_hand = if word == 0 { None } else { unsafe { frames::take_one_at_hand() } };
-    let Some(frame) = at_hand else {
-        // SAFETY: the caller's promise.
-        return unsafe { populate_slowly(start, 1, word, zeroed) };
-    };
-    if zeroed {
-        frames::clear(frame);
-    }
-    // SAFETY: as in `entries`.
-    let entries = unsafe { Entries::from_exposed(word & !IN_FEW_RUNS, 1) };
-    // SAFETY: the caller's promise; the kernel alone gets access to the frame.
-    let mapped = unsafe { entries.map_run(MEMORY, frame) };
-    assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
-    Ok(Hint::new(word))
-}
-
-/// Several pages, with the largest blocks of frames that there are.
-///
-/// # Safety
-///
-/// As for [`Pager::populate`].
-#[inline(never)]
-unsafe fn populate_many(
-    start: VirtAddr,
-    count: usize,
-    word: usize,
-    zeroed: bool,
-) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    let mut blocks = FewBlocks::new();
-    if inject::fails() {
-        return Err(NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: count }));
-    }
-    // SAFETY: the vmalloc calls with its guard held, which is a section.
-    if word == 0 || !unsafe { blocks.take(count) } {
-        // SAFETY: the caller's promise.
-        return unsafe { populate_slowly(start, count, word, zeroed) };
-    }
-    if zeroed {
-        each(blocks.runs()).for_each(frames::clear);
-    }
-    // SAFETY: as in `entries`.
-    let entries = unsafe { Entries::from_exposed(word & !IN_FEW_RUNS, count) };
-    // SAFETY: the caller's promise; the kernel alone gets access to the frames.
-    let mapped = unsafe { entries.map_runs(MEMORY, blocks.runs()) };
-    assert!(mapped, "something is mapped at a slot that is free: {entries:?}");
-    let are_few = if blocks.len() <= FEW { IN_FEW_RUNS } else { 0 };
-    Ok(Hint::new(word & !IN_FEW_RUNS | are_few))
-}
-
-/// Pages whose entries are not known, or whose frames are in many pieces.
-///
-/// # Safety
-///
-/// As for [`Pager::populate`].
-#[cold]
-#[inline(never)]
-unsafe fn populate_slowly(
-    start: VirtAddr,
-    count: usize,
-    word: usize,
-    zeroed: bool,
-) -> Result<Hint, NotPopulated<AreaTrouble>> {
-    let mapping = Mapping::new(Pages::new(start, count), Hint::new(word & !IN_FEW_RUNS));
-    let blocks = Blocks::take(count).ok_or(NotPopulated::NoFrames(AreaTrouble::OutOfFrames { wanted: count }))?;
-    if zeroed {
-        blocks.clear();
-    }
-    // SAFETY: the caller's promise; as many frames were taken.
-    unsafe { Kernel.map(mapping, Frames::Blocks(blocks)) }.map_err(|failed| {
-        Kernel.give_frames(failed.frames);
-        NotPopulated::NotMapped(failed.reason)
-    })
-}
-
-/// Takes away what is mapped at the pages of `mapping`. None if there is no table that has all of them.
-///
-/// # Safety
-///
-/// As for [`Platform::unmap`].
-#[inline(always)]
-unsafe fn take_away(mapping: Mapping) -> Option<Frames> {
-    let (word, count) = (mapping.hint().get(), mapping.pages().count());
-    if word != 0 && count == 1 {
-        // SAFETY: as in `entries`.
-        let entries = unsafe { Entries::from_exposed(word & !IN_FEW_RUNS, 1) };
-        // SAFETY: as in `take_away_many`.
-        let first = unsafe { entries.unused() }.take_one();
-        return first.map(|first| Frames::Run { first, count: 1 });
-    }
-    // SAFETY: the caller's promise.
-    unsafe { take_away_several(mapping.pages().start(), count, word) }
-}
-
-/// The same, for any number of pages.
-///
-/// # Safety
-///
-/// As for [`Platform::unmap`].
-#[inline(never)]
-unsafe fn take_away_several(start: VirtAddr, count: usize, word: usize) -> Option<Frames> {
-    let entries = entries(Mapping::new(Pages::new(start, count), Hint::new(word)))?;
-    if word & IN_FEW_RUNS != 0 {
-        // SAFETY: the caller's promise.
-        return Some(unsafe { Frames::few(entries) });
-    }
-    // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
-    match unsafe { entries.unused() }.take() {
-        Some(Taken::Run(first)) => Some(Frames::Run { first, count: count as u32 }),
-        Some(Taken::Parked) => Some(Frames::Parked { entries: entries.expose(), count: count as u32 }),
-        None => unreachable!("a page is not mapped: {entries:?}"),
-    }
-}
-
 /// Takes what is mapped at the whole chunk that begins with `pages`, with its table.
 ///
 /// # Safety
@@ -262,7 +99,7 @@ impl Frames {
     ///
     /// As for [`Platform::unmap`].
     #[inline]
-    unsafe fn few(entries: Entries) -> Self {
+    pub(super) unsafe fn few(entries: Entries) -> Self {
         let (mut firsts, mut counts, mut runs) = ([0; FEW], [0; FEW], 0);
         // SAFETY: nobody uses the pages, and they are the caller's; what comes out is used after the flush, as what may hold anything.
         let all = unsafe { entries.unused() }.take_runs(|first, count| {
@@ -402,7 +239,7 @@ unsafe impl Platform for Kernel {
     #[inline(always)]
     unsafe fn unmap(&self, mapping: Mapping) -> Unmapped<Self> {
         // SAFETY: the caller's promise.
-        let frames = unsafe { take_away(mapping) };
+        let frames = unsafe { slots::take_away(mapping) };
         let Some(frames) = frames else { unreachable!("an area's entries lie in one table") };
         Unmapped::new(frames)
     }
@@ -463,10 +300,10 @@ unsafe impl Pager for Kernel {
         let (start, count, word) = (mapping.pages().start(), mapping.pages().count(), mapping.hint().get());
         if count != 1 {
             // SAFETY: the caller's promise.
-            return unsafe { populate_many(start, count, word, zeroed) };
+            return unsafe { slots::populate_many(start, count, word, zeroed) };
         }
         // SAFETY: as above.
-        unsafe { populate_one(start, word, zeroed) }
+        unsafe { slots::populate_one(start, word, zeroed) }
     }
 
     fn take_large(&self, zeroed: bool) -> Option<Frames> {
