@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use vmstack::DmaPolicy;
+
 use crate::mm::heap::OutOfHeap;
 use crate::process::exec::{StringList, Strings};
 
@@ -82,6 +84,8 @@ pub(crate) struct Options {
     pub(crate) scrub_whole: bool,
     /// CPUs look for themselves whether they are to flush.
     pub(crate) flush_at_switch: bool,
+    /// What devices get of stacks.
+    pub(crate) dma: DmaPolicy,
     /// The program's system calls are written to the log.
     pub(crate) traced: bool,
 }
@@ -102,6 +106,7 @@ impl Options {
             late: false,
             scrub_whole: false,
             flush_at_switch: false,
+            dma: DmaPolicy::Bounce,
             traced: false,
         };
         for word in line.split_ascii_whitespace() {
@@ -114,6 +119,9 @@ impl Options {
                 Some(("scrub", "dirty")) => options.scrub_whole = false,
                 Some(("trace", "syscalls")) => options.traced = true,
                 Some(("scrub", "whole")) => options.scrub_whole = true,
+                Some(("dma", "refuse")) => options.dma = DmaPolicy::Refuse,
+                Some(("dma", "bounce")) => options.dma = DmaPolicy::Bounce,
+                Some(("dma", "map")) => options.dma = DmaPolicy::Map,
                 Some(("flush", "message")) => options.flush_at_switch = false,
                 Some(("flush", "switch")) => options.flush_at_switch = true,
                 Some(("thread_info", "off")) => options.thread_info_at_bottom = false,

@@ -11,7 +11,7 @@ use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
 use crate::task::{self, sched};
-use crate::{control, count, crash, fact, oops, println, stacks, stale, story, syscall};
+use crate::{control, count, crash, dma, fact, oops, println, stacks, stale, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new("run-options", None);
 
@@ -33,6 +33,7 @@ extern "C" fn main(_: usize) -> ! {
     sched::begin();
     sched::become_init();
     let Some(options) = OPTIONS.lock_or_reset(|_| None).take() else { sched::exit() };
+    dma::init(options.dma);
     if options.equal {
         control::equal::keep();
     }

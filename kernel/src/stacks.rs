@@ -23,7 +23,7 @@ use vmstack::{
 };
 use vmstack_paging::{Access, Attributes, Group, MapError};
 
-use crate::arch::layout::{PAGE_SIZE, phys_to_virt};
+use crate::arch::layout::{PAGE_SIZE, direct_map_to_phys, is_direct, phys_to_virt};
 use crate::arch::percpu;
 use crate::mm::frames::{self, FrameList, Giving};
 use crate::mm::inject;
@@ -331,6 +331,11 @@ unsafe impl Platform for Kernel {
 
     fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
         tables::translate(addr)
+    }
+
+    fn direct(&self, addr: VirtAddr, bytes: usize) -> Option<PhysAddr> {
+        let last = addr.checked_add(bytes.checked_sub(1)?)?;
+        (is_direct(addr) && is_direct(last)).then(|| direct_map_to_phys(addr))
     }
 
     #[inline]

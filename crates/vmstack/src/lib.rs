@@ -23,6 +23,8 @@
 //! | [`StackArea::trim`] | yes | | | |
 //! | [`StackArea::pressure`], [`StackArea::answer_pressure`] | yes | yes | | |
 //! | [`StackArea::on_fault`], [`StackArea::classify`], [`StackArea::geometry`] | yes | yes | yes | yes |
+//! | [`StackArea::locate`], [`DmaDoor::locate`], [`DmaDoor::suspects`] | yes | yes | yes | yes |
+//! | [`DmaDoor::pass`], [`Transfer::finish`] | yes | yes | | |
 //! | [`Trace::take`], [`Trace::retake`], [`Ring`] | yes | yes | yes | yes |
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
@@ -41,6 +43,8 @@ mod classify;
 mod config;
 mod depot;
 #[cfg(not(all(loom, test)))]
+mod dma;
+#[cfg(not(all(loom, test)))]
 mod error;
 #[cfg(not(all(loom, test)))]
 mod fault;
@@ -53,6 +57,8 @@ mod here;
 #[cfg(not(all(loom, test)))]
 mod hit;
 mod idle;
+#[cfg(not(all(loom, test)))]
+mod locate;
 #[cfg(not(all(loom, test)))]
 mod metadata;
 #[cfg(not(all(loom, test)))]
@@ -90,11 +96,18 @@ pub use config::{
     AreaConfig, GeometryError, MAX_CPUS, MAX_NODES, MAX_SLOTS, MAX_STACK_SIZE, MIN_STACK_SIZE, StackKind,
 };
 #[cfg(not(all(loom, test)))]
+pub use dma::{
+    BounceRegion, Direction, DmaCounters, DmaDoor, DmaError, DmaPolicy, DmaRequest, Passage, PoolError, PoolUsage,
+    Refusal, Segment, Segments, Transfer, TransferList,
+};
+#[cfg(not(all(loom, test)))]
 pub use error::{AllocError, InitError};
 #[cfg(not(all(loom, test)))]
 pub use fault::{FaultContext, StackFault, StackView, Verdict};
 pub use flight::{Batch, Flight, Flushed, Retiring};
 pub use geometry::{Geometry, SlotIndex};
+#[cfg(not(all(loom, test)))]
+pub use locate::{Located, StackSpan};
 pub use numbers::Placement;
 pub use platform::{Hint, Mapping, Node, NotMapped, Platform, Unmapped};
 pub use pressure::Pressure;

@@ -238,6 +238,17 @@ pub unsafe trait Platform: Sync + Sized {
     /// Task or interrupt, nested or not. Never NMI.
     fn enter(&self) -> Self::Guard;
 
+    /// Where the `bytes` bytes from `addr` on are, if the platform knows without looking at page tables that they are in one piece: in its
+    /// direct map, for instance. Not asked about stacks. The default does not know.
+    ///
+    /// # Context
+    ///
+    /// Any.
+    fn direct(&self, addr: VirtAddr, bytes: usize) -> Option<PhysAddr> {
+        let _ = (addr, bytes);
+        None
+    }
+
     /// Makes the top-level page-table entries of `range` exist in every address space, now and later (INV-MAPPED).
     ///
     /// Called once for each area, before anything in it is mapped. The default does nothing, for kernels whose address

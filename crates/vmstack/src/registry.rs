@@ -9,6 +9,7 @@ use crate::classify::{FRAME_REACH, Finding};
 use crate::config::StackKind;
 use crate::fault::{FaultContext, StackFault, StackView, Verdict};
 use crate::geometry::Geometry;
+use crate::locate::{Located, Overlap};
 use crate::platform::Platform;
 use crate::slots::Phase;
 use crate::sync::{AtomicUsize, Ordering};
@@ -79,6 +80,19 @@ struct RegistryEntry {
 impl Registry {
     pub(crate) const fn new() -> Self {
         Self { claimed: AtomicUsize::new(0), entries: [const { RegistryEntry::new() }; REGISTERED] }
+    }
+
+    /// What `first..=last` has to do with these stacks.
+    pub(crate) fn locate(&self, first: VirtAddr, last: VirtAddr) -> Located {
+        let stacks = || self.entries.iter().filter_map(RegistryEntry::read);
+        let meets = |from: VirtAddr, to: VirtAddr| first < to && last >= from;
+        if let Some(stack) = stacks().find(|stack| meets(stack.bottom, stack.top)) {
+            return Overlap::of(first, last, stack.bottom, stack.top).located(stack.view());
+        }
+        let guarded = |stack: &ExternalStack| {
+            meets(stack.bottom.wrapping_sub(stack.guard_bytes), stack.top.wrapping_add(stack.guard_bytes))
+        };
+        stacks().find(guarded).map_or(Located::Outside, |stack| Located::Guard(stack.view()))
     }
 
     /// The stack in whose guard `address` is, what that means, and how far past its end. Where the page above one stack is
@@ -182,6 +196,15 @@ impl<P: Platform> StackArea<P> {
         };
         entry.publish(stack);
         Ok(())
+    }
+
+    /// The first and the last address of each registered stack, its guards included.
+    pub(crate) fn registered_ranges(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.registry.entries.iter().filter_map(RegistryEntry::read).map(|stack| {
+            let (bottom, end) =
+                (stack.bottom.wrapping_sub(stack.guard_bytes), stack.top.wrapping_add(stack.guard_bytes));
+            (bottom.get(), end.get() - 1)
+        })
     }
 
     pub(crate) fn on_registered_fault(

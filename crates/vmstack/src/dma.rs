@@ -1,0 +1,49 @@
+//! DMA and stacks: a stack address never becomes a bus address by accident.
+//!
+//! A device sees physical memory. A stack that is virtually mapped lies there in pieces, it may be given back while the device still
+//! writes, and `address - offset` of an address in it is the address of something else. So a kernel that hands memory to devices asks at a
+//! door ([`DmaDoor`]) whether it touches a stack: any stack of any area, in constant time, always. What happens then is the kernel's choice:
+//!
+//! ```text
+//!                             no stack's ──────────────────────────> segments          12 instructions to know
+//!   address, length ── pass ──┤
+//!                             a stack's ──┬─ Refuse ──> DmaError      who asked, for what, in whose stack
+//!                                         ├─ Bounce ──> a buffer of the pool: copied there now, and back when the device is done
+//!                                         └─ Map ─────> segments      the stack is pinned, and marked if the device writes
+//! ```
+//!
+//! What is never let through, whatever the policy: nothing at all, a range that leaves the address space, one that is in a stack with a
+//! part and not with another, guards, the areas' records, and stacks that are nobody's. Each has a [`Refusal`] of its own.
+//!
+//! A [`Transfer`] is what was let through. While it lives, what the device sees stays what it is: a pin holds the stack even if its task dies
+//! (INV-LIVE), and a buffer of the pool is nobody else's. Dropping one is taken to mean that nobody knows whether the device is done: what it holds is
+//! kept for ever then, and counted.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `door` | the check, the policy, the counters |
+//! | `pass` | what is done about a request |
+//! | `share` | the same for drivers that keep no transfers |
+//! | `request` | what is asked: address, length, direction, what the device can reach |
+//! | `refusal` | why not |
+//! | `transfer` | what was let through, until the device is done with it; lists of such |
+//! | `segments` | from pages to pieces of physical memory |
+//! | `pool` | buffers that own their frames, for what bounces |
+//!
+//! Contexts: task and interrupt. Never NMI, never the fault path; but [`DmaDoor::suspects`] may be asked anywhere.
+
+mod door;
+mod pass;
+mod pool;
+mod refusal;
+mod request;
+mod segments;
+mod share;
+mod transfer;
+
+pub use door::{DmaCounters, DmaDoor, DmaPolicy};
+pub use pool::{BounceRegion, PoolError, PoolUsage};
+pub use refusal::{DmaError, Refusal};
+pub use request::{Direction, DmaRequest};
+pub use segments::{Segment, Segments};
+pub use transfer::{Passage, Transfer, TransferList};
