@@ -309,6 +309,9 @@ impl<'a, 'f> Model<'a, 'f> {
             let offset = flying.offset();
             flying.memory.bytes.borrow_mut()[offset..offset + copy.len()].copy_from_slice(copy);
         }
+        if bounces_back && alive {
+            self.fake.wrote(VirtAddr::new(flying.asked.addr), flying.asked.bytes);
+        }
         let finished = unsafe { flying.transfer.finish() }.map_err(|error| error.refusal);
         assert_eq!(finished, if bounces_back && !alive { Err(Refusal::Gone) } else { Ok(()) });
     }

@@ -98,6 +98,15 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         }
     }
 
+    /// Code on this CPU has written these bytes, though not by [`write`](Self::write): the library copies to where a task said.
+    pub(crate) fn wrote(&self, addr: VirtAddr, bytes: usize) {
+        let pages = (addr.get() & !(PAGE - 1)..addr.get() + bytes).step_by(PAGE).map(VirtAddr::new);
+        for page in pages.filter(|&page| self.is_mapped(page)) {
+            let first = unsafe { page.as_mut_ptr::<u8>().read() };
+            self.write(page, first);
+        }
+    }
+
     /// What a device reads at `bus`.
     pub(crate) fn device_reads_at(&self, bus: PhysAddr, bytes: usize) -> Vec<u8> {
         let mut inner = self.inner();
