@@ -10,6 +10,7 @@
 //! | `process`, `syscall` | programs, and what they may ask |
 //! | `disk` | virtio-blk: requests in flight, a time limit, a reset |
 //! | `dma` | memory for devices: buffers that own their frames, and the door for everything else |
+//! | `block` | the storage stack: layers of block devices, to any depth |
 //! | `fs` | files: what paths lead to, what is open, pipes, `/proc` |
 //! | `hotplug` | CPUs that go and come |
 //! | `hooks`, `interrupts`, `oops`, `trace`, `symbols` | faults, from the trap to the report |
@@ -25,6 +26,7 @@ extern crate alloc;
 
 mod arch;
 mod balance;
+mod block;
 mod boot;
 mod console;
 mod control;
