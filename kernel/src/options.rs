@@ -16,6 +16,8 @@ pub(crate) enum Mode {
     Count,
     Stack,
     Vmalloc,
+    Dma,
+    Requests,
     Fault,
     Memory,
     Pending,
@@ -27,7 +29,7 @@ pub(crate) enum Mode {
 impl Mode {
     /// Whether instructions are counted: then nothing runs beside what is counted, not even a timer.
     pub(crate) const fn counts(self) -> bool {
-        matches!(self, Self::Count | Self::Stack | Self::Vmalloc | Self::Fault)
+        matches!(self, Self::Count | Self::Stack | Self::Vmalloc | Self::Dma | Self::Fault)
     }
 
     /// The word on the command line and in the end marker.
@@ -39,6 +41,8 @@ impl Mode {
             Self::Count => "count",
             Self::Stack => "stack",
             Self::Vmalloc => "vmalloc",
+            Self::Dma => "dma",
+            Self::Requests => "requests",
             Self::Fault => "fault",
             Self::Memory => "memory",
             Self::Pending => "pending",
@@ -56,6 +60,8 @@ impl Mode {
             Self::Count,
             Self::Stack,
             Self::Vmalloc,
+            Self::Dma,
+            Self::Requests,
             Self::Fault,
             Self::Memory,
             Self::Pending,
@@ -86,6 +92,8 @@ pub(crate) struct Options {
     pub(crate) flush_at_switch: bool,
     /// What devices get of stacks.
     pub(crate) dma: DmaPolicy,
+    /// How many of whatever the mode makes.
+    pub(crate) count: Option<usize>,
     /// The program's system calls are written to the log.
     pub(crate) traced: bool,
 }
@@ -107,6 +115,7 @@ impl Options {
             scrub_whole: false,
             flush_at_switch: false,
             dma: DmaPolicy::Bounce,
+            count: None,
             traced: false,
         };
         for word in line.split_ascii_whitespace() {
@@ -119,6 +128,7 @@ impl Options {
                 Some(("scrub", "dirty")) => options.scrub_whole = false,
                 Some(("trace", "syscalls")) => options.traced = true,
                 Some(("scrub", "whole")) => options.scrub_whole = true,
+                Some(("count", number)) => options.count = Some(number.parse().map_err(|_| BadWord(word))?),
                 Some(("dma", "refuse")) => options.dma = DmaPolicy::Refuse,
                 Some(("dma", "bounce")) => options.dma = DmaPolicy::Bounce,
                 Some(("dma", "map")) => options.dma = DmaPolicy::Map,
