@@ -21,6 +21,7 @@ use crate::limit;
 use crate::memory::Memory;
 use crate::names::Names;
 use crate::online::Online;
+use crate::plain::Plain;
 use crate::platform::{Hosted, HostedError};
 use crate::registry::{MACHINES, Registration, STACKS};
 use crate::signal;
@@ -255,10 +256,12 @@ fn build_platform(config: &Config) -> Result<Hosted, MachineError> {
         StackArea::<Hosted>::bytes_needed(&shape).map_err(|error| MachineError::Area(InitError::Geometry(error)))?;
     let frames = config.frame_count().ok_or(MachineError::Frames)?;
     let id = next_machine();
-    let memory = Memory::new(frames, config.nodes, id).map_err(system("memory"))?;
+    let memory = Memory::new(frames, config.plain, config.nodes, id).map_err(system("memory"))?;
+    let plain = (config.plain != 0).then(|| Plain::new(&memory.ram, frames, config.plain as usize));
+    let plain = plain.transpose().map_err(system("memory for drivers"))?;
     let space = Space::new(bytes).map_err(system("address space"))?;
     let cpus = Division::new(config.cpus as u32, config.nodes);
-    Ok(Hosted::new(id, cpus, memory, space, Names::new(config.slots)))
+    Ok(Hosted::new(id, cpus, memory, plain, space, Names::new(config.slots)))
 }
 
 pub(crate) fn system(what: &'static str) -> impl FnOnce(Errno) -> MachineError {
