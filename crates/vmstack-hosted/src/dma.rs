@@ -28,6 +28,7 @@ use crate::machine::{Machine, MachineError};
 use crate::platform::Hosted;
 
 mod ask;
+mod cost;
 mod device;
 mod driver;
 mod list;
@@ -35,6 +36,7 @@ mod oracle;
 mod tally;
 mod world;
 
+pub use cost::{Costs, REQUEST, with_costs};
 pub use tally::Tally;
 
 use driver::Driver;

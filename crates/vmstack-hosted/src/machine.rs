@@ -51,6 +51,8 @@ pub enum MachineError {
     Area(InitError<HostedError>),
     /// The vmalloc could not be initialised.
     Vmalloc(vmstack_vmalloc::InitError<HostedError>),
+    /// This thread cannot be a CPU.
+    Cpu(CpuError),
     /// The process has as many machines as the fault handler can tell apart.
     TooManyMachines {
         /// How many that is.
@@ -66,6 +68,7 @@ impl fmt::Display for MachineError {
             Self::System { what, errno } => write!(f, "no {what}: {errno}"),
             Self::Area(error) => fmt::Display::fmt(error, f),
             Self::Vmalloc(error) => fmt::Display::fmt(error, f),
+            Self::Cpu(error) => fmt::Display::fmt(error, f),
             Self::TooManyMachines { max } => {
                 write!(f, "there are {max} machines already, as many as can be told apart")
             }

@@ -38,18 +38,24 @@ impl Device {
         let mut rest = &mut bytes[..];
         for &segment in segments {
             let (here, more) = rest.split_at_mut(segment.bytes);
-            // SAFETY: the segment is in this mapping, which lives as long as `self`; the bytes read are nobody's reference.
-            unsafe { ptr::copy_nonoverlapping(self.at(segment), here.as_mut_ptr(), segment.bytes) };
+            self.read_into(segment, here);
             rest = more;
         }
         bytes
+    }
+
+    /// Reads `segment`, as far as `here` has room.
+    pub(super) fn read_into(&self, segment: Segment, here: &mut [u8]) {
+        let bytes = segment.bytes.min(here.len());
+        // SAFETY: the segment is in this mapping, which lives as long as `self`; the bytes read are nobody's reference.
+        unsafe { ptr::copy_nonoverlapping(self.at(segment), here.as_mut_ptr(), bytes) };
     }
 
     /// Writes `bytes` to `segments`, one after the other: as many as there are, if they are fewer.
     pub(super) fn write(&self, segments: &[Segment], mut bytes: &[u8]) {
         for &segment in segments {
             let (here, more) = bytes.split_at(segment.bytes.min(bytes.len()));
-            // SAFETY: as in `read`.
+            // SAFETY: as in `read_into`.
             unsafe { ptr::copy_nonoverlapping(here.as_ptr(), self.at(segment), here.len()) };
             bytes = more;
         }

@@ -226,13 +226,12 @@ impl<'w, 'm> Driver<'w, 'm> {
         let finished = unsafe { flying.transfer.finish() }.map_err(|error| error.refusal);
         let expected = if bounced_back && bytes.is_none() { Err(Refusal::Gone) } else { Ok(()) };
         self.tally.judge_end(&asked, finished, expected);
-        let bytes = bytes.map(|bytes| {
+        if let Some(bytes) = bytes {
             if bounced_back {
                 bytes.of_mut(&asked)[..written.len()].copy_from_slice(&written);
             }
-            bytes
-        });
-        self.look(&asked, bytes);
+            self.look(&asked, Some(bytes));
+        }
     }
 
     /// Compares the bytes of a request, and those around them, with what they should be.

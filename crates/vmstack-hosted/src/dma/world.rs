@@ -40,6 +40,12 @@ pub(super) fn machine() -> Result<Machine, MachineError> {
     Machine::new(&Config::new(SLOTS, STACK).cpus(CPUS).plain(PLAIN))
 }
 
+/// A device on the bus of `machine`.
+pub(super) fn device(machine: &Machine) -> Result<Device, MachineError> {
+    let ram = &machine.platform().memory.ram;
+    Device::new(ram.file(), ram.direct_map().bytes()).map_err(system("device"))
+}
+
 /// Bytes at an address, and what they should be.
 #[derive(Debug)]
 pub(super) struct Bytes {
@@ -153,7 +159,7 @@ impl<'m> World<'m> {
         door.look();
         let slots = (0..SLOTS).map(|_| Mutex::new(Slot::Nobodys));
         let boot = Mutex::new(Slot::Somebodys(None, Bytes::at(bottom, registered.1 - registered.0)));
-        let device = Device::new(memory.ram.file(), memory.ram.direct_map().bytes()).map_err(system("device"))?;
+        let device = device(machine)?;
         let (order, heap) = (RwLock::new(()), plain.heap().start());
         let piece = piece.start().wrapping_add(POOL);
         let slots = slots.chain([boot]).collect();
