@@ -182,7 +182,6 @@ fn on(stack: Stack, wrongs: &[Wrong; 2]) {
         }
     });
     let Some(owner) = owner else { return };
-    fact!("dma.owner", "{}", owner.id());
     for wrong in wrongs {
         wrong.compute();
         wrong.pass();

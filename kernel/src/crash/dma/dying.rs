@@ -12,7 +12,7 @@ use core::hint::black_box;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use vmstack::{Direction, DmaPolicy, DmaRequest, Phase, PhysAddr, VirtAddr};
+use vmstack::{Direction, DmaPolicy, DmaRequest, Located, Phase, PhysAddr, VirtAddr};
 
 use super::super::script::Victim;
 use super::super::stack::{exhaust_stack, own_stack};
@@ -77,12 +77,22 @@ fn ask_to_write(offset: usize, bytes: usize) -> Option<Ticket> {
     }
 }
 
+/// The frames of the stack that begins at `low`.
+fn frames_of(low: VirtAddr) -> impl Iterator<Item = PhysAddr> {
+    (0..PAGES).filter_map(move |page| tables::translate(low.wrapping_add(page * PAGE_SIZE)))
+}
+
+/// Notes the frames of the current task's stack.
+fn note_frames() {
+    OWN_FRAMES
+        .iter()
+        .zip(frames_of(own_stack().0))
+        .for_each(|(place, frame)| place.store(frame.get(), Ordering::Relaxed));
+}
+
 /// Asks, and has the device begin.
 fn ask_and_begin() {
-    for (page, place) in OWN_FRAMES.iter().enumerate() {
-        let frame = tables::translate(own_stack().0.wrapping_add(page * PAGE_SIZE));
-        place.store(frame.map_or(0, PhysAddr::get), Ordering::Relaxed);
-    }
+    note_frames();
     let asked = ask_to_write(OFFSET, BYTES);
     engine::poll();
     TICKET.store(asked.map_or(0, |ticket| ticket.0), Ordering::Relaxed);
@@ -118,7 +128,7 @@ fn die(death: Death) {
     }
     let word = death.word();
     let begun = engine::begun();
-    fact!("dma.dead", "{word} {} {BYTES} {begun}", phase_of(low));
+    fact!("dma.dead", "{word} {} {BYTES} {begun}", fate_of(low));
     let strangers = Strangers::take();
     engine::poll_to_the_last_byte();
     fact!("dma.arrived", "{word} {} {}", BYTES - begun, arrived_behind(begun));
@@ -129,16 +139,19 @@ fn die(death: Death) {
 }
 
 /// What has become of the stack that begins at `low`, once nobody stands on it.
-fn phase_of(low: VirtAddr) -> &'static str {
-    let phase = || TASKS.stack_at(low).map_or(Phase::Free as u8, |stack| stack.phase);
+fn fate_of(low: VirtAddr) -> &'static str {
     let end = sched::ticks() + PATIENCE;
-    while (phase() == Phase::Live as u8 || phase() == Phase::Dead as u8) && sched::ticks() < end {
-        sched::yield_now();
-    }
-    match phase() {
-        phase if phase == Phase::Pinned as u8 => "pinned",
-        phase if phase == Phase::Live as u8 || phase == Phase::Dead as u8 => "kept",
-        _ => "given-back",
+    loop {
+        let phase = match TASKS.locate(low, 1) {
+            Located::Stack(span) | Located::Idle(span) => span.stack.phase,
+            _ => return "nowhere",
+        };
+        match phase {
+            phase if phase == Phase::Pinned as u8 => return "pinned",
+            phase if phase != Phase::Live as u8 && phase != Phase::Dead as u8 => return "given-back",
+            _ if sched::ticks() > end => return "kept",
+            _ => sched::yield_now(),
+        }
     }
 }
 
@@ -172,9 +185,7 @@ impl Strangers {
     /// How many of them are, or have, a frame that was the dead task's.
     fn shared(&self) -> usize {
         let dead = dead_frames();
-        let pages =
-            self.stacks.iter().flat_map(|stack| (0..PAGES).map(|page| stack.bottom().wrapping_add(page * PAGE_SIZE)));
-        let of_stacks = pages.filter_map(tables::translate);
+        let of_stacks = self.stacks.iter().flat_map(|stack| frames_of(stack.bottom()));
         of_stacks.chain(self.frames.iter().copied()).filter(|frame| dead.contains(frame)).count()
     }
 
@@ -198,7 +209,8 @@ impl Drop for Strangers {
     }
 }
 
-/// Takes stacks until the one that begins at `low` is among them, and says whether it was, and how many bytes of all of them are not zero.
+/// Takes stacks until the one that begins at `low` is among them, and says whether it was, how many of its frames it had
+/// before, and how many bytes of all of them are not zero.
 fn say_next_owner(word: &str, low: VirtAddr) {
     let mut taken: Vec<Stack> = Vec::new();
     while taken.len() < SEARCHED && taken.last().is_none_or(|stack| stack.bottom() != low) {
@@ -209,14 +221,27 @@ fn say_next_owner(word: &str, low: VirtAddr) {
     }
     let found = taken.last().is_some_and(|stack| stack.bottom() == low);
     let dirty: usize = taken.iter().map(|stack| Stretch::new(stack.bottom(), TASK_STACK).not_zero()).sum();
-    fact!("dma.next", "{word} {} {dirty}", u8::from(found));
+    let kept = frames_of(low).zip(dead_frames()).filter(|(now, then)| now == then).count();
+    fact!("dma.next", "{word} {} {kept} {dirty}", u8::from(found));
+}
+
+/// The CPU on which a stack is given back, and asked for again: it comes from that CPU's cache, and so with the frames that it had.
+const ONE_CPU: u64 = 1;
+
+fn stay_on(cpus: u64) {
+    sched::bind(&sched::current(), cpus);
+    sched::go_where_it_may();
 }
 
 /// The device writes a page that its task never touches. The task ends; the next one on that stack reads zero.
 pub(super) fn then_reuse() {
     const AT: usize = 64;
+    let usual = sched::cpus_of(&sched::current());
+    stay_on(ONE_CPU);
     load_device(DEVICES, BYTES);
     let Some(victim) = Victim::start(|| {
+        stay_on(ONE_CPU);
+        note_frames();
         let page = Stretch::new(own_stack().0, PAGE_SIZE);
         fact!("dma.untouched", "{}", page.not_zero());
         if let Some(ticket) = ask_to_write(AT, BYTES) {
@@ -229,8 +254,9 @@ pub(super) fn then_reuse() {
     };
     let (low, _) = victim.stack();
     victim.wait();
-    phase_of(low);
+    fact!("dma.dead", "exit {} {BYTES} {BYTES}", fate_of(low));
     say_next_owner("write", low);
+    stay_on(usual);
 }
 
 /// Requests of each task that overflows.
@@ -251,7 +277,7 @@ pub(super) fn overflow_in_flight() {
     let victims: Vec<_> = (0..boot::cpus()).filter_map(|_| Victim::start(overflow_with_flights)).collect();
     let lows: Vec<_> = victims.iter().map(|victim| victim.stack().0).collect();
     victims.iter().for_each(Victim::wait);
-    let pinned = lows.iter().filter(|&&low| phase_of(low) == "pinned").count();
+    let pinned = lows.iter().filter(|&&low| fate_of(low) == "pinned").count();
     fact!("dma.flights", "{} {} {pinned}", victims.len(), engine::in_table());
     DRIVES.store(true, Ordering::Release);
     driver.wait();
