@@ -8,6 +8,7 @@
 //! | `pressure` | when stacks that are kept ready are given back |
 //! | `task` | tasks, the scheduler, waiting |
 //! | `process`, `syscall` | programs, and what they may ask |
+//! | `disk` | virtio-blk: requests in flight, a time limit, a reset |
 //! | `dma` | memory for devices: buffers that own their frames, and the door for everything else |
 //! | `block` | the storage stack: layers of block devices, to any depth |
 //! | `fs` | files: what paths lead to, what is open, pipes, `/proc` |
@@ -31,6 +32,7 @@ mod console;
 mod control;
 mod count;
 mod crash;
+mod disk;
 mod dma;
 mod fs;
 mod hooks;

@@ -16,6 +16,7 @@ pub(crate) enum Mode {
     Count,
     Stack,
     Vmalloc,
+    Dma,
     Fault,
     Memory,
     Pending,
@@ -27,7 +28,7 @@ pub(crate) enum Mode {
 impl Mode {
     /// Whether instructions are counted: then nothing runs beside what is counted, not even a timer.
     pub(crate) const fn counts(self) -> bool {
-        matches!(self, Self::Count | Self::Stack | Self::Vmalloc | Self::Fault)
+        matches!(self, Self::Count | Self::Stack | Self::Vmalloc | Self::Dma | Self::Fault)
     }
 
     /// The word on the command line and in the end marker.
@@ -39,6 +40,7 @@ impl Mode {
             Self::Count => "count",
             Self::Stack => "stack",
             Self::Vmalloc => "vmalloc",
+            Self::Dma => "dma",
             Self::Fault => "fault",
             Self::Memory => "memory",
             Self::Pending => "pending",
@@ -56,6 +58,7 @@ impl Mode {
             Self::Count,
             Self::Stack,
             Self::Vmalloc,
+            Self::Dma,
             Self::Fault,
             Self::Memory,
             Self::Pending,

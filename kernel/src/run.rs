@@ -11,7 +11,7 @@ use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
 use crate::task::{self, sched};
-use crate::{control, count, crash, dma, fact, oops, println, stacks, stale, story, syscall};
+use crate::{control, count, crash, disk, dma, fact, oops, println, stacks, stale, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new("run-options", None);
 
@@ -34,6 +34,7 @@ extern "C" fn main(_: usize) -> ! {
     sched::become_init();
     let Some(options) = OPTIONS.lock_or_reset(|_| None).take() else { sched::exit() };
     dma::init(options.dma);
+    disk::init();
     if options.equal {
         control::equal::keep();
     }
@@ -60,6 +61,7 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Count => count::count(),
         Mode::Stack => count::stack::count(),
         Mode::Vmalloc => count::vmalloc::count(),
+        Mode::Dma => count::dma::count(),
         Mode::Fault => count::fault::count(),
         Mode::Memory => count::memory::count(),
         Mode::Pending => count::pending::measure(),

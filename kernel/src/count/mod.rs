@@ -18,6 +18,7 @@ use crate::stacks::{TASK_STACK, TASKS};
 use crate::task::{self, sched};
 use crate::thread_info;
 
+pub(crate) mod dma;
 pub(crate) mod fault;
 pub(crate) mod memory;
 mod numbered;

@@ -5,12 +5,13 @@
 
 use super::raw::{Kind, State};
 use super::{AnyLock, Mutex, RwLock, Section, SpinLock};
+use crate::arch::pci;
 use crate::fs;
 use crate::mm::{frames, heap};
 use crate::process::signal::timers;
 use crate::process::tree;
 use crate::task::{reference, sched};
-use crate::{block, boot, console, crash, hotplug, interrupts, run};
+use crate::{block, boot, console, crash, disk, hotplug, interrupts, run};
 
 /// A lock that is declared somewhere in the kernel.
 #[derive(Debug)]
@@ -44,10 +45,12 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 28] = [
+pub(crate) static ALL: [Declared; 30] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("task-structs", Kind::Vital, reference::lock),
+    at("disk", Kind::Vital, disk::lock),
+    at("pci-ports", Kind::Vital, pci::lock),
     at("page-tables", Kind::Vital, || &PageTables),
     at("heap", Kind::Spin, heap::lock),
     at("heap-small", Kind::Vital, heap::small::lock),

@@ -20,6 +20,12 @@ use crate::sync::{Section, rcu};
 
 impl kept::Keep for Pin<'static, Kernel> {}
 
+/// Whether the task of this number is there, and not dead. A moment's answer, unless nobody else can end it.
+pub(crate) fn is_alive(id: usize) -> bool {
+    let guard = rcu::read();
+    table::find(id, &guard).is_some()
+}
+
 /// A task's stack, kept for a while, and where a walk of it starts.
 #[derive(Debug)]
 pub(crate) struct Look {

@@ -60,11 +60,11 @@ impl Hull {
         Self { first: AtomicUsize::new(0), last: AtomicUsize::new(usize::MAX) }
     }
 
-    /// Whether any of `first..=last` is in it.
+    /// Whether any of `first..end` is in it.
     #[inline(always)]
-    fn meets(&self, first: VirtAddr, last: usize) -> bool {
+    fn meets(&self, first: VirtAddr, end: usize) -> bool {
         // Relaxed: whoever hands out the first stack of a new area has looked before, and it is he whose word leads here.
-        last >= self.first.load(Ordering::Relaxed) && first.get() <= self.last.load(Ordering::Relaxed)
+        end > self.first.load(Ordering::Relaxed) && first.get() <= self.last.load(Ordering::Relaxed)
     }
 
     /// Puts it around `ranges`. It is never smaller than they are, in between either.
@@ -179,15 +179,15 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
         }
     }
 
-    /// Whether these bytes may be a stack's, or are none at all, or leave the address space. If not, they are no stack's.
+    /// Whether these bytes may be a stack's, or leave the address space. If not, they are no stack's, and may be none.
     ///
     /// # Context
     ///
     /// Any.
     #[inline(always)]
     pub fn suspects(&self, addr: VirtAddr, bytes: usize) -> bool {
-        let last = addr.get().wrapping_add(bytes).wrapping_sub(1);
-        last < addr.get() || self.areas.meets(addr, last) || self.registered.meets(addr, last)
+        let (end, leaves) = addr.get().overflowing_add(bytes);
+        leaves || self.areas.meets(addr, end) || self.registered.meets(addr, end)
     }
 
     /// What the `bytes` bytes from `addr` on have to do with the stacks of all areas: what the first area says that knows any of them.

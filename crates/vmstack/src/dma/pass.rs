@@ -106,7 +106,7 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
         anchor: Anchor,
         caller: &'static Location<'static>,
     ) -> Result<Transfer<'a, P>, DmaError> {
-        if self.policy() == DmaPolicy::Refuse || matches!(refusal, Refusal::NotMapped { .. }) {
+        if self.policy() == DmaPolicy::Refuse || matches!(refusal, Refusal::NotMapped { .. } | Refusal::Empty) {
             return Err(DmaError::new(refusal, request.addr, request.bytes, caller));
         }
         self.bounce(request, anchor, caller)

@@ -71,6 +71,12 @@ impl DmaRequest {
         Self { segments: most, ..self }
     }
 
+    /// The same bytes, the other way.
+    #[must_use]
+    pub const fn towards(self, direction: Direction) -> Self {
+        Self { direction, ..self }
+    }
+
     /// Where the bytes begin.
     #[must_use]
     pub const fn addr(&self) -> VirtAddr {

@@ -83,6 +83,7 @@ impl<'a, P: Platform> Segments<'a, P> {
             count += 1;
         }
         match self.left {
+            0 if count == 0 => Err(Refusal::Empty),
             0 if count <= request.segments => Ok(()),
             0 => Err(Refusal::TooManySegments { most: request.segments }),
             _ => Err(Refusal::NotMapped { page: VirtAddr::new(self.at.get() & !(P::PAGE_SIZE - 1)) }),

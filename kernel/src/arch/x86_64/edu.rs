@@ -49,11 +49,9 @@ impl Edu {
     ///
     /// # Safety
     ///
-    /// 1. Called once: nobody else uses PCI's configuration space.
-    /// 2. What `map` returns shows the physical addresses that it is given, uncached, for ever.
+    /// What `map` returns shows the physical addresses that it is given, uncached, for ever.
     pub(crate) unsafe fn find(map: impl FnOnce(PhysAddr, usize) -> Option<VirtAddr>) -> Option<Self> {
-        // SAFETY: (1).
-        let ports = unsafe { ConfigPorts::new() };
+        let ports = ConfigPorts::shared();
         let found = ports.find(NUMBERS.0, NUMBERS.1)?;
         let mut header = EndpointHeader::from_header(found, &ports)?;
         let message = header.capabilities(&ports).find_map(|capability| match capability {

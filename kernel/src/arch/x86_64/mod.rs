@@ -69,7 +69,7 @@ pub(crate) mod ioapic;
 pub(crate) mod layout;
 pub(crate) mod memory;
 mod msr;
-mod pci;
+pub(crate) mod pci;
 pub(crate) mod percpu;
 mod pic;
 pub(crate) mod pit;

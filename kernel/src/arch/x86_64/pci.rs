@@ -5,7 +5,10 @@
 
 use pci_types::{ConfigRegionAccess, PciAddress, PciHeader};
 
+use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction};
+
 use super::cpu::{in32, out32};
+use crate::sync::{AnyLock, VitalLock};
 
 const ADDRESS: u16 = 0xcf8;
 const WINDOW: u16 = 0xcfc;
@@ -13,15 +16,20 @@ const ENABLED: u32 = 1 << 31;
 /// How many devices a bus can have.
 const DEVICES: u8 = 32;
 
-/// Having a `ConfigPorts` means that nobody else uses the pair of ports: an access takes both of them.
-#[derive(Debug)]
-pub(super) struct ConfigPorts(());
+/// Held while the pair of ports is used: an access takes both of them.
+static PORTS: VitalLock<()> = VitalLock::new("pci-ports", ());
+
+/// The lock of the ports.
+pub(crate) fn lock() -> &'static dyn AnyLock {
+    &PORTS
+}
+
+/// The way to configuration space. Each access is one, whoever else has a `ConfigPorts`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConfigPorts(());
 
 impl ConfigPorts {
-    /// # Safety
-    ///
-    /// Nobody else has one, and nobody else uses the ports.
-    pub(super) const unsafe fn new() -> Self {
+    pub(crate) const fn shared() -> Self {
         Self(())
     }
 
@@ -32,6 +40,7 @@ impl ConfigPorts {
     }
 }
 
+/// Says which word the window shows, for whoever holds the lock of the ports.
 fn select(address: PciAddress, offset: u16) {
     let place = u32::from(address.bus()) << 16 | u32::from(address.device()) << 11 | u32::from(address.function()) << 8;
     // SAFETY: says which word the window shows.
@@ -41,14 +50,36 @@ fn select(address: PciAddress, offset: u16) {
 // `read` and `write` are marked unsafe for what the address may be; what is not there reads as ones.
 impl ConfigRegionAccess for ConfigPorts {
     unsafe fn read(&self, address: PciAddress, offset: u16) -> u32 {
+        let _ports = PORTS.lock();
         select(address, offset);
         // SAFETY: the window, for which the address was chosen just now; reading configuration space changes nothing.
         unsafe { in32(WINDOW) }
     }
 
     unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {
+        let _ports = PORTS.lock();
         select(address, offset);
         // SAFETY: the window; what the word does is the caller's promise.
         unsafe { out32(WINDOW, value) };
+    }
+}
+
+fn address_of(function: DeviceFunction) -> PciAddress {
+    PciAddress::new(0, function.bus, function.device, function.function)
+}
+
+impl ConfigurationAccess for ConfigPorts {
+    fn read_word(&self, function: DeviceFunction, offset: u8) -> u32 {
+        // SAFETY: reading configuration space changes nothing.
+        unsafe { self.read(address_of(function), u16::from(offset)) }
+    }
+
+    fn write_word(&mut self, function: DeviceFunction, offset: u8, data: u32) {
+        // SAFETY: the driver of the device says what the word does.
+        unsafe { self.write(address_of(function), u16::from(offset), data) };
+    }
+
+    unsafe fn unsafe_clone(&self) -> Self {
+        *self
     }
 }
