@@ -14,7 +14,7 @@
 //! | `fs` | files: what paths lead to, what is open, pipes, `/proc` |
 //! | `hotplug` | CPUs that go and come |
 //! | `hooks`, `interrupts`, `oops`, `trace`, `symbols` | faults, from the trap to the report |
-//! | `crash`, `control`, `stale`, `story`, `count`, `thread_info` | what is provoked, shown and counted |
+//! | `crash`, `control`, `stale`, `story`, `count`, `requests`, `dice`, `thread_info` | what is provoked, shown and counted |
 //! | `balance` | everything, counted again |
 //!
 //! The kernel holds nothing that the library should. It prints facts; the host judges them (`docs/console.md`).
@@ -32,6 +32,7 @@ mod console;
 mod control;
 mod count;
 mod crash;
+mod dice;
 mod disk;
 mod dma;
 mod fs;
@@ -44,6 +45,7 @@ mod options;
 mod pressure;
 mod process;
 mod random;
+mod requests;
 mod run;
 mod stacks;
 mod stale;

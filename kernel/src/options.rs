@@ -17,6 +17,7 @@ pub(crate) enum Mode {
     Stack,
     Vmalloc,
     Dma,
+    Requests,
     Fault,
     Memory,
     Pending,
@@ -41,6 +42,7 @@ impl Mode {
             Self::Stack => "stack",
             Self::Vmalloc => "vmalloc",
             Self::Dma => "dma",
+            Self::Requests => "requests",
             Self::Fault => "fault",
             Self::Memory => "memory",
             Self::Pending => "pending",
@@ -59,6 +61,7 @@ impl Mode {
             Self::Stack,
             Self::Vmalloc,
             Self::Dma,
+            Self::Requests,
             Self::Fault,
             Self::Memory,
             Self::Pending,
@@ -89,6 +92,8 @@ pub(crate) struct Options {
     pub(crate) flush_at_switch: bool,
     /// What devices get of stacks.
     pub(crate) dma: DmaPolicy,
+    /// How many of whatever the mode makes.
+    pub(crate) count: Option<usize>,
     /// The program's system calls are written to the log.
     pub(crate) traced: bool,
 }
@@ -110,6 +115,7 @@ impl Options {
             scrub_whole: false,
             flush_at_switch: false,
             dma: DmaPolicy::Bounce,
+            count: None,
             traced: false,
         };
         for word in line.split_ascii_whitespace() {
@@ -122,6 +128,7 @@ impl Options {
                 Some(("scrub", "dirty")) => options.scrub_whole = false,
                 Some(("trace", "syscalls")) => options.traced = true,
                 Some(("scrub", "whole")) => options.scrub_whole = true,
+                Some(("count", number)) => options.count = Some(number.parse().map_err(|_| BadWord(word))?),
                 Some(("dma", "refuse")) => options.dma = DmaPolicy::Refuse,
                 Some(("dma", "bounce")) => options.dma = DmaPolicy::Bounce,
                 Some(("dma", "map")) => options.dma = DmaPolicy::Map,

@@ -191,19 +191,14 @@ impl Flight {
 
     fn piece(&mut self, start: PhysAddr, bytes: usize, writes: bool) -> Result<(), DiskError> {
         let at = phys_to_virt(start).as_mut_ptr::<u8>();
-        let full = |_| DiskError::TooManyPieces { most: PIECES };
-        match writes {
-            // SAFETY: the direct map shows all memory; what it shows here is the device's until the flight ends, and the slice is not read or
-            // written through: it carries an address and a length.
-            true => self
-                .outputs
-                .try_push(unsafe { slice::from_raw_parts_mut(at, bytes) })
-                .map_err(|error| full(drop(error))),
+        // SAFETY: the direct map shows all memory; what it shows here is the device's until the flight ends, and the slice is not read or
+        // written through: it carries an address and a length.
+        let kept = match writes {
+            true => self.outputs.try_push(unsafe { slice::from_raw_parts_mut(at, bytes) }).is_ok(),
             // SAFETY: as above.
-            false => {
-                self.inputs.try_push(unsafe { slice::from_raw_parts(at, bytes) }).map_err(|error| full(drop(error)))
-            }
-        }
+            false => self.inputs.try_push(unsafe { slice::from_raw_parts(at, bytes) }).is_ok(),
+        };
+        if kept { Ok(()) } else { Err(DiskError::TooManyPieces { most: PIECES }) }
     }
 
     /// Puts it into the queue.

@@ -1,7 +1,7 @@
 //! [`DmaDoor`]: everything that a device is to have passes here.
 //!
-//! The check is arithmetic on the ends of the range against two hulls: that of all areas, and that of all stacks that are registered. What lies
-//! outside of both is no stack's. What does not is looked at by area, in constant time.
+//! The check is arithmetic on the ends of the range against two hulls: that of all areas, and that of all stacks that are registered
+//! (`hulls`). What lies outside of both is no stack's. What does not is looked at by area, in constant time.
 //!
 //! Until [`DmaDoor::look`] was called the hulls are the whole address space: everything is looked at, and nothing passes unseen.
 
@@ -13,8 +13,9 @@ use crate::geometry::Geometry;
 use crate::locate::Located;
 use crate::platform::Platform;
 use crate::stack::StackId;
-use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicU64, Ordering};
 
+use super::hulls::{Hull, Hulls};
 use super::pool::{BounceRegion, Pool, PoolError, PoolUsage};
 use super::transfer::Anchor;
 
@@ -48,39 +49,9 @@ pub struct DmaCounters {
     pub lost: u64,
 }
 
-/// A range of addresses around some others.
-#[derive(Debug)]
-struct Hull {
-    first: AtomicUsize,
-    last: AtomicUsize,
-}
-
-impl Hull {
-    const fn all() -> Self {
-        Self { first: AtomicUsize::new(0), last: AtomicUsize::new(usize::MAX) }
-    }
-
-    /// Whether any of `first..end` is in it.
-    #[inline(always)]
-    fn meets(&self, first: VirtAddr, end: usize) -> bool {
-        // Relaxed: whoever hands out the first stack of a new area has looked before, and it is he whose word leads here.
-        end > self.first.load(Ordering::Relaxed) && first.get() <= self.last.load(Ordering::Relaxed)
-    }
-
-    /// Puts it around `ranges`. It is never smaller than they are, in between either.
-    fn put_around(&self, ranges: impl Iterator<Item = (usize, usize)>) {
-        let (first, last) = ranges.fold((usize::MAX, 0), |(low, high), (first, last)| (low.min(first), high.max(last)));
-        self.first.store(0, Ordering::SeqCst);
-        self.last.store(usize::MAX, Ordering::SeqCst);
-        self.first.store(first, Ordering::SeqCst);
-        self.last.store(last, Ordering::SeqCst);
-    }
-}
-
 /// The door between memory and devices.
 pub struct DmaDoor<'a, P: Platform> {
-    areas: Hull,
-    registered: Hull,
+    hulls: Hulls,
     pub(super) all: &'a [&'a StackArea<P>],
     pub(super) platform: &'a P,
     policy: AtomicU8,
@@ -102,8 +73,7 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     pub const fn new(platform: &'a P, areas: &'a [&'a StackArea<P>]) -> Self {
         assert!(areas.len() < 1 << 17, "more areas than an anchor can tell apart");
         Self {
-            areas: Hull::all(),
-            registered: Hull::all(),
+            hulls: Hulls::new(),
             all: areas,
             platform,
             policy: AtomicU8::new(DmaPolicy::Refuse as u8),
@@ -120,11 +90,12 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     ///
     /// # Context
     ///
-    /// Task.
+    /// Task, on any number of CPUs at once, and while others ask.
     pub fn look(&self) {
         let wholes = self.all.iter().filter_map(|area| area.geometry()).map(Geometry::whole_range);
-        self.areas.put_around(wholes.map(|range| (range.start().get(), range.end().get() - 1)));
-        self.registered.put_around(self.all.iter().flat_map(|area| area.registered_ranges()));
+        let areas = Hull::around(wholes.map(|range| (range.start().get(), range.end().get() - 1)));
+        let registered = Hull::around(self.all.iter().flat_map(|area| area.registered_ranges()));
+        self.hulls.note(areas, registered);
     }
 
     /// Says what is done about stacks from here on. Transfers that were let through end as they began.
@@ -179,15 +150,14 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
         }
     }
 
-    /// Whether these bytes may be a stack's, or leave the address space. If not, they are no stack's, and may be none.
+    /// Whether these bytes may be a stack's, or are none at all, or leave the address space. If not, they are no stack's.
     ///
     /// # Context
     ///
-    /// Any.
+    /// Any. Twelve instructions on x86-64, or fewer.
     #[inline(always)]
     pub fn suspects(&self, addr: VirtAddr, bytes: usize) -> bool {
-        let (end, leaves) = addr.get().overflowing_add(bytes);
-        leaves || self.areas.meets(addr, end) || self.registered.meets(addr, end)
+        self.hulls.meet(addr, bytes)
     }
 
     /// What the `bytes` bytes from `addr` on have to do with the stacks of all areas: what the first area says that knows any of them.

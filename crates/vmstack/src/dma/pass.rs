@@ -62,17 +62,19 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
         &'a self,
         requests: &[DmaRequest],
     ) -> Result<TransferList<'a, P, N>, DmaError> {
+        if let Some(request) = requests.get(N) {
+            return Err(DmaError { entry: N, ..self.list_full::<N>(request, Location::caller()) });
+        }
         let mut list = TransferList::EMPTY;
-        for (entry, request) in requests.iter().enumerate() {
-            let passed = match list.place(entry) {
-                // SAFETY: the caller's promise.
-                Some(place) => unsafe { self.pass(request) }.map(|transfer| *place = Some(transfer)),
-                None => Err(self.list_full::<N>(request, Location::caller())),
-            };
-            if let Err(error) = passed {
-                // SAFETY: no device knows of it.
-                unsafe { list.cancel() };
-                return Err(DmaError { entry, ..error });
+        for (entry, (request, place)) in requests.iter().zip(list.places()).enumerate() {
+            // SAFETY: the caller's promise.
+            match unsafe { self.pass(request) } {
+                Ok(transfer) => *place = Some(transfer),
+                Err(error) => {
+                    // SAFETY: no device knows of it.
+                    unsafe { list.cancel() };
+                    return Err(DmaError { entry, ..error });
+                }
             }
         }
         Ok(list)
@@ -106,7 +108,7 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
         anchor: Anchor,
         caller: &'static Location<'static>,
     ) -> Result<Transfer<'a, P>, DmaError> {
-        if self.policy() == DmaPolicy::Refuse || matches!(refusal, Refusal::NotMapped { .. } | Refusal::Empty) {
+        if self.policy() == DmaPolicy::Refuse || matches!(refusal, Refusal::NotMapped { .. }) {
             return Err(DmaError::new(refusal, request.addr, request.bytes, caller));
         }
         self.bounce(request, anchor, caller)

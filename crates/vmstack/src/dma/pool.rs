@@ -21,14 +21,11 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 use super::refusal::Refusal;
 use super::request::{Direction, DmaRequest};
+use super::taken::{MOST, Taken};
 use super::transfer::Anchor;
 
 /// The sizes of buffers, in bytes.
 const SIZES: [usize; 5] = [64, 512, 4 << 10, 16 << 10, 64 << 10];
-/// Words of a size's bits.
-const WORDS: usize = 16;
-/// The most buffers of one size.
-const MOST: usize = WORDS * u64::BITS as usize;
 /// What the region begins at a multiple of.
 const ALIGN: usize = 4 << 10;
 
@@ -102,8 +99,7 @@ struct Class {
     count: AtomicUsize,
     /// The first of their records: bytes from the start of the region.
     records: AtomicUsize,
-    /// A bit for each: set while it is in use.
-    bits: [AtomicU64; WORDS],
+    taken: Taken,
 }
 
 /// A buffer, taken. Whoever has it gives it back.
@@ -135,55 +131,19 @@ pub(super) struct Pool {
 impl Class {
     const fn new() -> Self {
         let (offset, count, records) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { offset, count, records, bits: [const { AtomicU64::new(0) }; WORDS] }
+        Self { offset, count, records, taken: Taken::new() }
     }
 
     fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Takes a buffer, if one is free.
-    fn take(&self) -> Option<usize> {
-        let words = self.bits.iter().take(self.count().div_ceil(u64::BITS as usize));
-        words.enumerate().find_map(|(word, bits)| Some(word * u64::BITS as usize + take_bit(bits)?))
-    }
-
-    fn give(&self, index: usize) {
-        let (word, bit) = (index / u64::BITS as usize, index % u64::BITS as usize);
-        if let Some(bits) = self.bits.get(word) {
-            // Release: what its last user did with the buffer comes before what the next one does.
-            bits.fetch_and(!(1 << bit), Ordering::Release);
-        }
-    }
-
-    fn in_use(&self) -> usize {
-        let set: u32 = self.bits.iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum();
-        (set as usize).saturating_sub(MOST - self.count())
-    }
-
-    /// Makes the buffers, all of them free; what there is no buffer for is taken for ever.
+    /// Makes the buffers, all of them free.
     fn cut(&self, cut: &Cut) {
         self.offset.store(cut.offset, Ordering::Relaxed);
         self.records.store(cut.record, Ordering::Relaxed);
-        for (word, bits) in self.bits.iter().enumerate() {
-            let here = cut.count.saturating_sub(word * u64::BITS as usize).min(u64::BITS as usize);
-            bits.store(u64::MAX.checked_shl(here as u32).unwrap_or(0), Ordering::Relaxed);
-        }
+        self.taken.free_first(cut.count);
         self.count.store(cut.count, Ordering::Relaxed);
-    }
-}
-
-/// Sets a bit that was clear. None if all are set.
-fn take_bit(bits: &AtomicU64) -> Option<usize> {
-    loop {
-        let free = (!bits.load(Ordering::Relaxed)).trailing_zeros();
-        if free == u64::BITS {
-            return None;
-        }
-        // Acquire: pairs with the Release of `give`.
-        if bits.fetch_or(1 << free, Ordering::Acquire) & (1 << free) == 0 {
-            return Some(free as usize);
-        }
     }
 }
 
@@ -225,22 +185,27 @@ impl Pool {
         if last.get() > request.reach {
             return Err(Refusal::PoolOutOfReach { last, reach: request.reach });
         }
-        let size = request.bytes.max(request.align);
-        let fitting = || self.classes.iter().zip(SIZES).enumerate().filter(|(_, (_, has))| *has >= size);
-        if let Some(buffer) = fitting().find_map(|(class, (of, _))| Some(Buffer { class, index: of.take()? })) {
-            return Ok(buffer);
+        // No buffer is known to begin at a multiple of more than the region does.
+        let size = if request.align > ALIGN { usize::MAX } else { request.bytes.max(request.align) };
+        let smallest = SIZES.iter().take_while(|&&has| has < size).count();
+        let mut fitting = self.classes.iter().enumerate().skip(smallest);
+        let taken = fitting.find_map(|(class, of)| Some(Buffer { class, index: of.taken.take(of.count())? }));
+        taken.ok_or_else(|| self.none_fits(smallest))
+    }
+
+    /// Why there is no buffer of the class `smallest`, or a larger one.
+    #[cold]
+    fn none_fits(&self, smallest: usize) -> Refusal {
+        match self.classes.iter().skip(smallest).map(Class::count).sum() {
+            0 => Refusal::TooLarge { most: self.largest() },
+            buffers => Refusal::PoolExhausted { buffers },
         }
-        let buffers = fitting().map(|(_, (class, _))| class.count()).sum();
-        if buffers == 0 || request.align > ALIGN {
-            return Err(Refusal::TooLarge { most: self.largest() });
-        }
-        Err(Refusal::PoolExhausted { buffers })
     }
 
     /// Gives a buffer back.
     pub(super) fn give(&self, buffer: Buffer) {
         if let Some(class) = self.classes.get(buffer.class) {
-            class.give(buffer.index);
+            class.taken.give(buffer.index);
         }
     }
 
@@ -280,8 +245,8 @@ impl Pool {
             .find(|(_, class)| class.count() != 0 && class.offset.load(Ordering::Relaxed) <= offset)?;
         let within = offset - found.offset.load(Ordering::Relaxed);
         let buffer = Buffer { class, index: within / SIZES[class] };
-        let in_use = found.bits.get(buffer.index / 64)?.load(Ordering::Relaxed) >> (buffer.index % 64) & 1 == 1;
-        (buffer.index < found.count() && within.is_multiple_of(SIZES[class]) && in_use).then_some(buffer)
+        let begins = buffer.index < found.count() && within.is_multiple_of(SIZES[class]);
+        (begins && found.taken.is_taken(buffer.index)).then_some(buffer)
     }
 
     fn record(&self, buffer: Buffer) -> &BounceRecord {
@@ -320,7 +285,7 @@ impl Pool {
         }
         self.classes.iter().zip(SIZES).fold(PoolUsage::default(), |sum, (class, size)| PoolUsage {
             buffers: sum.buffers + class.count(),
-            in_use: sum.in_use + class.in_use(),
+            in_use: sum.in_use + class.taken.count(class.count()),
             bytes: sum.bytes + class.count() * size,
             largest: if class.count() == 0 { sum.largest } else { size },
         })

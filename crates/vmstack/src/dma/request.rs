@@ -49,6 +49,9 @@ impl DmaRequest {
     }
 
     /// Each segment has to begin at a multiple of `align` bytes: rounded up to a power of two.
+    ///
+    /// Where a segment ends nothing is said. A device whose writes do not reach the caches is not to have a stack that is
+    /// [mapped](super::DmaPolicy::Map) for it: the line in which its bytes end has others.
     #[must_use]
     pub const fn aligned(self, align: usize) -> Self {
         // What is too much to round up is refused as it is: no buffer is aligned like that.
@@ -65,10 +68,10 @@ impl DmaRequest {
         Self { reach: highest, ..self }
     }
 
-    /// How many segments the device takes at most.
+    /// How many segments the device takes at most: at least one. Of a list: for each entry.
     #[must_use]
     pub const fn in_segments(self, most: usize) -> Self {
-        Self { segments: most, ..self }
+        Self { segments: if most == 0 { 1 } else { most }, ..self }
     }
 
     /// The same bytes, the other way.

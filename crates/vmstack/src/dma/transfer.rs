@@ -222,9 +222,9 @@ pub struct TransferList<'a, P: Platform, const N: usize> {
 impl<'a, P: Platform, const N: usize> TransferList<'a, P, N> {
     pub(super) const EMPTY: Self = Self { entries: [const { None }; N] };
 
-    /// The place of entry number `index`, if the list has one.
-    pub(super) fn place(&mut self, index: usize) -> Option<&mut Option<Transfer<'a, P>>> {
-        self.entries.get_mut(index)
+    /// The places for its entries.
+    pub(super) fn places(&mut self) -> &mut [Option<Transfer<'a, P>>] {
+        &mut self.entries
     }
 
     /// The transfers, in order.
