@@ -57,17 +57,17 @@ impl Header {
 /// The data of a request.
 #[derive(Debug)]
 pub(super) enum Data<'a> {
-    /// In a buffer that owns its frames.
-    Owned { start: PhysAddr, bytes: usize, held: Held },
+    /// In a buffer that owns its frames. The flight has a share of it, not the frame of whoever asks: that may be lost.
+    Owned { start: PhysAddr, bytes: usize, buffer: &'a DmaBuffer },
     /// Anywhere.
     Raw(&'a [DmaRequest]),
 }
 
-impl Data<'_> {
+impl<'a> Data<'a> {
     /// `part` of `buffer`.
-    pub(super) fn owned(buffer: &DmaBuffer, part: Range<usize>) -> Result<Self, DiskError> {
+    pub(super) fn owned(buffer: &'a DmaBuffer, part: Range<usize>) -> Result<Self, DiskError> {
         let bytes = buffer.get(part.clone()).ok_or(DiskError::TooLong)?.len();
-        Ok(Self::Owned { start: buffer.phys().wrapping_add(part.start as u64), bytes, held: buffer.hold() })
+        Ok(Self::Owned { start: buffer.phys().wrapping_add(part.start as u64), bytes, buffer })
     }
 
     /// How many bytes it is; none if they are more than can be.
@@ -162,9 +162,9 @@ impl Flight {
     fn load(&mut self, ask: &Ask<'_>) -> Result<(), DiskError> {
         self.pass(&ask.header)?;
         match ask.data {
-            Data::Owned { start, bytes, held } => {
+            Data::Owned { start, bytes, buffer } => {
                 self.piece(*start, *bytes, ask.kind == Kind::Read)?;
-                self.held = Some(held.clone());
+                self.held = Some(buffer.hold());
             }
             Data::Raw(list) => {
                 let direction = if ask.kind == Kind::Read { Direction::FromDevice } else { Direction::ToDevice };
