@@ -24,6 +24,7 @@ pub(crate) enum Mode {
     Stale,
     Crash,
     Program,
+    Storage,
 }
 
 impl Mode {
@@ -49,6 +50,7 @@ impl Mode {
             Self::Stale => "stale",
             Self::Crash => "crash",
             Self::Program => "program",
+            Self::Storage => "storage",
         }
     }
 
@@ -68,6 +70,7 @@ impl Mode {
             Self::Stale,
             Self::Crash,
             Self::Program,
+            Self::Storage,
         ];
         modes.into_iter().find(|mode| mode.name() == word)
     }

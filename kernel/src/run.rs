@@ -69,6 +69,7 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Stale => stale::show(),
         Mode::Crash => crash::run(&options),
         Mode::Program => run_program(&options),
+        Mode::Storage => story::storage::tell(),
     }
     oops::print_left();
     println!("vmstack: {} bytes of the heap in use", heap::used());

@@ -4,11 +4,12 @@
 //! The disk holds the same file system twice: plain in its first half, encrypted in its second. Facts, for the host to judge:
 //!
 //! ```text
-//! fact storage.file PATH BYTES SHA256           each file, by several ways; PATH as it was opened
+//! fact storage.read WAY PATH BYTES SHA256       each file, by several ways; the large one again in the end
 //! fact storage.disk SECTORS SHA256              all of the disk, before and after
 //! fact storage.grown LAYERS                     as many went well, in a process
 //! fact storage.overflow LAYERS STATUS           with so many it ended so, as its parent's wait saw it
-//! fact storage.reader PID READS WRONG STATUS    of who read meanwhile: how often, and how often the checksum was another one
+//! fact storage.reading PID READS WRONG          of who read meanwhile: how often, and how often the checksum was another one
+//! fact storage.reader PID STATUS                and how that one ended
 //! ```
 
 use std::fs;
@@ -17,7 +18,7 @@ use std::io;
 use vmstack_programs::pipe::{close, has_ended, pipe};
 use vmstack_programs::{Pid, spawn, wait};
 
-use super::{digest, say};
+use super::digest;
 
 /// The key that the host encrypts with: it protects nothing.
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\
@@ -35,11 +36,14 @@ const READERS: usize = 3;
 /// More layers than a kernel has.
 const MOST: usize = 2000;
 
-/// The ways to the file system.
+/// The ways to the file system, by name.
 struct Ways {
     plain: String,
     encrypted: String,
 }
+
+/// A way's name, and its description.
+type Way = (&'static str, String);
 
 impl Ways {
     fn new() -> io::Result<Self> {
@@ -47,14 +51,14 @@ impl Ways {
         Ok(Self { plain: format!("linear@0+{half}"), encrypted: format!("crypt={KEY}.linear@{half}") })
     }
 
-    fn all(&self) -> [String; 5] {
+    fn all(&self) -> [Way; 5] {
         let Self { plain, encrypted } = self;
         [
-            plain.clone(),
-            encrypted.clone(),
-            format!("mirror({plain},{encrypted})"),
-            format!("mirror(fail,{encrypted})"),
-            format!("linear*12.compare({plain},{encrypted})"),
+            ("plain", plain.clone()),
+            ("crypt", encrypted.clone()),
+            ("mirror", format!("mirror({plain},{encrypted})")),
+            ("fallback", format!("mirror(fail,{encrypted})")),
+            ("compare", format!("linear*12.compare({plain},{encrypted})")),
         ]
     }
 
@@ -62,6 +66,16 @@ impl Ways {
     fn deep(&self, layers: usize) -> String {
         format!("/disk/linear*{layers}.{}{SMALL}", self.plain)
     }
+}
+
+/// Says what `file` is by each of `ways`.
+fn say_file(ways: &Ways, file: &str) -> io::Result<()> {
+    for (name, way) in ways.all() {
+        let (bytes, sum) = digest(&format!("/disk/{way}{file}"))
+            .map_err(|error| io::Error::other(format!("{name} {file}: {error}")))?;
+        println!("fact storage.read {name} {file} {bytes} {sum}");
+    }
+    Ok(())
 }
 
 /// Says what all of the disk is.
@@ -104,9 +118,9 @@ fn grow(ways: &Ways) -> io::Result<()> {
 pub(crate) fn tell() -> io::Result<()> {
     let ways = Ways::new()?;
     say_disk()?;
-    ways.all().iter().try_for_each(|way| FILES.iter().try_for_each(|file| say(&format!("/disk/{way}{file}"))))?;
+    FILES.iter().try_for_each(|file| say_file(&ways, file))?;
     let [stop, go_on] = pipe()?;
-    let start = |way: &String| {
+    let start = |(_, way): &Way| {
         spawn(|| {
             let _closed = close(go_on);
             reader(way, stop)
@@ -119,6 +133,6 @@ pub(crate) fn tell() -> io::Result<()> {
         println!("fact storage.reader {reader} {:#x}", wait(reader)?.status);
     }
     grown?;
-    ways.all().iter().try_for_each(|way| say(&format!("/disk/{way}{LARGE}")))?;
+    say_file(&ways, LARGE)?;
     say_disk()
 }
