@@ -183,35 +183,33 @@ impl Pool {
     #[inline]
     pub(super) fn take(&self, request: &DmaRequest) -> Result<Buffer, Refusal> {
         let smallest = class_of(request.bytes.max(request.align));
-        match self.classes.get(smallest).and_then(|class| class.taken.take()) {
-            Some(index) if request.reach == u64::MAX && request.align <= ALIGN => Ok(self.buffer(smallest, index)),
-            taken => self.take_oddly(request, smallest, taken),
+        if request.reach == u64::MAX
+            && request.align <= ALIGN
+            && let Some(index) = self.classes.get(smallest).and_then(|class| class.taken.take())
+        {
+            return Ok(self.buffer(smallest, index));
         }
+        self.take_oddly(request, smallest)
     }
 
-    /// As [`take`](Self::take), where the first look at buffers of the right size has come to `taken`.
+    /// As [`take`](Self::take), for a device that cannot do everything, or where there is no buffer of the right size.
     #[cold]
-    fn take_oddly(&self, request: &DmaRequest, smallest: usize, taken: Option<usize>) -> Result<Buffer, Refusal> {
+    fn take_oddly(&self, request: &DmaRequest, smallest: usize) -> Result<Buffer, Refusal> {
         // Acquire: pairs with the Release in `fill`.
         let bytes = self.bytes.load(Ordering::Acquire);
         let last = self.phys(0).wrapping_add((bytes as u64).wrapping_sub(1));
-        let refusal = match bytes < ALIGN {
-            true => Some(Refusal::NoPool),
-            false if last.get() > request.reach => Some(Refusal::PoolOutOfReach { last, reach: request.reach }),
+        match bytes < ALIGN {
+            true => return Err(Refusal::NoPool),
+            false if last.get() > request.reach => {
+                return Err(Refusal::PoolOutOfReach { last, reach: request.reach });
+            }
             // No buffer is known to begin at a multiple of more than the region does.
-            false if request.align > ALIGN => Some(Refusal::TooLarge { most: self.largest() }),
-            false => None,
-        };
-        if let Some(refusal) = refusal {
-            taken.into_iter().for_each(|index| self.classes[smallest].taken.give(index));
-            return Err(refusal);
+            false if request.align > ALIGN => return Err(Refusal::TooLarge { most: self.largest() }),
+            false => {}
         }
-        let larger = || {
-            let mut fitting = self.classes.iter().enumerate().skip(smallest);
-            fitting.find_map(|(class, of)| Some(self.buffer(class, of.taken.take()?)))
-        };
-        let first = taken.map(|index| self.buffer(smallest, index));
-        first.or_else(larger).ok_or_else(|| self.none_fits(smallest))
+        let mut fitting = self.classes.iter().enumerate().skip(smallest);
+        let taken = fitting.find_map(|(class, of)| Some(self.buffer(class, of.taken.take()?)));
+        taken.ok_or_else(|| self.none_fits(smallest))
     }
 
     fn buffer(&self, class: usize, index: usize) -> Buffer {
