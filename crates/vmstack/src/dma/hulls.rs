@@ -72,7 +72,7 @@ impl Hulls {
         if end <= addr {
             return true;
         }
-        // Acquire: pairs with the Release in `set`: the upper bounds are as near as this lower one.
+        // Acquire: pairs with the Release in `set_highest`: the upper bounds are as near as this lower one.
         if addr <= self.low_last.load(Ordering::Acquire) {
             return end >= self.second.load(Ordering::Relaxed);
         }
