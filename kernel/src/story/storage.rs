@@ -41,7 +41,6 @@ pub(crate) fn tell() {
     dive(&TASKS, TASK_STACK);
     sched::settle();
     tell_ring("after");
-    fact!("storage.locks", "{}", crate::sync::values_left());
     Balance::take().print_since(&before);
 }
 
