@@ -10,6 +10,7 @@ use super::facts::{Finding, Kind, Verdict};
 use super::special::Extra;
 
 mod areas;
+mod dma;
 mod handlers;
 mod locks;
 mod stops;
@@ -24,6 +25,8 @@ pub(super) enum Outcome {
     HandlerAbandoned,
     /// The machine says what happened, and stops.
     OrderlyStop,
+    /// What was asked for is refused, or done right; nobody dies.
+    NobodyDies,
 }
 
 impl Outcome {
@@ -33,6 +36,7 @@ impl Outcome {
             Self::TaskKilled => "task killed",
             Self::HandlerAbandoned => "handler abandoned",
             Self::OrderlyStop => "orderly stop",
+            Self::NobodyDies => "nobody dies",
         }
     }
 }
@@ -88,8 +92,10 @@ pub(super) enum Boot {
     Own,
     /// One of its own, with four CPUs if the user does not say otherwise.
     OwnOfFourCpus,
-    /// One of its own, with QEMU's educational device, which raises interrupts by line and by message.
+    /// One of its own, with QEMU's educational device, which raises interrupts by line and by message, and copies memory.
     OwnWithDevice,
+    /// Nothing but that device: it shares one with others that need it.
+    SharedWithDevice,
     /// One of its own, with unguarded stacks and thread_info at their bottom.
     Control,
     /// A kernel whose compiler puts canaries into frames.
@@ -216,5 +222,7 @@ const ONE_STOP: Stop = Stop { reports: (1, 1), findings: OVERFLOW, kinds: &[Task
 
 /// All of them, in the order in which they are listed and provoked.
 pub(super) fn all() -> impl Iterator<Item = &'static Crash> {
-    [tasks::CRASHES, locks::CRASHES, handlers::CRASHES, areas::CRASHES, stops::CRASHES].into_iter().flatten()
+    [tasks::CRASHES, locks::CRASHES, handlers::CRASHES, areas::CRASHES, dma::CRASHES, stops::CRASHES]
+        .into_iter()
+        .flatten()
 }

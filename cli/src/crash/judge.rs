@@ -98,7 +98,8 @@ fn summary(oopses: &[Oops], crash: &Evidence) -> String {
     let killed = oopses.iter().filter(|oops| oops.verdict == Verdict::Killed).count();
     let killed = if killed == 0 { String::new() } else { format!("{killed} killed, ") };
     let survivors = crash.facts.all("survivor").len();
-    format!("{}; {killed}{survivors} others went on", found.join(", "))
+    let rest = format!("{killed}{survivors} others went on");
+    if found.is_empty() { rest } else { format!("{}; {rest}", found.join(", ")) }
 }
 
 /// Its end was printed, and nothing came after it.

@@ -54,12 +54,13 @@ pub(super) struct Plan {
 
 /// The boots of `crashes`, given the CPUs that the user asked for.
 pub(super) fn plan(crashes: &[&'static Crash], cpus: Option<u32>) -> VecDeque<Plan> {
-    let (mut shared, mut own) = (Vec::new(), VecDeque::new());
+    let (mut shared, mut with_device, mut own) = (Vec::new(), Vec::new(), VecDeque::new());
     for &crash in crashes {
         for part in crash.parts {
             let act = Act { crash, part };
             match part.boot {
                 Boot::Shared => shared.push(act),
+                Boot::SharedWithDevice => with_device.push(act),
                 boot => {
                     let default = if boot == Boot::OwnOfFourCpus { STORM_CPUS } else { CPUS };
                     own.push_back(Plan { boot, cpus: cpus.unwrap_or(default), acts: vec![act] });
@@ -67,8 +68,10 @@ pub(super) fn plan(crashes: &[&'static Crash], cpus: Option<u32>) -> VecDeque<Pl
             }
         }
     }
-    if !shared.is_empty() {
-        own.push_front(Plan { boot: Boot::Shared, cpus: cpus.unwrap_or(CPUS), acts: shared });
+    for (boot, acts) in [(Boot::SharedWithDevice, with_device), (Boot::Shared, shared)] {
+        if !acts.is_empty() {
+            own.push_front(Plan { boot, cpus: cpus.unwrap_or(CPUS), acts });
+        }
     }
     own
 }
@@ -86,7 +89,7 @@ impl Plan {
 
     /// The emulator's further devices.
     fn devices(&self) -> &'static [&'static str] {
-        if self.boot == Boot::OwnWithDevice { &["edu"] } else { &[] }
+        if matches!(self.boot, Boot::OwnWithDevice | Boot::SharedWithDevice) { &["edu"] } else { &[] }
     }
 
     /// How long it may take.
@@ -105,6 +108,9 @@ impl Plan {
         match self.acts.as_slice() {
             [act] if self.boot == Boot::Control => format!("{}, the control without guards, on {cpus}", act.word()),
             [act] => format!("{} on {cpus}", act.word()),
+            acts if self.boot == Boot::SharedWithDevice => {
+                format!("{} crashes in one boot with a device, on {cpus}", acts.len())
+            }
             acts => format!("{} crashes in one boot, on {cpus}", acts.len()),
         }
     }

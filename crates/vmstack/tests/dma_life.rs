@@ -108,7 +108,8 @@ fn what_a_device_only_reads_marks_nothing() {
     opened(&fake, &door, DmaPolicy::Map);
     let stack = area.alloc(1).expect("it is free");
     let request = DmaRequest::new(stack.bottom(), 64, Direction::ToDevice);
-    unsafe { door.pass(&request).expect("it passes").finish() }.expect("its task is alive");
+    let transfer = unsafe { door.pass(&request) }.expect("it passes");
+    unsafe { transfer.finish() }.expect("its task is alive");
     let before = area.counters().pages_cleared;
     drop(stack);
     drop(area.alloc(2).expect("it is free"));
@@ -183,7 +184,8 @@ fn there_are_only_so_many_pins_and_a_stack_that_has_them_all_is_refused() {
         assert_eq!((error.refusal, error.stack.owner, door.pool_usage().in_use), (Refusal::TooManyPins, 1, 0));
     }
     drop(pins);
-    unsafe { door.pass(&request).expect("there are pins again").cancel() };
+    let transfer = unsafe { door.pass(&request) }.expect("there are pins again");
+    unsafe { transfer.cancel() };
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! | `places` | the first and the last slot, other stacks' guards |
 //! | `crowd` | many at once |
 //! | `areas` | areas of the vmalloc: their guards, what is free, and frees of what is no area |
+//! | `dma` | a device that has a task's stack, or is not to have it |
 //! | `attack` | what thread_info on the stack invites |
 //! | `sweep` | events with every number of bytes left on the stack |
 //! | `threads` | overflows in one thread of a process that has several |
@@ -28,6 +29,7 @@ mod areas;
 mod attack;
 mod crowd;
 mod delivery;
+mod dma;
 mod emergency;
 mod frames;
 mod graces;
@@ -42,6 +44,7 @@ mod threads;
 
 pub(crate) use attack::evaluate;
 pub(crate) use delivery::lock as device_lock;
+pub(crate) use dma::lock as dma_lock;
 pub(crate) use handler::{in_interrupt, in_nmi, while_idle};
 pub(crate) use owning::shared_lock;
 pub(crate) use places::kept_stacks;

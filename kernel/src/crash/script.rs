@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{
-    Provocation, areas, attack, crowd, delivery, emergency, find, graces, handler, locks, places, sweep, threads,
+    Provocation, areas, attack, crowd, delivery, dma, emergency, find, graces, handler, locks, places, sweep, threads,
 };
 use vmstack::VirtAddr;
 
@@ -58,6 +58,7 @@ static SCRIPTS: &[&[Script]] = &[
     &sweep::SCRIPTS,
     &threads::SCRIPTS,
     &delivery::SCRIPTS,
+    &dma::SCRIPTS,
     &emergency::SCRIPTS,
     &graces::SCRIPTS,
 ];

@@ -99,7 +99,7 @@ impl<'a> Ask<'a> {
             header: DmaRequest::new(at, size_of::<Header>(), Direction::ToDevice),
             data,
             bytes,
-            status: DmaRequest::new(VirtAddr::of(status), 1, Direction::FromDevice),
+            status: DmaRequest::new(VirtAddr::of(status), 1, Direction::FromDevice).overwritten(),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Flight {
             }
             Data::Raw(list) => {
                 let direction = if ask.kind == Kind::Read { Direction::FromDevice } else { Direction::ToDevice };
-                list.iter().try_for_each(|request| self.pass(&request.towards(direction)))?;
+                list.iter().try_for_each(|request| self.pass(&request.towards(direction).overwritten()))?;
             }
         }
         self.pass(&ask.status)
@@ -228,12 +228,16 @@ impl Flight {
             Ok(wrote) => Err(DiskError::Short { wrote: wrote as usize, wanted }),
             Err(_) => Err(DiskError::Unknown),
         };
+        if answered.is_err() {
+            // What the device has not written is not told from what it has.
+            return self.cancel(answered);
+        }
         let mut done = Ok(());
         for transfer in self.transfers.drain(..) {
             // SAFETY: the device is done with the chain; whoever asked waits, or is dead.
             done = done.and(unsafe { transfer.finish() }.map_err(DiskError::Refused));
         }
-        self.rest(answered.and(done));
+        self.rest(done);
     }
 
     /// The device never had it, or was reset.

@@ -7,6 +7,7 @@
 //!
 //! Task. While it takes them all, for a moment nobody else gets one.
 
+use core::iter;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use vmstack::PhysAddr;
@@ -32,6 +33,18 @@ pub(crate) fn are_held() -> bool {
     HELD.load(Ordering::Relaxed) != Fragments::END.get()
 }
 
+/// Writes into `frame`, which was taken, which one is next.
+fn link(frame: PhysAddr, next: PhysAddr) {
+    // SAFETY: the frame was taken, and is nobody else's; the direct map shows it.
+    unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().write(next) };
+}
+
+/// What follows `frame`, which is on a list.
+fn next(frame: PhysAddr) -> PhysAddr {
+    // SAFETY: the frame is on a list, so `link` wrote it.
+    unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().read() }
+}
+
 /// Frames that are held, linked through themselves.
 #[derive(Debug)]
 pub(crate) struct Fragments(PhysAddr);
@@ -53,17 +66,36 @@ impl Fragments {
     }
 
     fn push(&mut self, frame: PhysAddr) {
-        // SAFETY: the frame was taken, and the direct map shows it.
-        unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().write(self.0) };
+        link(frame, self.0);
         self.0 = frame;
+    }
+
+    /// Whether `frame` is among them.
+    pub(crate) fn has(&self, frame: PhysAddr) -> bool {
+        self.iter().any(|held| held == frame)
+    }
+
+    /// Takes `frame` out, if it is among them: it is the caller's then.
+    pub(crate) fn take(&mut self, frame: PhysAddr) -> bool {
+        let before = self.iter().find(|&held| next(held) == frame);
+        match before {
+            _ if frame == Self::END => return false,
+            _ if self.0 == frame => self.0 = next(frame),
+            Some(before) => link(before, next(frame)),
+            None => return false,
+        }
+        true
+    }
+
+    fn iter(&self) -> impl Iterator<Item = PhysAddr> {
+        iter::successors(Some(self.0), |&frame| Some(next(frame))).take_while(|&frame| frame != Self::END)
     }
 
     /// Gives them all back.
     pub(crate) fn give(mut self) {
         while self.0 != Self::END {
             let frame = self.0;
-            // SAFETY: the frame is on the list, so `push` wrote the link.
-            self.0 = unsafe { phys_to_virt(frame).as_mut_ptr::<PhysAddr>().read() };
+            self.0 = next(frame);
             frames::give(frame, 0);
         }
     }

@@ -45,7 +45,7 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 30] = [
+pub(crate) static ALL: [Declared; 31] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("task-structs", Kind::Vital, reference::lock),
@@ -62,6 +62,7 @@ pub(crate) static ALL: [Declared; 30] = [
     at("hotplug", Kind::Mutex, hotplug::lock),
     at("crash-shared", Kind::Spin, crash::shared_lock),
     at("crash-device", Kind::Spin, crash::device_lock),
+    at("crash-dma", Kind::Spin, crash::dma_lock),
     at("process-tree", Kind::Vital, tree::any_lock),
     of_memory("process-memory", Kind::Mutex),
     of_process("process-files", Kind::Spin, 0),

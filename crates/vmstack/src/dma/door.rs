@@ -12,12 +12,10 @@ use crate::area::StackArea;
 use crate::geometry::Geometry;
 use crate::locate::Located;
 use crate::platform::Platform;
-use crate::stack::StackId;
 use crate::sync::{AtomicU8, AtomicU64, Ordering};
 
 use super::hulls::{Hull, Hulls};
 use super::pool::{BounceRegion, Pool, PoolError, PoolUsage};
-use super::transfer::Anchor;
 
 /// What is done about stacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -166,22 +164,11 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     ///
     /// Any, the fault path included. In constant time: that of one area, for each.
     pub fn locate(&self, addr: VirtAddr, bytes: usize) -> Located {
-        if self.suspects(addr, bytes) { self.locate_anchored(addr, bytes).0 } else { Located::Outside }
-    }
-
-    #[cold]
-    pub(super) fn locate_anchored(&self, addr: VirtAddr, bytes: usize) -> (Located, Anchor) {
-        let found = self.all.iter().map(|area| area.locate(addr, bytes)).enumerate();
-        match found.into_iter().find(|(_, located)| *located != Located::Outside) {
-            Some((area, located @ Located::Stack(span))) if span.stack.slot != u32::MAX => {
-                let geometry = self.all[area].geometry();
-                let slot = geometry.and_then(|geometry| geometry.slot(span.stack.slot as usize));
-                let anchor = slot.map(|slot| Anchor::Stack { area, id: StackId::new(slot, span.stack.generation) });
-                (located, anchor.unwrap_or(Anchor::Fixed))
-            }
-            Some((_, located)) => (located, Anchor::Fixed),
-            None => (Located::Outside, Anchor::Fixed),
+        if !self.suspects(addr, bytes) {
+            return Located::Outside;
         }
+        let mut found = self.all.iter().map(|area| area.locate(addr, bytes));
+        found.find(|located| *located != Located::Outside).unwrap_or(Located::Outside)
     }
 
     #[cold]

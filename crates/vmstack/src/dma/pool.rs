@@ -26,6 +26,8 @@ use super::transfer::Anchor;
 
 /// The sizes of buffers, in bytes.
 const SIZES: [usize; 5] = [64, 512, 4 << 10, 16 << 10, 64 << 10];
+/// The longest region, in bytes: no buffer that could be cut from more would be used.
+const MOST_BYTES: usize = 1 << 30;
 /// What the region begins at a multiple of.
 const ALIGN: usize = 4 << 10;
 
@@ -105,8 +107,10 @@ struct Class {
 /// A buffer, taken. Whoever has it gives it back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Buffer {
-    class: usize,
-    index: usize,
+    class: u8,
+    index: u16,
+    /// Where it begins: bytes from the start of the region.
+    offset: u32,
 }
 
 /// What a buffer stands for.
@@ -163,7 +167,8 @@ impl Pool {
         if !virt.is_aligned(ALIGN) || !phys.get().is_multiple_of(ALIGN as u64) {
             return Err(PoolError::Misaligned);
         }
-        let fits = virt.checked_add(bytes).is_some() && phys.get().checked_add(bytes as u64).is_some();
+        let fits =
+            bytes <= MOST_BYTES && virt.checked_add(bytes).is_some() && phys.get().checked_add(bytes as u64).is_some();
         let cuts = fits.then(|| cuts(bytes)).flatten().ok_or(PoolError::BadSize { bytes })?;
         self.bytes.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).map_err(|_| PoolError::Filled)?;
         self.virt.store(virt.get(), Ordering::Relaxed);
@@ -175,22 +180,44 @@ impl Pool {
     }
 
     /// Takes a buffer for what `request` asks.
+    #[inline]
     pub(super) fn take(&self, request: &DmaRequest) -> Result<Buffer, Refusal> {
+        let smallest = class_of(request.bytes.max(request.align));
+        match self.classes.get(smallest).and_then(|class| class.taken.take()) {
+            Some(index) if request.reach == u64::MAX && request.align <= ALIGN => Ok(self.buffer(smallest, index)),
+            taken => self.take_oddly(request, smallest, taken),
+        }
+    }
+
+    /// As [`take`](Self::take), where the first look at buffers of the right size has come to `taken`.
+    #[cold]
+    fn take_oddly(&self, request: &DmaRequest, smallest: usize, taken: Option<usize>) -> Result<Buffer, Refusal> {
         // Acquire: pairs with the Release in `fill`.
         let bytes = self.bytes.load(Ordering::Acquire);
-        if bytes < ALIGN {
-            return Err(Refusal::NoPool);
+        let last = self.phys(0).wrapping_add((bytes as u64).wrapping_sub(1));
+        let refusal = match bytes < ALIGN {
+            true => Some(Refusal::NoPool),
+            false if last.get() > request.reach => Some(Refusal::PoolOutOfReach { last, reach: request.reach }),
+            // No buffer is known to begin at a multiple of more than the region does.
+            false if request.align > ALIGN => Some(Refusal::TooLarge { most: self.largest() }),
+            false => None,
+        };
+        if let Some(refusal) = refusal {
+            taken.into_iter().for_each(|index| self.classes[smallest].taken.give(index));
+            return Err(refusal);
         }
-        let last = self.phys(0).wrapping_add(bytes as u64 - 1);
-        if last.get() > request.reach {
-            return Err(Refusal::PoolOutOfReach { last, reach: request.reach });
-        }
-        // No buffer is known to begin at a multiple of more than the region does.
-        let size = if request.align > ALIGN { usize::MAX } else { request.bytes.max(request.align) };
-        let smallest = SIZES.iter().take_while(|&&has| has < size).count();
-        let mut fitting = self.classes.iter().enumerate().skip(smallest);
-        let taken = fitting.find_map(|(class, of)| Some(Buffer { class, index: of.taken.take(of.count())? }));
-        taken.ok_or_else(|| self.none_fits(smallest))
+        let larger = || {
+            let mut fitting = self.classes.iter().enumerate().skip(smallest);
+            fitting.find_map(|(class, of)| Some(self.buffer(class, of.taken.take()?)))
+        };
+        let first = taken.map(|index| self.buffer(smallest, index));
+        first.or_else(larger).ok_or_else(|| self.none_fits(smallest))
+    }
+
+    fn buffer(&self, class: usize, index: usize) -> Buffer {
+        let offset = self.classes[class].offset.load(Ordering::Relaxed) + index * SIZES[class];
+        // A region has less than 4 GiB, and fewer buffers than MOST of each size.
+        Buffer { class: class as u8, index: index as u16, offset: offset as u32 }
     }
 
     /// Why there is no buffer of the class `smallest`, or a larger one.
@@ -204,8 +231,8 @@ impl Pool {
 
     /// Gives a buffer back.
     pub(super) fn give(&self, buffer: Buffer) {
-        if let Some(class) = self.classes.get(buffer.class) {
-            class.taken.give(buffer.index);
+        if let Some(class) = self.classes.get(usize::from(buffer.class)) {
+            class.taken.give(usize::from(buffer.index));
         }
     }
 
@@ -214,22 +241,21 @@ impl Pool {
         sizes.map(|(_, size)| size).max().unwrap_or(0)
     }
 
+    #[inline]
     fn phys(&self, offset: usize) -> PhysAddr {
         PhysAddr::new(self.phys.load(Ordering::Relaxed)).wrapping_add(offset as u64)
     }
 
-    fn offset(&self, buffer: Buffer) -> usize {
-        self.classes[buffer.class].offset.load(Ordering::Relaxed) + buffer.index * SIZES[buffer.class]
-    }
-
     /// Where the kernel sees a buffer.
+    #[inline]
     pub(super) fn virt_of(&self, buffer: Buffer) -> VirtAddr {
-        VirtAddr::new(self.virt.load(Ordering::Relaxed)).wrapping_add(self.offset(buffer))
+        VirtAddr::new(self.virt.load(Ordering::Relaxed)).wrapping_add(buffer.offset as usize)
     }
 
     /// Where devices see a buffer.
+    #[inline]
     pub(super) fn phys_of(&self, buffer: Buffer) -> PhysAddr {
-        self.phys(self.offset(buffer))
+        self.phys(buffer.offset as usize)
     }
 
     /// The buffer in use that begins at `bus`. None if there is none.
@@ -244,14 +270,14 @@ impl Pool {
             .rev()
             .find(|(_, class)| class.count() != 0 && class.offset.load(Ordering::Relaxed) <= offset)?;
         let within = offset - found.offset.load(Ordering::Relaxed);
-        let buffer = Buffer { class, index: within / SIZES[class] };
-        let begins = buffer.index < found.count() && within.is_multiple_of(SIZES[class]);
-        (begins && found.taken.is_taken(buffer.index)).then_some(buffer)
+        let index = within / SIZES[class];
+        let begins = index < found.count() && within.is_multiple_of(SIZES[class]);
+        (begins && found.taken.is_taken(index)).then(|| self.buffer(class, index))
     }
 
     fn record(&self, buffer: Buffer) -> &BounceRecord {
-        let first = self.classes[buffer.class].records.load(Ordering::Relaxed);
-        let offset = first + buffer.index * size_of::<BounceRecord>();
+        let first = self.classes[usize::from(buffer.class)].records.load(Ordering::Relaxed);
+        let offset = first + usize::from(buffer.index) * size_of::<BounceRecord>();
         let record = VirtAddr::new(self.virt.load(Ordering::Relaxed)).wrapping_add(offset);
         // SAFETY: (1) the region has a record for each buffer, and is mapped for ever; (2) records are atomics only, and any bytes
         // are valid ones; (3) the region begins at a page, and a record's size is a multiple of its alignment.
@@ -290,6 +316,17 @@ impl Pool {
             largest: if class.count() == 0 { sum.largest } else { size },
         })
     }
+}
+
+/// The number of the smallest size that has room for `bytes`; past the last if there is none.
+#[inline]
+const fn class_of(bytes: usize) -> usize {
+    let (mut class, mut fits) = (0, 0);
+    while class < SIZES.len() {
+        fits += (bytes > SIZES[class]) as usize;
+        class += 1;
+    }
+    fits
 }
 
 /// Where the buffers of one size lie, and their records, in bytes from the start of the region.

@@ -39,13 +39,14 @@ pub struct DmaRequest {
     pub(super) align: usize,
     pub(super) reach: u64,
     pub(super) segments: usize,
+    pub(super) overwritten: bool,
 }
 
 impl DmaRequest {
     /// The `bytes` bytes from `addr` on, for a device that takes any number of segments, anywhere.
     #[must_use]
     pub const fn new(addr: VirtAddr, bytes: usize, direction: Direction) -> Self {
-        Self { addr, bytes, direction, align: 1, reach: u64::MAX, segments: usize::MAX }
+        Self { addr, bytes, direction, align: 1, reach: u64::MAX, segments: usize::MAX, overwritten: false }
     }
 
     /// Each segment has to begin at a multiple of `align` bytes: rounded up to a power of two.
@@ -72,6 +73,14 @@ impl DmaRequest {
     #[must_use]
     pub const fn in_segments(self, most: usize) -> Self {
         Self { segments: if most == 0 { 1 } else { most }, ..self }
+    }
+
+    /// The device writes all of them, or the transfer is [cancelled](crate::Transfer::cancel): what they are now need not be kept when they bounce.
+    ///
+    /// Whoever finishes such a transfer though the device wrote fewer gets bytes of earlier transfers for the rest.
+    #[must_use]
+    pub const fn overwritten(self) -> Self {
+        Self { overwritten: true, ..self }
     }
 
     /// The same bytes, the other way.

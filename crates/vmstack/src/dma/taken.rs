@@ -25,14 +25,22 @@ impl Taken {
     pub(super) fn free_first(&self, count: usize) {
         for (word, bits) in self.0.iter().enumerate() {
             let here = count.saturating_sub(word * BITS).min(BITS);
-            bits.store(u64::MAX.checked_shl(here as u32).unwrap_or(0), Ordering::Relaxed);
+            // Release: whoever takes one sees where they lie.
+            bits.store(u64::MAX.checked_shl(here as u32).unwrap_or(0), Ordering::Release);
         }
     }
 
-    /// Takes one of the first `count`, if one is free.
-    pub(super) fn take(&self, count: usize) -> Option<usize> {
-        let words = self.0.iter().take(count.div_ceil(BITS)).enumerate();
-        words.into_iter().find_map(|(word, bits)| Some(word * BITS + take_bit(bits)?))
+    /// Takes one, if one is free.
+    #[inline]
+    pub(super) fn take(&self) -> Option<usize> {
+        take_bit(&self.0[0]).or_else(|| self.take_behind())
+    }
+
+    /// Takes one that is not among the first.
+    #[cold]
+    fn take_behind(&self) -> Option<usize> {
+        let mut words = self.0.iter().enumerate().skip(1);
+        words.find_map(|(word, bits)| Some(word * BITS + take_bit(bits)?))
     }
 
     /// Gives number `index` back. For whoever has it.
@@ -55,13 +63,14 @@ impl Taken {
 }
 
 /// Sets a bit that was clear. None if all are set.
+#[inline]
 fn take_bit(bits: &AtomicU64) -> Option<usize> {
     loop {
         let free = (!bits.load(Ordering::Relaxed)).trailing_zeros();
         if free == u64::BITS {
             return None;
         }
-        // Acquire: pairs with the Release of `give`.
+        // Acquire: pairs with the Release of `give`, and of `free_first`.
         if bits.fetch_or(1 << free, Ordering::Acquire) & (1 << free) == 0 {
             return Some(free as usize);
         }
@@ -78,13 +87,13 @@ mod tests {
             let taken = Taken::new();
             taken.free_first(count);
             assert_eq!(taken.count(count), 0);
-            let all: Vec<usize> = core::iter::from_fn(|| taken.take(count)).collect();
+            let all: Vec<usize> = core::iter::from_fn(|| taken.take()).collect();
             assert_eq!(all, (0..count).collect::<Vec<_>>());
             assert_eq!(taken.count(count), count);
             for index in all.iter().copied().step_by(7) {
                 taken.give(index);
                 assert!(!taken.is_taken(index));
-                assert_eq!((taken.take(count), taken.take(count)), (Some(index), None));
+                assert_eq!((taken.take(), taken.take()), (Some(index), None));
             }
         }
     }

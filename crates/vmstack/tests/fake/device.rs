@@ -11,11 +11,15 @@ use vmstack::{BounceRegion, PhysAddr, Segment, VirtAddr};
 
 use super::{FakeOf, Inner};
 
+/// Blocks are this far from each other at least, so that what leaves one is nowhere.
+const APART: usize = 256 << 10;
+
 /// Host memory that has physical addresses, in one piece or page by page.
 #[derive(Debug)]
 pub(crate) struct Block {
     host: *mut u8,
-    layout: Layout,
+    allocated: Layout,
+    bytes: usize,
     phys: u64,
     /// Whether the platform knows that it is in one piece.
     direct: bool,
@@ -25,11 +29,11 @@ pub(crate) struct Block {
 
 impl Block {
     fn offset(&self, addr: VirtAddr) -> Option<usize> {
-        addr.offset_from(VirtAddr::of(self.host)).filter(|&offset| offset < self.layout.size())
+        addr.offset_from(VirtAddr::of(self.host)).filter(|&offset| offset < self.bytes)
     }
 
     fn page(&self) -> usize {
-        self.layout.size() / self.pages.len()
+        self.bytes / self.pages.len()
     }
 
     pub(super) fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
@@ -45,26 +49,26 @@ impl Block {
 
     /// Where the byte at `phys` is, if it is of this block.
     fn byte(&self, phys: u64) -> Option<*mut u8> {
-        let offset = phys.checked_sub(self.phys).filter(|&offset| offset < self.layout.size() as u64)? as usize;
-        let page = self.page();
-        let virt = self.pages.iter().position(|&at| at == Some(offset / page)).expect("a device reads what is mapped");
+        let (offset, page) = (phys.checked_sub(self.phys)? as usize, self.page());
+        let virt = self.pages.iter().position(|&at| at == Some(offset / page))?;
         Some(self.host.wrapping_add(virt * page + offset % page))
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        unsafe { dealloc(self.host, self.layout) };
+        unsafe { dealloc(self.host.wrapping_sub(APART), self.allocated) };
     }
 }
 
 impl<const PAGE: usize> FakeOf<PAGE> {
     fn plug(&self, phys: u64, direct: bool, pages: Vec<Option<usize>>) -> VirtAddr {
-        let layout = Layout::from_size_align(pages.len() * PAGE, PAGE).expect("a multiple of pages");
-        let host = unsafe { alloc(layout) };
-        unsafe { host.write_bytes(0x3c, layout.size()) };
+        let bytes = pages.len() * PAGE;
+        let allocated = Layout::from_size_align(bytes + 2 * APART, PAGE).expect("a multiple of pages");
+        let host = unsafe { alloc(allocated) }.wrapping_add(APART);
+        unsafe { host.write_bytes(0x3c, bytes) };
         let _ = host.expose_provenance();
-        self.inner().blocks.push(Block { host, layout, phys, direct, pages });
+        self.inner().blocks.push(Block { host, allocated, bytes, phys, direct, pages });
         VirtAddr::of(host)
     }
 
@@ -91,6 +95,15 @@ impl<const PAGE: usize> FakeOf<PAGE> {
                 None => &raw mut frame.bytes[offset],
             },
             None => inner.blocks.iter().find_map(|block| block.byte(phys)).expect("there is memory at this address"),
+        }
+    }
+
+    /// Code on this CPU has written these bytes, though not by [`write`](Self::write): the library copies to where a task said.
+    pub(crate) fn wrote(&self, addr: VirtAddr, bytes: usize) {
+        let pages = (addr.get() & !(PAGE - 1)..addr.get() + bytes).step_by(PAGE).map(VirtAddr::new);
+        for page in pages.filter(|&page| self.is_mapped(page)) {
+            let first = unsafe { page.as_mut_ptr::<u8>().read() };
+            self.write(page, first);
         }
     }
 

@@ -60,6 +60,7 @@ pub(crate) mod clock;
 pub(crate) mod cpu;
 pub(crate) mod cut;
 pub(crate) mod edu;
+pub(crate) mod edu_dma;
 pub(crate) mod features;
 pub(crate) mod fpu;
 pub(crate) mod frame;

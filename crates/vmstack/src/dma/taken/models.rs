@@ -22,7 +22,7 @@ impl Pool {
 
     /// Takes one, uses it, and gives it back. Says whether there was one.
     fn bounce(&self) -> bool {
-        let Some(index) = self.taken.take(2) else { return false };
+        let Some(index) = self.taken.take() else { return false };
         self.buffers[index].with_mut(|_| ());
         self.taken.give(index);
         true
