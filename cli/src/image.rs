@@ -69,9 +69,12 @@ pub struct Image {
     files: Vec<(&'static str, usize, String)>,
 }
 
-/// The program that makes file systems; none when there is none.
+/// The program that makes file systems: what `VMSTACK_MKE2FS` names, when it is set; none when there is none.
 #[must_use]
 pub fn tool() -> Option<PathBuf> {
+    if let Some(given) = std::env::var_os("VMSTACK_MKE2FS").filter(|name| !name.is_empty()) {
+        return Some(PathBuf::from(given)).filter(|path| is_program(path));
+    }
     let elsewhere = || TOOL_FOLDERS.iter().map(|folder| Path::new(folder).join(TOOL)).find(|path| is_program(path));
     find(TOOL).or_else(elsewhere)
 }

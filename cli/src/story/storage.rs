@@ -210,7 +210,7 @@ fn show(facts: &Transcript, screen: &mut Screen) {
     let dives: Vec<(u64, Dive)> = SIZES.iter().filter_map(|&size| Some((size, Dive::of(facts, size).ok()?))).collect();
     let most = dives.iter().map(|(_, dive)| dive.layers).max().unwrap_or(0).max(1);
     screen.line("");
-    screen.line("  layers of block devices that a task of the kernel can read through, by its stack");
+    screen.line("  layers that a task of the kernel can read through, by the size of its stack");
     for (size, dive) in &dives {
         let drawn = usize::try_from((dive.layers * WIDEST).div_ceil(most)).unwrap_or(0);
         let bar = screen.paint(Tone::Good, &"█".repeat(drawn));
