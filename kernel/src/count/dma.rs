@@ -6,7 +6,7 @@
 //!
 //! Runs in a boot of its own, as [`count`](super::count) does, with a disk.
 
-use alloc::vec;
+use alloc::boxed::Box;
 use core::hint::black_box;
 
 use vmstack::{Direction, DmaPolicy, DmaRequest, VirtAddr};
@@ -35,7 +35,7 @@ pub(crate) fn count() {
 
 /// The check alone.
 fn checks() {
-    let heap = vec![0_u8; 64];
+    let heap = Box::new([0_u8; 64]);
     let buffer = DmaBuffer::new(64);
     let direct = buffer.as_ref().map_or(VirtAddr::new(0), |buffer| VirtAddr::of(buffer.as_ptr()));
     let places =

@@ -193,11 +193,8 @@ impl Flight {
         let at = phys_to_virt(start).as_mut_ptr::<u8>();
         // SAFETY: the direct map shows all memory; what it shows here is the device's until the flight ends, and the slice is not read or
         // written through: it carries an address and a length.
-        let kept = match writes {
-            true => self.outputs.try_push(unsafe { slice::from_raw_parts_mut(at, bytes) }).is_ok(),
-            // SAFETY: as above.
-            false => self.inputs.try_push(unsafe { slice::from_raw_parts(at, bytes) }).is_ok(),
-        };
+        let bytes = unsafe { slice::from_raw_parts_mut(at, bytes) };
+        let kept = if writes { self.outputs.try_push(bytes).is_ok() } else { self.inputs.try_push(bytes).is_ok() };
         if kept { Ok(()) } else { Err(DiskError::TooManyPieces { most: PIECES }) }
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn lock() -> &'static dyn AnyLock {
 }
 
 /// The way to configuration space. Each access is one, whoever else has a `ConfigPorts`.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ConfigPorts(());
 
 impl ConfigPorts {
@@ -80,6 +80,6 @@ impl ConfigurationAccess for ConfigPorts {
     }
 
     unsafe fn unsafe_clone(&self) -> Self {
-        Self(())
+        *self
     }
 }
