@@ -76,6 +76,16 @@ impl Mode {
     }
 }
 
+/// What the emulator's disk is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DiskKind {
+    Good,
+    /// It fails for some sectors.
+    Failing,
+    /// It answers once in a while.
+    Silent,
+}
+
 /// The command line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
@@ -95,6 +105,8 @@ pub(crate) struct Options {
     pub(crate) flush_at_switch: bool,
     /// What devices get of stacks.
     pub(crate) dma: DmaPolicy,
+    /// What the disk is like.
+    pub(crate) disk: DiskKind,
     /// How many of whatever the mode makes.
     pub(crate) count: Option<usize>,
     /// The program's system calls are written to the log.
@@ -118,6 +130,7 @@ impl Options {
             scrub_whole: false,
             flush_at_switch: false,
             dma: DmaPolicy::Bounce,
+            disk: DiskKind::Good,
             count: None,
             traced: false,
         };
@@ -132,6 +145,8 @@ impl Options {
                 Some(("trace", "syscalls")) => options.traced = true,
                 Some(("scrub", "whole")) => options.scrub_whole = true,
                 Some(("count", number)) => options.count = Some(number.parse().map_err(|_| BadWord(word))?),
+                Some(("disk", "failing")) => options.disk = DiskKind::Failing,
+                Some(("disk", "silent")) => options.disk = DiskKind::Silent,
                 Some(("dma", "refuse")) => options.dma = DmaPolicy::Refuse,
                 Some(("dma", "bounce")) => options.dma = DmaPolicy::Bounce,
                 Some(("dma", "map")) => options.dma = DmaPolicy::Map,

@@ -23,10 +23,12 @@ use crate::arch::layout::PAGE_SIZE;
 use crate::dice::Dice;
 use crate::disk::{self, DiskError, NaturalDriver, SECTOR};
 use crate::dma::{DOOR, DmaBuffer};
-use crate::options::Options;
+use crate::options::{DiskKind, Options};
 use crate::stacks::{self, LARGE, LARGE_STACK, Stack};
 use crate::task::{self, sched};
 use crate::{boot, fact, println};
+
+mod failing;
 
 /// The longest piece, in bytes.
 const LONGEST: usize = 64 << 10;
@@ -57,6 +59,11 @@ const fn content(place: usize) -> u8 {
 
 /// Makes them, by one task for each CPU, bounced and mapped.
 pub(crate) fn make(options: &Options) {
+    match options.disk {
+        DiskKind::Good => {}
+        DiskKind::Failing => return failing::failing(),
+        DiskKind::Silent => return failing::silent(),
+    }
     if !disk::is_there() || stacks::make_large().is_err() || !fill() {
         return println!("no disk that can be written, or no memory");
     }

@@ -76,43 +76,47 @@ pub(super) struct Refused<'a> {
     high: u64,
     offset: u64,
     owner: u64,
+    /// The line before it.
+    told: &'a str,
 }
 
 impl<'a> Refused<'a> {
-    fn read(words: &'a [String]) -> Option<Self> {
+    fn read(words: &'a [String], told: &'a str) -> Option<Self> {
         let [what, why, caller, numbers @ ..] = words else { return None };
         let numbers: Option<Vec<u64>> = numbers.iter().map(|word| number(word)).collect();
         let [addr, bytes, entry, low, high, offset, owner] = numbers?.try_into().ok()?;
-        Some(Self { what, why, caller, addr, bytes, entry, low, high, offset, owner })
+        Some(Self { what, why, caller, addr, bytes, entry, low, high, offset, owner, told })
     }
 
-    /// All of them, in order.
+    /// All of them, in order, each with what is said of it in words.
     pub(super) fn all(crash: &'a Evidence) -> Result<Vec<Self>, Shortfall> {
-        let read = |words: &'a Vec<String>| Self::read(words).ok_or_else(|| odd("dma.refused", words));
-        crash.facts.all("dma.refused").iter().map(read).collect()
+        let facts = crash.facts.all("dma.refused");
+        let lines = crash.facts.lines().iter().map(|line| line.text.as_str());
+        let told: Vec<&str> = lines.filter(|line| line.starts_with(WORDS)).collect();
+        hold(told.len() == facts.len(), || format!("{} refusals, and {} in words", facts.len(), told.len()))?;
+        let read =
+            |(words, told): (&'a Vec<String>, _)| Self::read(words, told).ok_or_else(|| odd("dma.refused", words));
+        facts.iter().zip(told).map(read).collect()
     }
 
-    /// It was for this reason, and names who asked for what.
-    pub(super) fn is_for(&self, crash: &Evidence, why: &str) -> Holds {
-        let Self { what, addr, bytes, caller, .. } = self;
+    /// It was for this reason, and says who asked for what.
+    pub(super) fn is_for(&self, why: &str) -> Holds {
+        let Self { what, addr, bytes, caller, told, .. } = self;
         hold(self.why == why, || format!("`{what}` was refused by {}, not {why}", self.why))?;
         hold(caller.starts_with(SCRIPTS), || format!("`{what}` was asked for by {caller}, it says"))?;
         let said = format!("{WORDS}{bytes} bytes at {addr:016x} for {caller}:");
-        let told = crash.facts.count_starting(&said);
-        hold(told > 0, || format!("no line says `{said}`"))
+        hold(told.starts_with(&said), || format!("`{what}` is told of by `{told}`, which does not begin `{said}`"))
     }
 
     /// It names this stack, where in it the bytes begin, and its owner, also in words.
-    fn names(&self, crash: &Evidence, stack: &Asked) -> Holds {
-        let Self { what, low, high, offset, owner, .. } = *self;
+    fn names(&self, stack: &Asked) -> Holds {
+        let Self { what, low, high, offset, owner, told, .. } = *self;
         let place = self.addr.saturating_sub(stack.low);
         hold((low, high) == (stack.low, stack.high), || format!("`{what}` names the stack {low:#x}..{high:#x}"))?;
         hold(offset == place, || format!("`{what}` is {offset} bytes above the bottom, it says, and not {place}"))?;
         hold(owner == stack.owner, || format!("`{what}` names task {owner}, and the stack is {}'s", stack.owner))?;
         let named = format!("owner {owner:#x} (pid {owner} (victim))");
-        let lines = crash.facts.lines().iter().filter(|line| line.text.starts_with(WORDS));
-        let told = lines.filter(|line| line.text.ends_with(&named)).count();
-        hold(told > 0, || format!("no refusal ends with `{named}`"))
+        hold(told.ends_with(&named), || format!("`{what}` is told of by `{told}`, which does not end with `{named}`"))
     }
 }
 
@@ -209,10 +213,10 @@ fn exchanged(crash: &Evidence) -> Result<Seen, Shortfall> {
         let what: Vec<&str> = refused.iter().map(|refused| refused.what).collect();
         hold(what == ["read", "write"], || format!("what was refused is {what:?}"))?;
         for refused in &refused {
-            refused.is_for(crash, "stack")?;
+            refused.is_for("stack")?;
             let whole = (refused.addr, refused.bytes, refused.entry) == (asked.at, asked.bytes, 0);
             hold(whole, || format!("`{}` is {} bytes at {:#x}", refused.what, refused.bytes, refused.addr))?;
-            refused.names(crash, &asked)?;
+            refused.names(&asked)?;
         }
         nothing_passed(crash)?;
         settled(crash, policy.counters(2, 0, 0))?;
@@ -244,8 +248,8 @@ pub(super) fn across_the_ends(crash: &Evidence) -> Result<Seen, Shortfall> {
         format!("{} requests were refused, not {}, each in its turn", refused.len(), rows.len())
     })?;
     for (refused, (what, why, entry)) in refused.iter().zip(rows) {
-        refused.is_for(crash, why)?;
-        refused.names(crash, &asked)?;
+        refused.is_for(why)?;
+        refused.names(&asked)?;
         hold(refused.entry == entry, || format!("`{what}` is about entry {}, not {entry}", refused.entry))?;
     }
     nothing_passed(crash)?;
@@ -332,10 +336,9 @@ pub(super) fn exhausted(crash: &Evidence) -> Result<Seen, Shortfall> {
     let [refused] = refused.as_slice() else {
         return Err(Shortfall(format!("{} requests were refused, not the one too many", refused.len())));
     };
-    refused.is_for(crash, &format!("pool-exhausted:{held}"))?;
+    refused.is_for(&format!("pool-exhausted:{held}"))?;
     let owner = crash.victims()?.first().map_or(0, |victim| victim.task);
-    refused
-        .names(crash, &Asked { low: refused.low, high: refused.high, owner, at: refused.addr, bytes: refused.bytes })?;
+    refused.names(&Asked { low: refused.low, high: refused.high, owner, at: refused.addr, bytes: refused.bytes })?;
     hold(crash.facts.number("dma.small")? == 1, || "small buffers were exhausted too".into())?;
     ended(crash, "first", "finished")?;
     hold(crash.facts.number("dma.again")? == 1, || "the buffer that was given back was not found again".into())?;
@@ -344,7 +347,7 @@ pub(super) fn exhausted(crash: &Evidence) -> Result<Seen, Shortfall> {
 }
 
 /// Each row of bad input: what it must be refused by under each policy.
-const BAD: [(&str, [&str; 3], u64); 18] = [
+pub(super) const BAD: [(&str, [&str; 3], u64); 18] = [
     ("empty", ["empty"; 3], 0),
     ("wraps", ["wraps"; 3], 0),
     ("bottom", ["across-bottom:16"; 3], 0),

@@ -22,7 +22,7 @@ pub(super) fn judge(crash: &Evidence) -> Result<Seen, Shortfall> {
         }
     }
     let refused = Refused::all(crash)?;
-    refused.iter().try_for_each(|refused| refused.is_for(crash, "stack"))?;
+    refused.iter().try_for_each(|refused| refused.is_for("stack"))?;
     let each = (WAYS.len() * DIRECTIONS.len()) as u64;
     settled(crash, [each, each, each, 0, 0])?;
     let said = "computed, the device reads and writes another's frame; by the library it does not".to_owned();

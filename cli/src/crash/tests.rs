@@ -1,5 +1,6 @@
 //! Judgements of transcripts: a good one of every crash of the catalogue, and for each rule one that breaks it.
 
+mod dma;
 mod mutations;
 mod samples;
 
@@ -347,6 +348,9 @@ fn crashes_share_a_boot_unless_they_cannot() {
     assert_eq!(cpus(&plan(&all, Some(1)), Boot::OwnOfFourCpus), Some(1));
     let device = plans.iter().find(|plan| plan.boot == Boot::OwnWithDevice).expect("one");
     assert_eq!(device.reading("").devices, ["edu"]);
+    let shared: Vec<_> = plans.iter().filter(|plan| plan.boot == Boot::SharedWithDevice).collect();
+    assert_eq!((shared.len(), shared[0].reading("").devices), (1, ["edu"].as_slice()));
+    assert!(shared[0].acts.len() > 10 && shared[0].title().contains("with a device"), "{}", shared[0].title());
 }
 
 #[test]

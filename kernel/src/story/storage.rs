@@ -41,7 +41,6 @@ pub(crate) fn tell() {
     dive(&TASKS, TASK_STACK);
     sched::settle();
     tell_ring("after");
-    fact!("storage.locks", "{}", crate::sync::values_left());
     Balance::take().print_since(&before);
 }
 
@@ -80,12 +79,20 @@ struct Dive {
     deepest: AtomicUsize,
 }
 
+impl Dive {
+    fn new() -> Result<Box<Self>, Errno> {
+        let (layers, buffer) = (fs::disk::layers(LAYERS)?, Scratch::new(SECTOR));
+        // So that the diver allocates nothing.
+        buffer.with(|_| ())?;
+        Ok(try_box(Self { layers, buffer, deepest: AtomicUsize::new(0) })?)
+    }
+}
+
 /// Has a task on a stack of `area`, of `size` bytes, read through ever more layers, and says which task that was, and how many layers it
 /// came through.
 fn dive(area: &'static vmstack::StackArea<stacks::Kernel>, size: usize) {
     let lost_before = lost().bytes;
-    let dive = fs::disk::layers(LAYERS)
-        .and_then(|layers| Ok(try_box(Dive { layers, buffer: Scratch::new(SECTOR), deepest: AtomicUsize::new(0) })?));
+    let dive = Dive::new();
     let (Ok(dive), id) = (dive, next_id()) else { return println!("there are no layers") };
     let Ok(stack) = area.alloc_waiting(id) else { return println!("there is no stack of {size} bytes") };
     let place = Box::into_raw(dive);

@@ -267,7 +267,7 @@ fn own_facts(name: &str, cpus: u32) -> String {
         }
         "ATTACK_THREAD_INFO" => "fact attack.secret 0badcafe\nfact attack.end 3 11\nfact victim 3 0\n".into(),
         "OVERFLOW_AT_EVERY_OFFSET" => sweep(),
-        _ => String::new(),
+        _ => super::dma::facts(name, cpus),
     }
 }
 
