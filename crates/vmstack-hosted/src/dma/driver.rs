@@ -134,7 +134,6 @@ impl<'w, 'm> Driver<'w, 'm> {
     /// One request, and all that comes of it.
     fn ask(&mut self) {
         let asked = self.asked();
-        self.tally.requests += 1;
         if let Some(refusal) = asked.nonsense() {
             return self.ask_about_own(&asked, Err(refusal));
         }
@@ -173,6 +172,7 @@ impl<'w, 'm> Driver<'w, 'm> {
 
     /// Asks, and compares what comes of it with what should.
     fn pass(&mut self, asked: &Asked, expected: Result<Passage, Refusal>) -> Option<Flying<'m>> {
+        self.tally.requests += 1;
         // SAFETY: the bytes are this driver's or those of a stack whose slot it holds; or they are to be refused.
         let passed = unsafe { self.world.door.pass(&asked.request()) };
         let got = passed.as_ref().map(Transfer::passage).map_err(|error| error.refusal);
@@ -254,7 +254,6 @@ impl<'w, 'm> Driver<'w, 'm> {
         let bytes = 1 + self.random.below(LOCAL - offset);
         let direction = direction(&mut self.random);
         let asked = Asked::new(start + offset, bytes, direction).limited(&mut self.random, self.world.pool.last - 1);
-        self.tally.requests += 1;
         let expected = self.verdict(&asked, self.lies(&asked), true);
         let Some(mut flying) = self.pass(&asked, expected) else { return };
         let mut frame = Bytes::at(VirtAddr::new(start), LOCAL);
