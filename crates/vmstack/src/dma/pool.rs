@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A buffer begins at a multiple of its size, or of a page if that is less; so it has no cache line in common with another buffer, or with
-//! anything else. Who finds none of the right size gets a larger one. When there is none, that is said; nobody waits here.
+//! anything else, and no buffer has a page in common with the records. Who finds none of the right size gets a larger one. When there is none, that is said; nobody waits here.
 //!
 //! A buffer's record says what it stands for, so that the bus address alone leads back to it.
 //!
@@ -335,11 +335,12 @@ struct Cut {
     record: usize,
 }
 
-/// Cuts a region of `bytes`: records first, then buffers, the smallest first. None if it is too small.
+/// Cuts a region of `bytes`: records first, then pages of buffers, the smallest first. None if it is too small.
 fn cuts(bytes: usize) -> Option<[Cut; SIZES.len()]> {
     let counts = counts(bytes);
     let all: usize = counts.iter().sum();
-    let (mut record, mut offset) = (0, all * size_of::<BounceRecord>());
+    // A page of their own: what is told to an IOMMU is told by the page.
+    let (mut record, mut offset) = (0, (all * size_of::<BounceRecord>()).next_multiple_of(ALIGN));
     let cuts = core::array::from_fn(|class| {
         let (count, size) = (counts[class], SIZES[class]);
         let cut = Cut { offset: offset.next_multiple_of(size.min(ALIGN)), count, record };
@@ -358,4 +359,24 @@ fn counts(bytes: usize) -> [usize; SIZES.len()] {
         left -= *count * size;
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALIGN, BounceRecord, MOST, SIZES, cuts};
+
+    #[test]
+    fn a_region_of_two_pages_or_more_is_cut_into_what_fits_and_has_nothing_in_common() {
+        assert!([0, 64, ALIGN, 2 * ALIGN - 1].into_iter().all(|bytes| cuts(bytes).is_none()));
+        for bytes in (2 * ALIGN..16 << 20).step_by(ALIGN).chain([100_000, 3_333_333, 1 << 30]) {
+            let cuts = cuts(bytes).unwrap_or_else(|| panic!("{bytes} bytes are enough"));
+            let records: usize = cuts.iter().map(|cut| cut.count * size_of::<BounceRecord>()).sum();
+            let mut end = records.next_multiple_of(ALIGN);
+            for (cut, size) in cuts.iter().zip(SIZES) {
+                assert!(cut.offset >= end && cut.offset.is_multiple_of(size.min(ALIGN)) && cut.count <= MOST);
+                end = cut.offset + cut.count * size;
+            }
+            assert!(end <= bytes, "{bytes}");
+        }
+    }
 }
