@@ -251,7 +251,8 @@ fn the_area_is_what_a_stack_belongs_to_whichever_it_is_at_the_door() {
     drop(stacks.remove(1));
     let ended: Vec<_> = shared.iter().map(|&(bus, addr)| unsafe { door.unshare(bus, addr, 8) }).collect();
     assert_eq!(ended.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
-    assert_eq!(ended[1].expect_err("its stack is gone").refusal, Refusal::Gone);
+    let error = ended[1].expect_err("its stack is gone");
+    assert_eq!((error.refusal, error.caller.file()), (Refusal::Gone, file!()));
 }
 
 #[test]

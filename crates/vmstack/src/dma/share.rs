@@ -37,11 +37,11 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     pub unsafe fn share(&'a self, request: &DmaRequest) -> Result<PhysAddr, DmaError> {
         // SAFETY: the caller's promise.
         let transfer = unsafe { self.pass(&request.in_segments(1)) }?;
-        let segment = transfer.segments().next();
+        let (segment, caller) = (transfer.segments().next(), Location::caller());
         transfer.leave();
         segment.map(|segment| segment.start).ok_or_else(|| {
             let page = VirtAddr::new(request.addr.get() & !(P::PAGE_SIZE - 1));
-            DmaError::new(Refusal::NotMapped { page }, request.addr, request.bytes, Location::caller())
+            DmaError::new(Refusal::NotMapped { page }, request.addr, request.bytes, caller)
         })
     }
 
