@@ -13,6 +13,7 @@ const ENVIRONMENT: &str = "\
 Environment:
   VMSTACK_NO_INSTALL=1     never install or download anything
   VMSTACK_QEMU=FILE        the emulator to start instead of qemu-system-x86_64
+  VMSTACK_MKE2FS=FILE      what makes the story's file system instead of mke2fs; nothing there: that part is skipped
   VMSTACK_GUEST=DIR        a guest that is already built: DIR/kernel and DIR/bin/*; nothing is compiled
   VMSTACK_LINUX=FILE       the kernel image that `bench --against linux` boots instead of Debian's
   VMSTACK_TIME_LIMIT=SECS  how long one boot may take (120; a program under --program: no limit;

@@ -100,7 +100,7 @@ impl Suite {
 }
 
 /// All suites, in the order in which they run.
-const SUITES: [Suite; 10] = [
+const SUITES: [Suite; 11] = [
     Suite {
         name: "life",
         does: "the life of a task: clone, storms of threads, vfork, fork, execve; mapped and direct stacks, and Linux",
@@ -160,6 +160,12 @@ const SUITES: [Suite; 10] = [
         does: "areas of any size, after Linux's test_vmalloc",
         compares: false,
         run: Runner::Both(vmalloc::run, hosted::areas::run),
+    },
+    Suite {
+        name: "dma",
+        does: "the door to devices: requests by chance with every byte compared, and what it costs",
+        compares: false,
+        run: Runner::Native(hosted::dma::run),
     },
 ];
 

@@ -10,6 +10,7 @@ use crate::console::Transcript;
 use crate::emulator::{Accelerator, Boot, Ended, scratch};
 use crate::failure::Failure;
 use crate::guest::Guest;
+use crate::image::Image;
 use crate::interrupt::Interrupts;
 use crate::kvm::{Kvm, Question};
 use crate::outcome::Outcome;
@@ -131,12 +132,21 @@ impl<'a> Boots<'a> {
     fn act(&self, scene: &Scene, archive: &Path, screen: &mut Screen) -> Result<Vec<Check>, Failure> {
         let accelerator = if scene.counting { Accelerator::Counting } else { self.kvm.accelerator() };
         let words = scene.words();
+        let image = if scene.disk { Some(Image::make()?) } else { None };
+        let image = match image.transpose() {
+            Ok(image) => image,
+            Err(missing) => return Ok(scene.skip(&missing.to_string())),
+        };
         let boot = Boot {
             archive: Some(archive),
+            disk: image.as_ref().map(Image::path),
             limit: self.request.limit.or(Some(LIMIT)),
             ..self.boot(words.line()?, accelerator)
         };
-        let (outcome, transcript) = self.hear(&boot, Proof::Marker(&scene.marker()))?;
+        let (outcome, mut transcript) = self.hear(&boot, Proof::Marker(&scene.marker()))?;
+        if let Some(image) = image {
+            transcript.hear(Duration::ZERO, image.facts()?.as_bytes());
+        }
         show(scene, outcome, &transcript, screen);
         Ok(scene.judge(outcome, &transcript))
     }
@@ -279,6 +289,7 @@ impl<'a> Boots<'a> {
             memory: self.request.memory,
             limit: None,
             devices: &[],
+            disk: None,
             interactive: false,
         }
     }

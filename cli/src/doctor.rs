@@ -12,6 +12,7 @@ use crate::borrowed::{self, Borrowed};
 use crate::checkout::Checkout;
 use crate::failure::Failure;
 use crate::guest::Guest;
+use crate::image;
 use crate::interrupt::Interrupts;
 use crate::kvm::{Kvm, Question};
 use crate::machine::{EMULATOR, ThisMachine};
@@ -45,6 +46,8 @@ pub fn doctor(interrupts: &Interrupts) -> Result<ExitCode, Failure> {
         let (there, line) = borrowed_line(program, &checkout);
         row(&mut screen, program.path.rsplit('/').next().unwrap_or_default(), there, line);
     }
+    let (there, line) = file_systems_line(image::tool().as_deref());
+    row(&mut screen, image::TOOL, there, line);
     row(&mut screen, "installing", machine.may_install(), installing_line(&machine));
     let fine = plan.obstacle.is_none();
     row(&mut screen, "a run", fine, plan_line(&machine, plan));
@@ -114,6 +117,17 @@ fn borrowed_line(program: &Borrowed, checkout: &Checkout) -> (bool, String) {
         return (true, format!("{}, fetched by an earlier run", cached.display()));
     }
     (false, format!("missing; `run --program {path}` would fetch Debian's {package}, without installing it"))
+}
+
+/// What makes the disk of the story's part about storage.
+fn file_systems_line(tool: Option<&Path>) -> (bool, String) {
+    match tool {
+        Some(path) => (true, path.display().to_string()),
+        None => (
+            false,
+            format!("missing (Debian package {}); `run` would skip its part about storage", image::TOOL_PACKAGE),
+        ),
+    }
 }
 
 fn installing_line(machine: &dyn Machine) -> &'static str {

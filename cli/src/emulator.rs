@@ -7,6 +7,7 @@
 use core::time::Duration;
 use std::ffi::OsString;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 
@@ -55,6 +56,8 @@ pub struct Boot<'a> {
     pub limit: Option<Duration>,
     /// Devices beside those of every boot, as the emulator's `-device` takes them.
     pub devices: &'a [&'a str],
+    /// A file that is the machine's disk.
+    pub disk: Option<&'a Path>,
     /// Whether this process's standard input becomes the guest's.
     pub interactive: bool,
 }
@@ -133,6 +136,7 @@ impl Boot<'_> {
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-serial", "stdio", "-serial"]);
         all.push(prefixed("file:", side_channel));
         all.extend(self.devices.iter().flat_map(|device| ["-device".into(), OsString::from(device)]));
+        all.extend(self.disk.into_iter().flat_map(disk));
         all.extend(["-kernel".into(), self.kernel.into()]);
         if let Some(archive) = self.archive {
             all.extend(["-initrd".into(), archive.into()]);
@@ -140,6 +144,15 @@ impl Boot<'_> {
         all.extend(["-append".into(), self.words.into()]);
         all
     }
+}
+
+/// The arguments for a disk that is `file`, which the guest may write to.
+fn disk(file: &Path) -> [OsString; 4] {
+    // The emulator takes two commas for one in a name.
+    let name = file.as_os_str().as_encoded_bytes().split(|&byte| byte == b',').collect::<Vec<_>>().join(&b",,"[..]);
+    let name = OsString::from_vec(name);
+    let drive = prefixed("if=none,id=disk,format=raw,file=", Path::new(&name));
+    ["-drive".into(), drive, "-device".into(), "virtio-blk-pci,drive=disk,disable-legacy=on".into()]
 }
 
 fn prefixed(prefix: &str, path: &Path) -> OsString {

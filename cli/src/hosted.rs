@@ -18,7 +18,7 @@ const COLUMNS: usize = 80;
 const NO_CONTROL: &str = "the control needs stacks without guards, which only the kernel has";
 const NO_COUNTING: &str = "instructions and page tables are counted in the kernel; a process does not see its own";
 /// What is skipped, and why.
-const SKIPPED: [(&str, &str); 15] = [
+const SKIPPED: [(&str, &str); 25] = [
     ("control.neighbour_corrupted", NO_CONTROL),
     ("control.thread_info_corrupted", NO_CONTROL),
     ("control.mapped_thread_info_corrupted", NO_CONTROL),
@@ -34,7 +34,19 @@ const SKIPPED: [(&str, &str); 15] = [
     ("flush.frame_words", FLUSHED),
     ("control.unflushed_zero_words", FLUSHED),
     ("control.unflushed_frame_words", FLUSHED),
+    ("storage.checksums", NO_DISK),
+    ("storage.overflow_depth", NO_DISK),
+    ("storage.one_process", NO_DISK),
+    ("storage.disk_unchanged", NO_DISK),
+    ("storage.ring", NO_DISK),
+    ("storage.depth_8k", NO_DISK),
+    ("storage.depth_16k", NO_DISK),
+    ("storage.depth_32k", NO_DISK),
+    ("storage.depth_64k", NO_DISK),
+    ("storage.balance", NO_DISK),
 ];
+/// Why nothing is read from a disk.
+const NO_DISK: &str = "a process has no disk, and no kernel stack that its layers could fill";
 /// Why there are no stale translations to look for.
 const FLUSHED: &str = "Linux has flushed every TLB when a call that changes mappings returns";
 

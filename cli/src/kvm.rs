@@ -145,6 +145,7 @@ fn probe(emulator: &Path, kernel: &Path, interrupts: &Interrupts) -> Result<Kvm,
         memory: 128,
         limit: Some(LIMIT),
         devices: &[],
+        disk: None,
         interactive: false,
     };
     let ended = boot.run(interrupts, &mut |at, bytes| {

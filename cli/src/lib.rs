@@ -40,6 +40,7 @@ pub mod failure;
 pub mod frames;
 pub mod guest;
 pub mod hosted;
+pub mod image;
 pub mod interrupt;
 pub mod json;
 pub mod kvm;

@@ -10,6 +10,7 @@
 //!   C  story, virtual stacks                                  overflow, survivors, memory, balance     (overflow, memory)
 //!   D  count, one CPU, instructions as the clock              what a stack costs                       (cost)
 //!   E  stale, virtual stacks                                  what flushes are for                     (stale)
+//!   F  storage, virtual stacks of four sizes, a disk          how deep layers of a disk can be         (storage)
 //! ```
 
 use serde_json::Number;
@@ -29,6 +30,7 @@ pub(crate) mod listing;
 mod memory;
 mod overflow;
 mod stale;
+mod storage;
 
 /// What a claim's facts came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +96,8 @@ pub struct Scene {
     pub thread_info_at_bottom: bool,
     /// Whether instructions are counted: one CPU, software emulation.
     pub counting: bool,
+    /// Whether it has a disk, with what [`Image`](crate::image::Image) puts on it.
+    pub disk: bool,
     /// What is claimed of it.
     pub claims: &'static [Claim],
     /// Shows people what happened.
@@ -101,7 +105,8 @@ pub struct Scene {
 }
 
 /// The story, in the order in which it is told.
-pub const SCENES: [Scene; 5] = [control::DIRECT, control::MAPPED, overflow::SCENE, cost::SCENE, stale::SCENE];
+pub const SCENES: [Scene; 6] =
+    [control::DIRECT, control::MAPPED, overflow::SCENE, cost::SCENE, stale::SCENE, storage::SCENE];
 
 impl Scene {
     /// The kernel's command line.

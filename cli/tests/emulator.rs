@@ -29,7 +29,7 @@ mod hostile;
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
 /// The names that scripts read.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 37] = [
     "control.neighbour_corrupted",
     "control.thread_info_corrupted",
     "control.mapped_thread_info_corrupted",
@@ -57,6 +57,16 @@ const NAMES: [&str; 27] = [
     "flush.frame_words",
     "control.unflushed_zero_words",
     "control.unflushed_frame_words",
+    "storage.checksums",
+    "storage.overflow_depth",
+    "storage.one_process",
+    "storage.disk_unchanged",
+    "storage.ring",
+    "storage.depth_8k",
+    "storage.depth_16k",
+    "storage.depth_32k",
+    "storage.depth_64k",
+    "storage.balance",
 ];
 
 /// Machines on which the story is told: CPUs.

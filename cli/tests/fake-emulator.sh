@@ -7,6 +7,7 @@ while [ $# -gt 0 ]; do
     -append) words="$2" ;;
     -m) memory="$2" ;;
     file:*) com2="${1#file:}" ;;
+    if=none,id=disk,*) disk="${1#*,file=}" ;;
     esac
     shift
 done
@@ -18,6 +19,7 @@ facts() {
     case "$words" in
     mode=control*direct*) cat "$boots/control-direct.txt" ;;
     mode=control*) cat "$boots/control-mapped.txt" ;;
+    mode=storage*) sum=$(sha256sum <"$disk"); sed "s/@DISK@/${sum%% *}/" "$boots/storage.txt" ;;
     mode=*) cat "$boots/$mode.txt" ;;
     esac
 }

@@ -4,7 +4,7 @@ use vmstack::{Geometry, StackArea, VirtRange};
 
 use crate::arch::layout::PAGE_SIZE;
 use crate::mm::{frames, heap, tables};
-use crate::stacks::{AREAS, EDGES, Kernel, TASKS};
+use crate::stacks::{AREAS, DEPTHS, EDGES, Kernel, TASKS};
 use crate::task::{self, reference, sched};
 use crate::vmalloc::{self, VMALLOC};
 use crate::{crash, fact, oops};
@@ -62,7 +62,7 @@ impl Balance {
         let in_areas = mapped + AREAS.iter().map(|area| in_flight(area)).sum::<usize>();
         let (lent, areas) = (frames::recount_lent(), tables::kernel().census(VMALLOC.range()));
         let vmalloc = (areas.bytes / PAGE_SIZE).saturating_sub(lent);
-        let held = [&TASKS, &EDGES].map(|area| {
+        let held = [&TASKS, &EDGES].into_iter().chain(&DEPTHS).map(|area| {
             let slots = area.recount();
             slots.live + slots.dead + slots.leaked
         });
@@ -80,7 +80,6 @@ impl Balance {
             vmalloc: Areas::count(vmalloc),
             tables,
             slots_without_task: held
-                .iter()
                 .sum::<usize>()
                 .saturating_sub(tasks + crash::kept_stacks() + task::leaked_stacks()),
             tasks,

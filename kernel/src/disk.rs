@@ -23,6 +23,7 @@
 //! | `device` | finding the device, its features, a reset |
 //! | `flight` | one request in flight |
 //! | `error` | what can go wrong |
+//! | `natural` | the crate's own driver, for comparison |
 //!
 //! # Context
 //!
@@ -42,10 +43,12 @@ mod device;
 mod error;
 mod flight;
 mod hal;
+mod natural;
 
 use device::Device;
 pub(crate) use error::DiskError;
 use flight::{Ask, Data, Flights, Header, Kind, Ticket};
+pub(crate) use natural::{NaturalDriver, with_natural_driver};
 
 /// Bytes of a sector.
 pub(crate) const SECTOR: usize = 512;

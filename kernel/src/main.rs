@@ -10,10 +10,11 @@
 //! | `process`, `syscall` | programs, and what they may ask |
 //! | `disk` | virtio-blk: requests in flight, a time limit, a reset |
 //! | `dma` | memory for devices: buffers that own their frames, and the door for everything else |
+//! | `block` | the storage stack: layers of block devices, to any depth |
 //! | `fs` | files: what paths lead to, what is open, pipes, `/proc` |
 //! | `hotplug` | CPUs that go and come |
 //! | `hooks`, `interrupts`, `oops`, `trace`, `symbols` | faults, from the trap to the report |
-//! | `crash`, `control`, `stale`, `story`, `count`, `thread_info` | what is provoked, shown and counted |
+//! | `crash`, `control`, `stale`, `story`, `count`, `requests`, `dice`, `thread_info` | what is provoked, shown and counted |
 //! | `balance` | everything, counted again |
 //!
 //! The kernel holds nothing that the library should. It prints facts; the host judges them (`docs/console.md`).
@@ -25,11 +26,13 @@ extern crate alloc;
 
 mod arch;
 mod balance;
+mod block;
 mod boot;
 mod console;
 mod control;
 mod count;
 mod crash;
+mod dice;
 mod disk;
 mod dma;
 mod fs;
@@ -42,6 +45,7 @@ mod options;
 mod pressure;
 mod process;
 mod random;
+mod requests;
 mod run;
 mod stacks;
 mod stale;

@@ -17,12 +17,14 @@ pub(crate) enum Mode {
     Stack,
     Vmalloc,
     Dma,
+    Requests,
     Fault,
     Memory,
     Pending,
     Stale,
     Crash,
     Program,
+    Storage,
 }
 
 impl Mode {
@@ -41,12 +43,14 @@ impl Mode {
             Self::Stack => "stack",
             Self::Vmalloc => "vmalloc",
             Self::Dma => "dma",
+            Self::Requests => "requests",
             Self::Fault => "fault",
             Self::Memory => "memory",
             Self::Pending => "pending",
             Self::Stale => "stale",
             Self::Crash => "crash",
             Self::Program => "program",
+            Self::Storage => "storage",
         }
     }
 
@@ -59,15 +63,27 @@ impl Mode {
             Self::Stack,
             Self::Vmalloc,
             Self::Dma,
+            Self::Requests,
             Self::Fault,
             Self::Memory,
             Self::Pending,
             Self::Stale,
             Self::Crash,
             Self::Program,
+            Self::Storage,
         ];
         modes.into_iter().find(|mode| mode.name() == word)
     }
+}
+
+/// What the emulator's disk is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DiskKind {
+    Good,
+    /// It fails for some sectors.
+    Failing,
+    /// It answers once in a while.
+    Silent,
 }
 
 /// The command line.
@@ -89,6 +105,10 @@ pub(crate) struct Options {
     pub(crate) flush_at_switch: bool,
     /// What devices get of stacks.
     pub(crate) dma: DmaPolicy,
+    /// What the disk is like.
+    pub(crate) disk: DiskKind,
+    /// How many of whatever the mode makes.
+    pub(crate) count: Option<usize>,
     /// The program's system calls are written to the log.
     pub(crate) traced: bool,
 }
@@ -110,6 +130,8 @@ impl Options {
             scrub_whole: false,
             flush_at_switch: false,
             dma: DmaPolicy::Bounce,
+            disk: DiskKind::Good,
+            count: None,
             traced: false,
         };
         for word in line.split_ascii_whitespace() {
@@ -122,6 +144,9 @@ impl Options {
                 Some(("scrub", "dirty")) => options.scrub_whole = false,
                 Some(("trace", "syscalls")) => options.traced = true,
                 Some(("scrub", "whole")) => options.scrub_whole = true,
+                Some(("count", number)) => options.count = Some(number.parse().map_err(|_| BadWord(word))?),
+                Some(("disk", "failing")) => options.disk = DiskKind::Failing,
+                Some(("disk", "silent")) => options.disk = DiskKind::Silent,
                 Some(("dma", "refuse")) => options.dma = DmaPolicy::Refuse,
                 Some(("dma", "bounce")) => options.dma = DmaPolicy::Bounce,
                 Some(("dma", "map")) => options.dma = DmaPolicy::Map,

@@ -11,7 +11,7 @@ use crate::sync::{AnyLock, SpinLock};
 use crate::syscall::Errno;
 use crate::task::flags::Flag;
 use crate::task::{self, sched};
-use crate::{control, count, crash, disk, dma, fact, oops, println, stacks, stale, story, syscall};
+use crate::{control, count, crash, disk, dma, fact, oops, println, requests, stacks, stale, story, syscall};
 
 static OPTIONS: SpinLock<Option<Options>> = SpinLock::new("run-options", None);
 
@@ -62,12 +62,14 @@ extern "C" fn main(_: usize) -> ! {
         Mode::Stack => count::stack::count(),
         Mode::Vmalloc => count::vmalloc::count(),
         Mode::Dma => count::dma::count(),
+        Mode::Requests => requests::make(&options),
         Mode::Fault => count::fault::count(),
         Mode::Memory => count::memory::count(),
         Mode::Pending => count::pending::measure(),
         Mode::Stale => stale::show(),
         Mode::Crash => crash::run(&options),
         Mode::Program => run_program(&options),
+        Mode::Storage => story::storage::tell(),
     }
     oops::print_left();
     println!("vmstack: {} bytes of the heap in use", heap::used());

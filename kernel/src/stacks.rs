@@ -8,6 +8,8 @@
 //! | [`NMIS`] | one for each CPU | 8 KiB |
 //! | [`EMERGENCY`] | three for each CPU: #DF, #MC, #DB | 16 KiB |
 //! | [`EDGES`] | for crash scripts only: two, the first and the last | 16 KiB |
+//! | [`DEPTHS`] | for the story of storage only: one for each of three sizes | 8, 32 and 64 KiB |
+//! | [`LARGE`] | for requests at random only: memory for devices, nothing runs there | 128 KiB |
 //!
 //! All of them lie under one top-level entry. The stacks of the image, on which CPU 0 comes up, are registered with
 //! `TASKS`, so that an overflow there is named as well.
@@ -47,6 +49,9 @@ pub(crate) const TASK_SLOTS: usize = vmstack::MAX_SLOTS;
 pub(crate) const INTERRUPT_STACK: usize = 16 << 10;
 /// The size of a CPU's NMI stack, in bytes.
 pub(crate) const NMI_STACK: usize = 8 << 10;
+/// The size of a large stack, in bytes, and how many there can be.
+pub(crate) const LARGE_STACK: usize = 128 << 10;
+const LARGE_SLOTS: usize = 512;
 /// Room for a record, a copy of it, and a report.
 const EMERGENCY_STACK: usize = 16 << 10;
 
@@ -65,9 +70,15 @@ pub(crate) static NMIS: StackArea<Kernel> = StackArea::new(Kernel);
 pub(crate) static EMERGENCY: StackArea<Kernel> = StackArea::new(Kernel);
 
 pub(crate) static EDGES: StackArea<Kernel> = StackArea::new(Kernel);
+pub(crate) static LARGE: StackArea<Kernel> = StackArea::new(Kernel);
+
+/// Areas of stacks that are not as large as others' are, and their sizes: what runs there shows how deep they go.
+pub(crate) static DEPTHS: [StackArea<Kernel>; 3] = [const { StackArea::new(Kernel) }; 3];
+pub(crate) const DEPTH_STACKS: [usize; 3] = [8 << 10, 32 << 10, 64 << 10];
 
 /// All areas, in the order in which a fault is asked about. One that was not made has no stacks, and answers so.
-pub(crate) static AREAS: [&StackArea<Kernel>; 6] = [&TASKS, &IDLE, &INTERRUPTS, &NMIS, &EMERGENCY, &EDGES];
+pub(crate) static AREAS: [&StackArea<Kernel>; 10] =
+    [&TASKS, &IDLE, &INTERRUPTS, &NMIS, &EMERGENCY, &EDGES, &LARGE, &DEPTHS[0], &DEPTHS[1], &DEPTHS[2]];
 
 /// A stack of one of the areas.
 pub(crate) type Stack = KernelStack<'static, Kernel>;
@@ -220,10 +231,34 @@ pub(crate) fn make_edges() -> Result<(), InitError<StackError>> {
     if EDGES.geometry().is_some() {
         return Ok(());
     }
-    let range = VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 4) * GIB), GIB).unwrap_or(VirtRange::EMPTY);
+    let range = VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 4) * GIB), GIB / 2).unwrap_or(VirtRange::EMPTY);
     let config = AreaConfig::new(range, 2, TASK_STACK, crate::boot::cpus());
     // SAFETY: the range is of no other area's, and nothing else is mapped there.
     unsafe { EDGES.init(&config) }.map(|_| ())
+}
+
+/// Makes the area of large stacks, once.
+pub(crate) fn make_large() -> Result<(), InitError<StackError>> {
+    if LARGE.geometry().is_some() {
+        return Ok(());
+    }
+    let range =
+        VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 4) * GIB + GIB / 2), GIB / 2).unwrap_or(VirtRange::EMPTY);
+    let config = AreaConfig::new(range, LARGE_SLOTS, LARGE_STACK, crate::boot::cpus());
+    // SAFETY: the range is of no other area's, and nothing else is mapped there.
+    unsafe { LARGE.init(&config) }.map(|_| ())
+}
+
+/// Makes the areas of stacks of other sizes, once, in a boot that makes no idle ones: they lie where those would.
+pub(crate) fn make_depths() -> Result<(), InitError<StackError>> {
+    const SLOTS: usize = 4;
+    for (number, (area, size)) in DEPTHS.iter().zip(DEPTH_STACKS).enumerate() {
+        let range =
+            VirtRange::new(VirtAddr::new(BASE + (TASKS_GIB + 6 + number) * GIB), GIB).unwrap_or(VirtRange::EMPTY);
+        // SAFETY: the range is of no other area's, and nothing else is mapped there.
+        unsafe { area.init(&AreaConfig::new(range, SLOTS, size, crate::boot::cpus())) }?;
+    }
+    Ok(())
 }
 
 /// Makes `area`, number `number` of those on which nothing runs: what their stacks take is counted. The others are not asked about
@@ -252,6 +287,9 @@ pub(crate) fn reap() {
     let section = Section::enter();
     TASKS.reap_in(&section);
     EDGES.reap_in(&section);
+    if DEPTHS[0].geometry().is_some() {
+        DEPTHS.iter().for_each(|area| area.reap_in(&section));
+    }
 }
 
 /// Has every stack cleared from end to end before it is handed out: the control for what dirty bits save.

@@ -24,6 +24,7 @@ use crate::text::Text;
 use crate::{fact, println};
 
 mod areas;
+pub(crate) mod storage;
 
 /// The program that is the story's first process.
 const PROGRAM: &[u8] = b"/bin/story";

@@ -27,6 +27,7 @@ use crate::report::{explain, show_rows};
 use crate::screen::Screen;
 
 pub(super) mod areas;
+pub(super) mod dma;
 mod others;
 mod scaling;
 

@@ -18,6 +18,7 @@ fn boot(emulator: &Path) -> Boot<'_> {
         memory: 256,
         limit: Some(Duration::from_secs(20)),
         devices: &[],
+        disk: None,
         interactive: false,
     }
 }

@@ -15,6 +15,7 @@ pub(super) const DIRECT: Scene = Scene {
     stacks: Stacks::Direct,
     thread_info_at_bottom: true,
     counting: false,
+    disk: false,
     claims: &[
         Claim { name: "control.neighbour_corrupted", unit: "", judge: neighbour },
         Claim { name: "control.thread_info_corrupted", unit: "", judge: thread_info },
@@ -29,6 +30,7 @@ pub(super) const MAPPED: Scene = Scene {
     stacks: Stacks::Virtual,
     thread_info_at_bottom: true,
     counting: false,
+    disk: false,
     claims: &[Claim { name: "control.mapped_thread_info_corrupted", unit: "", judge: mapped_thread_info }],
     show: show_mapped,
 };

@@ -20,6 +20,7 @@ pub(super) const SCENE: Scene = Scene {
     stacks: Stacks::Virtual,
     thread_info_at_bottom: false,
     counting: true,
+    disk: false,
     claims: &[
         Claim { name: "cost.alloc_free_virtual", unit: "instructions", judge: mapped },
         Claim { name: "cost.alloc_free_direct", unit: "instructions", judge: direct },

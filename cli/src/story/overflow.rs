@@ -25,6 +25,7 @@ pub(super) const SCENE: Scene = Scene {
     stacks: Stacks::Virtual,
     thread_info_at_bottom: false,
     counting: false,
+    disk: false,
     claims: &[
         Claim { name: "overflow.reported_once", unit: "reports", judge: reported_once },
         Claim { name: "overflow.task_killed", unit: "", judge: task_killed },

@@ -18,6 +18,7 @@ pub(super) const SCENE: Scene = Scene {
     stacks: Stacks::Virtual,
     thread_info_at_bottom: false,
     counting: false,
+    disk: false,
     claims: &[
         Claim { name: "flush.zero_words", unit: "words", judge: |facts| clean(facts, ZERO) },
         Claim { name: "flush.frame_words", unit: "words", judge: |facts| clean(facts, FRAME) },

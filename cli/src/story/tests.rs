@@ -1,6 +1,6 @@
 //! Judgements of sample transcripts: what must pass, and each way to fall short.
 
-use super::{SCENES, Scene, control, cost, overflow, stale};
+use super::{SCENES, Scene, control, cost, overflow, stale, storage};
 use crate::checks::{Check, Verdict, all_hold};
 use crate::console::Transcript;
 use crate::outcome::Outcome;
@@ -12,6 +12,18 @@ const CONTROL_MAPPED: &str = include_str!("../../tests/boots/control-mapped.txt"
 const STORY: &str = include_str!("../../tests/boots/story.txt");
 const COUNT: &str = include_str!("../../tests/boots/count.txt");
 const STALE: &str = include_str!("../../tests/boots/stale.txt");
+const STORAGE: &str = include_str!("../../tests/boots/storage.txt");
+
+/// The same with what the host adds: what it had put on the disk, and that nothing of it has changed.
+fn storage_log() -> String {
+    let put = STORAGE.lines().filter_map(|line| line.strip_prefix("fact storage.read plain "));
+    let mut put: Vec<String> = put.map(|file| format!("fact storage.host.file {file}\n")).collect();
+    put.dedup();
+    // The large one is read twice.
+    put.pop();
+    let host = format!("{}fact storage.host.disk aa aa\n", put.concat());
+    STORAGE.replace("@DISK@", "aa") + &host
+}
 
 fn judge(scene: &Scene, log: &str) -> Vec<Check> {
     scene.judge(Outcome::Orderly, &Transcript::of(log))
@@ -40,7 +52,9 @@ fn the_checks_are_those_that_scripts_know() {
         balance.frames balance.slots vmalloc.listing vmalloc.guards vmalloc.addresses balance.area_frames \
         cost.page_table_bytes_per_stack cost.alloc_free_virtual cost.alloc_free_direct \
         cost.current_percpu cost.current_struct cost.current_slot \
-        flush.zero_words flush.frame_words control.unflushed_zero_words control.unflushed_frame_words"
+        flush.zero_words flush.frame_words control.unflushed_zero_words control.unflushed_frame_words \
+        storage.checksums storage.overflow_depth storage.one_process storage.disk_unchanged storage.ring \
+        storage.depth_8k storage.depth_16k storage.depth_32k storage.depth_64k storage.balance"
     );
 }
 
@@ -52,6 +66,8 @@ fn each_scene_boots_as_the_contract_says() {
     assert_eq!(lines[2], "mode=story stacks=virtual thread_info=off");
     assert_eq!((lines[3].as_str(), SCENES[3].counting), ("mode=count stacks=virtual thread_info=off", true));
     assert_eq!(lines[4], "mode=stale stacks=virtual thread_info=off");
+    assert_eq!((lines[5].as_str(), SCENES[5].disk), ("mode=storage stacks=virtual thread_info=off", true));
+    assert_eq!(SCENES.iter().filter(|scene| scene.disk).count(), 1);
 }
 
 #[test]
@@ -62,6 +78,7 @@ fn good_transcripts_pass() {
         (overflow::SCENE, STORY),
         (cost::SCENE, COUNT),
         (stale::SCENE, STALE),
+        (storage::SCENE, &storage_log()),
     ] {
         let checks = judge(&scene, log);
         assert!(all_hold(&checks) && checks.len() == scene.claims.len(), "{checks:#?}");
@@ -153,6 +170,66 @@ fn one_cpu_has_nobody_else_who_writes() {
 }
 
 #[test]
+fn each_claim_about_storage_can_fall_short() {
+    let log = storage_log();
+    for (from, to, name) in [
+        ("read crypt /small 700 ", "read crypt /small 700 0", "storage.checksums"),
+        ("read mirror /large 300000 ", "read mirror /large 299999 ", "storage.checksums"),
+        ("fact storage.read compare /holes", "fact storage.unread compare /holes", "storage.checksums"),
+        ("fact storage.read fallback /large", "fact storage.unread fallback /large", "storage.checksums"),
+        ("fact storage.read plain /small 700", "fact storage.read plane /small 700", "storage.checksums"),
+        ("fact storage.host.file", "fact storage.host.files", "storage.checksums"),
+        ("overflow 39 0xb", "overflow 39 0x9", "storage.overflow_depth"),
+        ("overflow 39 0xb", "overflow 40 0xb", "storage.overflow_depth"),
+        ("grown 38", "grown 0", "storage.overflow_depth"),
+        ("fact storage.overflow 39 0xb\n", "", "storage.overflow_depth"),
+        ("reading 6 10 0", "reading 6 10 1", "storage.one_process"),
+        ("reading 6 10 0", "reading 6 0 0", "storage.one_process"),
+        ("fact storage.reading 6 10 0\n", "", "storage.one_process"),
+        ("reader 7 0x0", "reader 7 0xb", "storage.one_process"),
+        ("fact storage.reader 7 0x0\n", "", "storage.one_process"),
+        ("booting\n", "BUG: TASK stack guard page was hit at 1\n", "storage.one_process"),
+        (
+            "BUG: TASK stack guard page was hit at ffffc90010033fa8",
+            "BUG: IRQ stack guard page was hit at 1",
+            "storage.one_process",
+        ),
+        ("host.disk aa aa", "host.disk aa ab", "storage.disk_unchanged"),
+        ("host.disk aa aa", "host.disk ab ab", "storage.disk_unchanged"),
+        (
+            "fact storage.disk 8192 aa\nfact storage.read",
+            "fact storage.disk 8192 ab\nfact storage.read",
+            "storage.disk_unchanged",
+        ),
+        ("fact storage.disk 8192 aa\nBUG", "BUG", "storage.disk_unchanged"),
+        ("ring after 64 64 0 0", "ring after 63 64 0 0", "storage.ring"),
+        ("ring after 64 64 0 0", "ring after 64 64 1 0", "storage.ring"),
+        ("ring after 64 64 0 0", "ring after 64 64 0 1", "storage.ring"),
+        ("ring after 64 64 0 0", "ring after 0 0 0 0", "storage.ring"),
+        ("ring before 64 64 0 0", "ring before 32 32 0 0", "storage.ring"),
+        ("door after 0 0 0", "door after 1 0 0", "storage.ring"),
+        ("door after 0 0 0", "door after 0 1 0", "storage.ring"),
+        ("door after 0 0 0", "door after 0 0 1", "storage.ring"),
+        ("depth 8192 48 31 0", "depth 8192 48 0 0", "storage.depth_8k"),
+        ("depth 8192 48 31 0", "depth 8192 48 31 1", "storage.depth_8k"),
+        ("depth 8192 48 31 0", "depth 8192 49 31 0", "storage.depth_8k"),
+        ("depth 16384 51 95 0", "depth 16384 51 31 0", "storage.depth_16k"),
+        ("depth 32768 49 223 0", "depth 32768 49 95 0", "storage.depth_32k"),
+        ("depth 65536 50 479 0", "depth 65536 47 479 0", "storage.depth_64k"),
+        ("oops 4 overflow-walked TASK killed", "oops 4 overflow-walked TASK stopped", "storage.depth_64k"),
+        ("oops 4 overflow-walked", "oops 4 underflow", "storage.depth_64k"),
+        ("frames 64069 64069", "frames 64069 64061", "storage.balance"),
+        ("balance.slots 0", "balance.slots 1", "storage.balance"),
+        ("balance.tasks 4 4", "balance.tasks 4 5", "storage.balance"),
+        ("heap 1736 308357 315981", "heap 1736 317718 315981", "storage.balance"),
+        ("retired 0 0 0", "retired 1 0 0", "storage.balance"),
+        ("owners 0 0", "owners 0 1", "storage.balance"),
+    ] {
+        assert_falls(&storage::SCENE, &log, from, to, name);
+    }
+}
+
+#[test]
 fn figures_are_numbers_of_their_unit() {
     let checks = judge(&overflow::SCENE, STORY);
     let tables = checks.last().expect("a check");
@@ -184,9 +261,14 @@ fn a_boot_that_did_not_end_in_order_fails_every_claim_with_how_it_ended() {
 
 #[test]
 fn what_is_shown_fits_the_screen_and_quotes_the_report() {
-    for (scene, log) in
-        [(control::DIRECT, CONTROL), (overflow::SCENE, STORY), (cost::SCENE, COUNT), (stale::SCENE, STALE)]
-    {
+    let storage_log = storage_log();
+    for (scene, log) in [
+        (control::DIRECT, CONTROL),
+        (overflow::SCENE, STORY),
+        (cost::SCENE, COUNT),
+        (stale::SCENE, STALE),
+        (storage::SCENE, &storage_log),
+    ] {
         let written = Written::default();
         (scene.show)(&Transcript::of(log), &mut written.screen());
         let text = written.text();

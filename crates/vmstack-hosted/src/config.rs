@@ -14,6 +14,7 @@ pub struct Config {
     pub(crate) cpus: usize,
     pub(crate) nodes: usize,
     frames: Option<usize>,
+    pub(crate) plain: u32,
     leading: usize,
     trailing: usize,
     stride: Option<usize>,
@@ -33,6 +34,7 @@ impl Config {
             cpus: 1,
             nodes: 1,
             frames: None,
+            plain: 0,
             leading: PAGE_SIZE,
             trailing: PAGE_SIZE,
             stride: None,
@@ -59,6 +61,12 @@ impl Config {
     #[must_use]
     pub const fn frames(self, frames: usize) -> Self {
         Self { frames: Some(frames), ..self }
+    }
+
+    /// How many frames its memory has beside those, for drivers: half of them in one piece, half of them scattered.
+    #[must_use]
+    pub(crate) const fn plain(self, frames: u32) -> Self {
+        Self { plain: frames, ..self }
     }
 
     /// How many bytes below each stack must stay unmapped: whole pages, at least one.
@@ -113,7 +121,7 @@ impl Config {
     pub(crate) fn frame_count(&self) -> Option<u32> {
         let for_stacks = self.slots.checked_mul(self.stack_size / PAGE_SIZE)?;
         let frames = self.frames.map_or_else(|| for_stacks.checked_add(self.record_pages()), Some)?;
-        u32::try_from(frames).ok().filter(|&frames| frames != 0 && frames < u32::MAX)
+        u32::try_from(frames).ok().filter(|&frames| frames != 0 && frames < u32::MAX - self.plain)
     }
 
     /// The same as the library wants it, in `range`.

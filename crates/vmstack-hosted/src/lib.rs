@@ -55,9 +55,9 @@
 //! the frames (INV-ALONE). The port's own sections, where that would end all tasks, begin with a check that there is
 //! headroom, so that an overflow comes before them. Linux shows no dirty bits cheaply, so a reused stack is cleared whole, unless [`Config::scrub`] says otherwise.
 //!
-//! In the order of the story: `sys` (system calls), `limit`, `division`, `frames`, `memory`, `space`, `names`, `platform`, `thread`, `config`,
+//! In the order of the story: `sys` (system calls), `limit`, `division`, `frames`, `memory`, `space`, `plain`, `names`, `platform`, `thread`, `config`,
 //! `machine`, `online`, `task`, `cpu`; then areas: `runs`, `paged`, `mapped`, `tabled`, `areas`, `stray`; then the fault path: `arch`, `trace`, `registry`, `chain`,
-//! `alternate`, `signal`; then [`story`], [`crash`] and [`current`].
+//! `alternate`, `signal`; then [`story`], [`crash`], [`dma`] and [`current`].
 
 mod alternate;
 mod arch;
@@ -68,6 +68,7 @@ mod cpu;
 pub mod crash;
 pub mod current;
 mod division;
+pub mod dma;
 mod frames;
 mod limit;
 mod machine;
@@ -76,6 +77,7 @@ mod memory;
 mod names;
 mod online;
 mod paged;
+mod plain;
 mod platform;
 mod registry;
 mod runs;

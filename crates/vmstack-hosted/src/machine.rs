@@ -21,6 +21,7 @@ use crate::limit;
 use crate::memory::Memory;
 use crate::names::Names;
 use crate::online::Online;
+use crate::plain::Plain;
 use crate::platform::{Hosted, HostedError};
 use crate::registry::{MACHINES, Registration, STACKS};
 use crate::signal;
@@ -50,6 +51,8 @@ pub enum MachineError {
     Area(InitError<HostedError>),
     /// The vmalloc could not be initialised.
     Vmalloc(vmstack_vmalloc::InitError<HostedError>),
+    /// This thread cannot be a CPU.
+    Cpu(CpuError),
     /// The process has as many machines as the fault handler can tell apart.
     TooManyMachines {
         /// How many that is.
@@ -65,6 +68,7 @@ impl fmt::Display for MachineError {
             Self::System { what, errno } => write!(f, "no {what}: {errno}"),
             Self::Area(error) => fmt::Display::fmt(error, f),
             Self::Vmalloc(error) => fmt::Display::fmt(error, f),
+            Self::Cpu(error) => fmt::Display::fmt(error, f),
             Self::TooManyMachines { max } => {
                 write!(f, "there are {max} machines already, as many as can be told apart")
             }
@@ -255,10 +259,12 @@ fn build_platform(config: &Config) -> Result<Hosted, MachineError> {
         StackArea::<Hosted>::bytes_needed(&shape).map_err(|error| MachineError::Area(InitError::Geometry(error)))?;
     let frames = config.frame_count().ok_or(MachineError::Frames)?;
     let id = next_machine();
-    let memory = Memory::new(frames, config.nodes, id).map_err(system("memory"))?;
+    let memory = Memory::new(frames, config.plain, config.nodes, id).map_err(system("memory"))?;
+    let plain = (config.plain != 0).then(|| Plain::new(&memory.ram, frames, config.plain as usize));
+    let plain = plain.transpose().map_err(system("memory for drivers"))?;
     let space = Space::new(bytes).map_err(system("address space"))?;
     let cpus = Division::new(config.cpus as u32, config.nodes);
-    Ok(Hosted::new(id, cpus, memory, space, Names::new(config.slots)))
+    Ok(Hosted::new(id, cpus, memory, plain, space, Names::new(config.slots)))
 }
 
 pub(crate) fn system(what: &'static str) -> impl FnOnce(Errno) -> MachineError {

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use core::ptr;
 
-use vmstack::Node;
+use vmstack::{Node, PhysAddr, VirtAddr, VirtRange};
 
 use crate::arch::PAGE_SIZE;
 use crate::frames::{FrameCount, FrameTable, Frames};
@@ -38,6 +38,18 @@ impl Ram {
     /// The memory as a file, to map frames from.
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// Where all of it is mapped.
+    pub(crate) fn direct_map(&self) -> VirtRange {
+        self.direct_map.range()
+    }
+
+    /// Where the `bytes` bytes from `addr` on are, if they are addresses of the direct map.
+    pub(crate) fn direct(&self, addr: VirtAddr, bytes: usize) -> Option<PhysAddr> {
+        let range = self.direct_map();
+        let inside = range.contains(addr) && bytes <= range.end().distance(addr);
+        inside.then(|| PhysAddr::new(addr.distance(range.start()) as u64))
     }
 
     /// The physical address of `frame`: its offset in the file.
@@ -67,8 +79,9 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn new(frames: u32, nodes: usize, id: u64) -> Result<Self, Errno> {
-        Ok(Self { ram: Ram::new(frames)?, frames: FrameTable::new(frames, nodes, id) })
+    /// With `frames` frames for stacks, and `more` behind them that are not.
+    pub(crate) fn new(frames: u32, more: u32, nodes: usize, id: u64) -> Result<Self, Errno> {
+        Ok(Self { ram: Ram::new(frames + more)?, frames: FrameTable::new(frames, nodes, id) })
     }
 
     /// Takes `count` frames of `node` that read as zero. All of them or none.

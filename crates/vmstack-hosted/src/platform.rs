@@ -7,7 +7,8 @@
 //! | `map` | one `mmap(MAP_FIXED, MAP_SHARED)` a page, at the frame's offset |
 //! | `unmap` | one `mmap(MAP_FIXED, PROT_NONE)` over all the pages |
 //! | `shootdown`, `flushed` | nothing: Linux has flushed every TLB when `mmap` returns, so the ticket is `()` |
-//! | `translate` | a table beside the page tables (`space`) |
+//! | `translate` | a table beside the page tables (`space`), and the direct map |
+//! | `direct` | whether it is in the direct map |
 //! | `cpu`, `enter` | which thread this is, and that it is inside (`thread`) |
 //!
 //! Which pages were written is not known: Linux tells it only by system calls that cost more than clearing does (soft-dirty bits in
@@ -37,6 +38,7 @@ use crate::frames::Frames;
 use crate::limit;
 use crate::memory::Memory;
 use crate::names::Names;
+use crate::plain::Plain;
 use crate::space::Space;
 use crate::sys::Errno;
 use crate::thread;
@@ -112,13 +114,21 @@ pub struct Hosted {
     id: u64,
     cpus: Division,
     pub(crate) memory: Memory,
+    pub(crate) plain: Option<Plain>,
     pub(crate) space: Space,
     pub(crate) names: Names,
 }
 
 impl Hosted {
-    pub(crate) const fn new(id: u64, cpus: Division, memory: Memory, space: Space, names: Names) -> Self {
-        Self { id, cpus, memory, space, names }
+    pub(crate) const fn new(
+        id: u64,
+        cpus: Division,
+        memory: Memory,
+        plain: Option<Plain>,
+        space: Space,
+        names: Names,
+    ) -> Self {
+        Self { id, cpus, memory, plain, space, names }
     }
 
     pub(crate) const fn id(&self) -> u64 {
@@ -204,7 +214,12 @@ unsafe impl Platform for Hosted {
     }
 
     fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
-        self.space.translate(addr)
+        let plain = || self.plain.as_ref().and_then(|plain| plain.translate(addr));
+        self.space.translate(addr).or_else(plain).or_else(|| self.memory.ram.direct(addr, 1))
+    }
+
+    fn direct(&self, addr: VirtAddr, bytes: usize) -> Option<PhysAddr> {
+        self.memory.ram.direct(addr, bytes)
     }
 
     #[inline]

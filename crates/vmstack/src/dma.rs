@@ -22,6 +22,7 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `door` | the check, the policy, the counters |
+//! | `hulls` | where stacks may be: what the check compares with |
 //! | `pass` | what is done about a request |
 //! | `share` | the same for drivers that keep no transfers |
 //! | `request` | what is asked: address, length, direction, what the device can reach |
@@ -29,21 +30,38 @@
 //! | `transfer` | what was let through, until the device is done with it; lists of such |
 //! | `segments` | from pages to pieces of physical memory |
 //! | `pool` | buffers that own their frames, for what bounces |
+//! | `taken` | which of them are taken: a bit for each |
 //!
 //! Contexts: task and interrupt. Never NMI, never the fault path; but [`DmaDoor::suspects`] may be asked anywhere.
 
+#[cfg(not(all(loom, test)))]
 mod door;
+mod hulls;
+#[cfg(not(all(loom, test)))]
 mod pass;
+#[cfg(not(all(loom, test)))]
 mod pool;
+#[cfg(not(all(loom, test)))]
 mod refusal;
+#[cfg(not(all(loom, test)))]
 mod request;
+#[cfg(not(all(loom, test)))]
 mod segments;
+#[cfg(not(all(loom, test)))]
 mod share;
+mod taken;
+#[cfg(not(all(loom, test)))]
 mod transfer;
 
+#[cfg(not(all(loom, test)))]
 pub use door::{DmaCounters, DmaDoor, DmaPolicy};
+#[cfg(not(all(loom, test)))]
 pub use pool::{BounceRegion, PoolError, PoolUsage};
+#[cfg(not(all(loom, test)))]
 pub use refusal::{DmaError, Refusal};
+#[cfg(not(all(loom, test)))]
 pub use request::{Direction, DmaRequest};
+#[cfg(not(all(loom, test)))]
 pub use segments::{Segment, Segments};
+#[cfg(not(all(loom, test)))]
 pub use transfer::{Passage, Transfer, TransferList};

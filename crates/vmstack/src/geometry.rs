@@ -317,6 +317,15 @@ impl Geometry {
         addr.get().wrapping_sub(self.base.get()) >> self.stride_shift == slot.0 as usize
     }
 
+    /// The slot whose stack has all of these bytes; for none there is no such slot.
+    #[inline]
+    pub(crate) const fn slot_with(&self, addr: VirtAddr, bytes: usize) -> Option<SlotIndex> {
+        let offset = addr.get().wrapping_sub(self.base.get());
+        let (index, within) = (offset >> self.stride_shift, offset & (self.stride() - 1));
+        let inside = index < self.slots() && within >= self.guard() && bytes != 0 && bytes <= self.stride() - within;
+        if inside { Some(SlotIndex(index as u32)) } else { None }
+    }
+
     /// Where `addr` lies: one subtraction, one shift, one mask.
     #[inline]
     pub(crate) const fn place(&self, addr: VirtAddr) -> Place {

@@ -42,7 +42,6 @@ mod chain;
 mod classify;
 mod config;
 mod depot;
-#[cfg(not(all(loom, test)))]
 mod dma;
 #[cfg(not(all(loom, test)))]
 mod error;

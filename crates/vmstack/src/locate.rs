@@ -19,6 +19,7 @@ use crate::fault::StackView;
 use crate::geometry::{Geometry, Place, SlotIndex};
 use crate::platform::Platform;
 use crate::slots::Phase;
+use crate::stack::StackId;
 
 /// What a range of addresses has to do with the stacks of an area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,6 +119,15 @@ impl Geometry {
 }
 
 impl<P: Platform> StackArea<P> {
+    /// The stack that all of these bytes are in, if it is somebody's. For none there is no such stack.
+    #[inline]
+    pub(crate) fn live_stack(&self, addr: VirtAddr, bytes: usize) -> Option<StackId> {
+        let meta = self.metadata()?;
+        let slot = meta.geometry.slot_with(addr, bytes)?;
+        let state = meta.try_record(slot)?.state();
+        (state.phase == Phase::Live).then(|| StackId::new(slot, state.generation))
+    }
+
     /// The slot whose stack has `addr`, if somebody has a pin on it.
     pub(crate) fn pinned_slot(&self, addr: VirtAddr) -> Option<SlotIndex> {
         let meta = self.metadata()?;

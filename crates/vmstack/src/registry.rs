@@ -86,7 +86,8 @@ impl Registry {
     pub(crate) fn locate(&self, first: VirtAddr, last: VirtAddr) -> Located {
         let stacks = || self.entries.iter().filter_map(RegistryEntry::read);
         let meets = |from: VirtAddr, to: VirtAddr| first < to && last >= from;
-        if let Some(stack) = stacks().find(|stack| meets(stack.bottom, stack.top)) {
+        let met = stacks().filter(|stack| meets(stack.bottom, stack.top));
+        if let Some(stack) = met.min_by_key(|stack| stack.bottom) {
             return Overlap::of(first, last, stack.bottom, stack.top).located(stack.view());
         }
         let guarded = |stack: &ExternalStack| {

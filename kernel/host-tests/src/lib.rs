@@ -8,7 +8,9 @@
 extern crate alloc;
 
 mod acpi;
+mod block;
 mod callbacks;
+mod dma;
 mod files;
 mod locks;
 mod memory;

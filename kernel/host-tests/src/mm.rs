@@ -9,6 +9,11 @@ pub(crate) mod heap {
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the kernel's may fail")]
+    pub(crate) fn try_arc<T>(value: T) -> Result<std::sync::Arc<T>, OutOfHeap> {
+        Ok(std::sync::Arc::new(value))
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the kernel's may fail")]
     pub(crate) fn try_box<T>(value: T) -> Result<Box<T>, OutOfHeap> {
         Ok(Box::new(value))
     }

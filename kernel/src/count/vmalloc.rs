@@ -17,6 +17,7 @@ use vmstack_vmalloc::Request;
 use super::{calibrate, median};
 use crate::arch::cpu;
 use crate::arch::layout::PAGE_SIZE;
+use crate::dice::Dice;
 use crate::fact;
 use crate::mm::{frames, tables};
 use crate::stacks::TASK_STACK;
@@ -131,27 +132,6 @@ impl fmt::Display for Turns {
             return write!(f, "an allocation failed");
         }
         write!(f, "{turns} {all} {around} {drained} {zeroed} {shootdowns}")
-    }
-}
-
-/// Numbers that look random, the same in each boot (Marsaglia's xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    const fn new() -> Self {
-        Self(0x9e37_79b9_7f4a_7c15)
-    }
-
-    fn next(&mut self) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize
-    }
-
-    /// From `least` to `most`.
-    fn between(&mut self, least: usize, most: usize) -> usize {
-        least + self.next() % (most - least + 1)
     }
 }
 

@@ -38,6 +38,26 @@ pub(crate) enum DiskError {
 }
 
 impl DiskError {
+    /// One word for facts.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::NotSectors { .. } => "not-sectors",
+            Self::OutOfRange { .. } => "out-of-range",
+            Self::TooLong => "too-long",
+            Self::TooManyPieces { .. } => "too-many-pieces",
+            Self::Busy => "busy",
+            Self::Refused(_) => "refused",
+            Self::Failed => "failed",
+            Self::Unsupported => "unsupported",
+            Self::NoStatus { .. } => "no-status",
+            Self::Short { .. } => "short",
+            Self::Unknown => "unknown",
+            Self::TimedOut => "timed-out",
+            Self::Reset => "reset",
+        }
+    }
+
     /// What the device's status byte says (virtio 1.2, 5.2.6).
     pub(super) const fn of_status(status: u8) -> Result<(), Self> {
         match status {

@@ -57,17 +57,17 @@ impl Header {
 /// The data of a request.
 #[derive(Debug)]
 pub(super) enum Data<'a> {
-    /// In a buffer that owns its frames.
-    Owned { start: PhysAddr, bytes: usize, held: Held },
+    /// In a buffer that owns its frames. The flight has a share of it, not the frame of whoever asks: that may be lost.
+    Owned { start: PhysAddr, bytes: usize, buffer: &'a DmaBuffer },
     /// Anywhere.
     Raw(&'a [DmaRequest]),
 }
 
-impl Data<'_> {
+impl<'a> Data<'a> {
     /// `part` of `buffer`.
-    pub(super) fn owned(buffer: &DmaBuffer, part: Range<usize>) -> Result<Self, DiskError> {
+    pub(super) fn owned(buffer: &'a DmaBuffer, part: Range<usize>) -> Result<Self, DiskError> {
         let bytes = buffer.get(part.clone()).ok_or(DiskError::TooLong)?.len();
-        Ok(Self::Owned { start: buffer.phys().wrapping_add(part.start as u64), bytes, held: buffer.hold() })
+        Ok(Self::Owned { start: buffer.phys().wrapping_add(part.start as u64), bytes, buffer })
     }
 
     /// How many bytes it is; none if they are more than can be.
@@ -99,7 +99,7 @@ impl<'a> Ask<'a> {
             header: DmaRequest::new(at, size_of::<Header>(), Direction::ToDevice),
             data,
             bytes,
-            status: DmaRequest::new(VirtAddr::of(status), 1, Direction::FromDevice),
+            status: DmaRequest::new(VirtAddr::of(status), 1, Direction::FromDevice).overwritten(),
         }
     }
 }
@@ -162,13 +162,13 @@ impl Flight {
     fn load(&mut self, ask: &Ask<'_>) -> Result<(), DiskError> {
         self.pass(&ask.header)?;
         match ask.data {
-            Data::Owned { start, bytes, held } => {
+            Data::Owned { start, bytes, buffer } => {
                 self.piece(*start, *bytes, ask.kind == Kind::Read)?;
-                self.held = Some(held.clone());
+                self.held = Some(buffer.hold());
             }
             Data::Raw(list) => {
                 let direction = if ask.kind == Kind::Read { Direction::FromDevice } else { Direction::ToDevice };
-                list.iter().try_for_each(|request| self.pass(&request.towards(direction)))?;
+                list.iter().try_for_each(|request| self.pass(&request.towards(direction).overwritten()))?;
             }
         }
         self.pass(&ask.status)
@@ -191,19 +191,11 @@ impl Flight {
 
     fn piece(&mut self, start: PhysAddr, bytes: usize, writes: bool) -> Result<(), DiskError> {
         let at = phys_to_virt(start).as_mut_ptr::<u8>();
-        let full = |_| DiskError::TooManyPieces { most: PIECES };
-        match writes {
-            // SAFETY: the direct map shows all memory; what it shows here is the device's until the flight ends, and the slice is not read or
-            // written through: it carries an address and a length.
-            true => self
-                .outputs
-                .try_push(unsafe { slice::from_raw_parts_mut(at, bytes) })
-                .map_err(|error| full(drop(error))),
-            // SAFETY: as above.
-            false => {
-                self.inputs.try_push(unsafe { slice::from_raw_parts(at, bytes) }).map_err(|error| full(drop(error)))
-            }
-        }
+        // SAFETY: the direct map shows all memory; what it shows here is the device's until the flight ends, and the slice is not read or
+        // written through: it carries an address and a length.
+        let bytes = unsafe { slice::from_raw_parts_mut(at, bytes) };
+        let kept = if writes { self.outputs.try_push(bytes).is_ok() } else { self.inputs.try_push(bytes).is_ok() };
+        if kept { Ok(()) } else { Err(DiskError::TooManyPieces { most: PIECES }) }
     }
 
     /// Puts it into the queue.
@@ -233,12 +225,16 @@ impl Flight {
             Ok(wrote) => Err(DiskError::Short { wrote: wrote as usize, wanted }),
             Err(_) => Err(DiskError::Unknown),
         };
+        if answered.is_err() {
+            // What the device has not written is not told from what it has.
+            return self.cancel(answered);
+        }
         let mut done = Ok(());
         for transfer in self.transfers.drain(..) {
             // SAFETY: the device is done with the chain; whoever asked waits, or is dead.
             done = done.and(unsafe { transfer.finish() }.map_err(DiskError::Refused));
         }
-        self.rest(answered.and(done));
+        self.rest(done);
     }
 
     /// The device never had it, or was reset.

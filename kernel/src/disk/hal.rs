@@ -15,7 +15,7 @@ use crate::mm::{frames, tables};
 
 /// This kernel, as `virtio-drivers` sees it.
 #[derive(Debug)]
-pub(super) struct Bus;
+pub(crate) struct Bus;
 
 const fn order(pages: usize) -> u32 {
     pages.next_power_of_two().ilog2()

@@ -38,7 +38,9 @@ pub(crate) struct DmaBuffer {
 ///
 /// A task that is killed while a device has its buffer takes the buffer with it, or its file does; the driver has this.
 #[derive(Clone, Debug)]
-pub(crate) struct Held(Arc<Block>);
+pub(crate) struct Held {
+    _block: Arc<Block>,
+}
 
 impl DmaBuffer {
     /// A buffer of `bytes`, which read as zero. None if there is no such memory, or they are none.
@@ -67,7 +69,7 @@ impl DmaBuffer {
 
     /// Keeps its frames for a device.
     pub(crate) fn hold(&self) -> Held {
-        Held(self.block.clone())
+        Held { _block: self.block.clone() }
     }
 }
 

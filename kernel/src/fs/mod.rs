@@ -1,7 +1,6 @@
 //! Files: what paths lead to, what is open, and what descriptors stand for.
 //!
-//! The root is read-only: an archive in memory, and folders that the kernel makes. Nothing here is written to a disk, and nothing
-//! is cached. What may not enter: what a process is (`/proc` asks `process`), and the words of system calls (`syscall` checks them).
+//! The root is read-only: an archive in memory, and folders that the kernel makes. Nothing here is written to a disk. What may not enter: what a process is (`/proc` asks `process`), and the words of system calls (`syscall` checks them).
 //!
 //! | file | what |
 //! | --- | --- |
@@ -10,6 +9,7 @@
 //! | `node`, `path`, `listing`, `mode` | what a path leads to, how it is found, what is in a folder |
 //! | `open`, `table`, `place` | open files, tables of them, where a process is |
 //! | `text`, `pipe`, `device`, `console`, `epoll` | what can be open beside files of the archive |
+//! | `disk` | files of a disk's file system, through the layers that their paths describe |
 //! | `ready`, `span` | waiting for files, and the memory that bytes come from and go to |
 //!
 //! # When a task is killed here
@@ -25,6 +25,7 @@ use crate::syscall::Errno;
 pub(crate) mod archive;
 pub(crate) mod console;
 mod device;
+pub(crate) mod disk;
 pub(crate) mod entry;
 pub(crate) mod epoll;
 mod listing;

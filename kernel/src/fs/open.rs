@@ -4,11 +4,13 @@
 //! its position and its flags. Nothing in it is locked: the position is one word, and a read takes its stretch of the file by
 //! moving it, so that two readers never get the same bytes.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::device::Device;
+use super::disk::DiskFile;
 use super::entry::{Entry, What};
 use super::epoll::Epoll;
 use super::node::{Node, PIPE_DEVICE, Status};
@@ -55,6 +57,8 @@ pub(crate) enum Object {
     Pipe(PipeEnd),
     /// A list of files to wait for.
     Epoll(Epoll),
+    /// A file of a disk, or a disk.
+    Disk(Box<DiskFile>),
 }
 
 /// Files that were opened since boot.
@@ -122,7 +126,7 @@ impl OpenFile {
             }
             Object::Node(node) | Object::Device(node, _) => Self::of_node(*node, flags),
             Object::Text(text) => Self::of_node(text.node(), flags),
-            Object::Epoll(_) => Err(Errno::NOENT),
+            Object::Epoll(_) | Object::Disk(_) => Err(Errno::NOENT),
         }
     }
 
@@ -173,7 +177,7 @@ impl OpenFile {
         match &self.object {
             Object::Node(node) | Object::Device(node, _) => Some(*node),
             Object::Text(text) => Some(text.node()),
-            Object::Pipe(_) | Object::Epoll(_) => None,
+            Object::Pipe(_) | Object::Epoll(_) | Object::Disk(_) => None,
         }
     }
 
@@ -195,6 +199,7 @@ impl OpenFile {
             Object::Device(_, device) => device.read(to, self.waits() && !more),
             Object::Pipe(end) => end.read(to, self.waits() && !more),
             Object::Epoll(_) => Err(Errno::INVAL),
+            Object::Disk(file) => self.read_disk(file, to),
         }
     }
 
@@ -205,6 +210,7 @@ impl OpenFile {
             Object::Node(node) => to.put(file_data(*node)?.get(at..).unwrap_or(&[])),
             Object::Text(text) => to.put(text.bytes(at == 0)?.get(at..).unwrap_or(&[])),
             Object::Device(_, device) if !device.is_stream() => device.read(to, self.waits()),
+            Object::Disk(file) => file.read_at(to, at),
             Object::Device(..) | Object::Pipe(_) | Object::Epoll(_) => Err(Errno::SPIPE),
         }
     }
@@ -214,7 +220,7 @@ impl OpenFile {
         self.may(true)?;
         match &self.object {
             // It was not opened for writing.
-            Object::Node(_) => Err(Errno::BADF),
+            Object::Node(_) | Object::Disk(_) => Err(Errno::BADF),
             Object::Text(text) => write_control(text.node(), from),
             Object::Device(_, device) => device.write(from),
             Object::Pipe(end) => end.write(from, self.waits() && !more),
@@ -232,16 +238,32 @@ impl OpenFile {
     }
 
     fn read_moving(&self, data: &[u8], to: Span) -> Result<usize, Errno> {
+        let (at, count) = self.take(data.len(), to.len());
+        let put = to.put(data.get(at..at.saturating_add(count)).unwrap_or(&[]));
+        self.give_back(at + count, at + put.unwrap_or(0));
+        put
+    }
+
+    fn read_disk(&self, file: &DiskFile, to: Span) -> Result<usize, Errno> {
+        let (at, count) = self.take(file.status()?.size as usize, to.len());
+        let read = file.read_at(to.first(count), at);
+        self.give_back(at + count, at + read.unwrap_or(0));
+        read
+    }
+
+    /// Takes a stretch of a file of `size` bytes by moving the position: where it is, and how long, at most `wanted`.
+    fn take(&self, size: usize, wanted: usize) -> (usize, usize) {
         let mut count = 0;
         let taken = self.position.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| {
-            count = data.len().saturating_sub(at).min(to.len());
+            count = size.saturating_sub(at).min(wanted);
             Some(at.saturating_add(count))
         });
-        let at = taken.unwrap_or_else(|at| at);
-        to.put(data.get(at..at.saturating_add(count)).unwrap_or(&[])).inspect_err(|_| {
-            // As if it had not been read, unless somebody has read on.
-            let _read_on = self.position.compare_exchange(at + count, at, Ordering::Relaxed, Ordering::Relaxed);
-        })
+        (taken.unwrap_or_else(|at| at), count)
+    }
+
+    /// Moves the position from `end` back to `read`: as if the rest had not been taken, unless somebody has read on.
+    fn give_back(&self, end: usize, read: usize) {
+        let _read_on = self.position.compare_exchange(end, read, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(crate) fn position(&self) -> usize {
@@ -259,6 +281,8 @@ impl OpenFile {
             Object::Device(_, device) if device.is_stream() => return Err(Errno::SPIPE),
             Object::Device(..) => return Ok(0),
             Object::Node(node) => node.status()?.size as usize,
+            Object::Disk(file) if from == Seek::End => file.status()?.size as usize,
+            Object::Disk(_) => 0,
             Object::Text(_) if from == Seek::End => return Err(Errno::INVAL),
             Object::Text(_) => 0,
         };
@@ -275,16 +299,16 @@ impl OpenFile {
     /// What can be done without waiting.
     pub(crate) fn ready(&self) -> Ready {
         match &self.object {
-            Object::Node(_) | Object::Text(_) => Ready::READ.and(Ready::WRITE),
+            Object::Node(_) | Object::Text(_) | Object::Disk(_) => Ready::READ.and(Ready::WRITE),
             Object::Device(_, device) => device.ready(),
             Object::Pipe(end) => end.ready(),
             Object::Epoll(epoll) => epoll.ready(user_file),
         }
     }
 
-    /// Whether it lies in memory, and so is always ready.
+    /// Whether it lies in memory or on a disk, and so is always ready.
     pub(crate) const fn is_memory(&self) -> bool {
-        matches!(self.object, Object::Node(_) | Object::Text(_))
+        matches!(self.object, Object::Node(_) | Object::Text(_) | Object::Disk(_))
     }
 
     /// A number that another one follows when it may have become ready.
@@ -308,6 +332,7 @@ impl OpenFile {
             Object::Epoll(_) => Ok(Status { device: PIPE_DEVICE, mode: 0o600, links: 1, ..Status::default() }),
             Object::Node(node) | Object::Device(node, _) => node.status(),
             Object::Text(text) => text.node().status(),
+            Object::Disk(file) => file.status(),
         }
     }
 
@@ -317,6 +342,7 @@ impl OpenFile {
             Object::Pipe(end) => Ok(end.available()),
             Object::Node(node) => Ok(file_data(*node)?.len().saturating_sub(self.position())),
             Object::Text(_) => Ok(0),
+            Object::Disk(file) => Ok((file.status()?.size as usize).saturating_sub(self.position())),
             Object::Device(..) | Object::Epoll(_) => Err(Errno::NOTTY),
         }
     }

@@ -11,6 +11,8 @@ pub(crate) static ROOT: Entry = Entry::folder(
     "",
     &[
         Entry::folder("dev", &DEV),
+        // What is in it is opened by `disk`: its names are descriptions of layers, and there is no end of them.
+        Entry::folder("disk", &[]),
         Entry::numbered("proc", &proc::FILES, &proc::PROCESSES),
         Entry::folder("sys", &sys::FILES),
     ],

@@ -145,8 +145,7 @@ fn range() -> VirtRange {
 /// Counts what `task`, which is killed, may have had in its frames as lost, and says what that is.
 pub(crate) fn count_lost(task: &Task) -> Amount {
     let amount = task.heap().amount();
-    LOST_BYTES.fetch_add(amount.bytes, Ordering::Relaxed);
-    LOST_OBJECTS.fetch_add(amount.objects, Ordering::Relaxed);
+    count_left(amount);
     task.heap().end();
     // If it died with the heap's lock, its arena is retired now: not every allocation comes there. And the kernel has its reserve again.
     if HEAP.0.is_poisoned() {
@@ -154,6 +153,12 @@ pub(crate) fn count_lost(task: &Task) -> Amount {
     }
     HEAP.grow_to(RESERVE, 0);
     amount
+}
+
+/// Counts as lost what is left behind because a task was killed in the middle of changing it.
+pub(crate) fn count_left(amount: Amount) {
+    LOST_BYTES.fetch_add(amount.bytes, Ordering::Relaxed);
+    LOST_OBJECTS.fetch_add(amount.objects, Ordering::Relaxed);
 }
 
 /// Adds to the account of the task that runs this. Interrupts are off.

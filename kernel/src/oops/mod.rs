@@ -28,7 +28,7 @@ use crate::arch::{cpu, cut, percpu, provoke, trap};
 use crate::console::{self, Console};
 use crate::mm::heap;
 use crate::process::{self, End, signal};
-use crate::stacks::AREAS;
+use crate::stacks::{AREAS, TASK_STACK};
 use crate::symbols::Code;
 use crate::sync::rcu;
 use crate::task::sched;
@@ -211,8 +211,12 @@ fn give_up(aftermath: Aftermath) -> Aftermath {
 }
 
 /// Prints report `number`; if somebody holds the console for too long the report stays in the ring, for the reporter, and that is
-/// said.
+/// said. A stack that is too small to print on leaves it to the reporter at once.
 fn report(number: usize, aftermath: &Aftermath) {
+    let (bottom, top) = sched::current().stack_bounds();
+    if top.distance(bottom) < TASK_STACK {
+        return reporter::leave(number as u64, aftermath);
+    }
     match Console::take_soon() {
         Some(mut console) => {
             // If it died before, and of cleaning up, nobody has told of that yet.

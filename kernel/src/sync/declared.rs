@@ -11,7 +11,7 @@ use crate::mm::{frames, heap};
 use crate::process::signal::timers;
 use crate::process::tree;
 use crate::task::{reference, sched};
-use crate::{boot, console, crash, disk, hotplug, interrupts, run};
+use crate::{block, boot, console, crash, disk, hotplug, interrupts, run};
 
 /// A lock that is declared somewhere in the kernel.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ const fn of_memory(name: &'static str, kind: Kind) -> Declared {
 }
 
 /// All of them. `page-tables` is no lock but a [`Section`]: entries change without one, in a section that nobody is killed in.
-pub(crate) static ALL: [Declared; 29] = [
+pub(crate) static ALL: [Declared; 31] = [
     at("frame-allocator", Kind::Vital, frames::lock),
     at("run-queue", Kind::Vital, sched::lock),
     at("task-structs", Kind::Vital, reference::lock),
@@ -72,6 +72,8 @@ pub(crate) static ALL: [Declared; 29] = [
     at("file-text", Kind::Spin, fs::text::lock),
     at("pipe", Kind::Mutex, fs::pipe::lock),
     at("epoll", Kind::Mutex, fs::epoll::lock),
+    at("disk-mount", Kind::Mutex, fs::disk::lock),
+    at("block-buffer", Kind::Mutex, block::scratch::lock),
     at("specimen-spin", Kind::Spin, || &SPECIMEN_SPIN),
     at("specimen-mutex", Kind::Mutex, || &SPECIMEN_MUTEX),
     at("specimen-rwlock", Kind::ReadWrite, || &SPECIMEN_RWLOCK),

@@ -43,6 +43,16 @@ impl<T> Mutex<T> {
         if self.raw.is_poisoned() { Err(PoisonError::new(guard)) } else { Ok(guard) }
     }
 
+    /// Whether a holder was killed, and nobody has made it good again: of the moment.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.raw.is_poisoned()
+    }
+
+    /// The value, which nobody else can use.
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     /// Takes the lock although a holder was killed, and makes it good again: for a value that is whole at every instruction.
     pub(crate) fn lock_anyway(&self) -> MutexGuard<'_, T> {
         self.lock().unwrap_or_else(|poisoned| {

@@ -59,6 +59,7 @@ impl Errno {
     pub(crate) const BUSY: Self = Self(16);
     pub(crate) const SRCH: Self = Self(3);
     pub(crate) const INTR: Self = Self(4);
+    pub(crate) const IO: Self = Self(5);
     pub(crate) const TOOBIG: Self = Self(7);
     pub(crate) const NOEXEC: Self = Self(8);
     pub(crate) const BADF: Self = Self(9);

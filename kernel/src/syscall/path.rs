@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use super::{Errno, file, user};
 use crate::arch::layout::PAGE_SIZE;
 use crate::boot;
+use crate::fs::disk::{self, DiskFile};
 use crate::fs::node::{Node, Status};
-use crate::fs::open::flags;
+use crate::fs::open::{Object, flags};
 use crate::fs::path::{self, MAX_PATH};
 use crate::fs::{self, OpenFile, mode};
 use crate::process;
@@ -47,9 +48,13 @@ fn find(descriptor: usize, addr: usize, follow: bool) -> Result<Option<Node>, Er
 }
 
 pub(super) fn open(descriptor: usize, path: usize, wanted: usize) -> Result<usize, Errno> {
+    let path = path_at(path)?;
+    if let Some(on_disk) = disk::split(&path) {
+        return open_on_disk(on_disk, wanted);
+    }
     let follow = wanted & flags::NO_FOLLOW == 0
         && wanted & (flags::CREATE | flags::EXCLUSIVE) != flags::CREATE | flags::EXCLUSIVE;
-    let node = match find(descriptor, path, follow)? {
+    let node = match path::find(base(descriptor, &path)?, path, follow)? {
         Some(_) if wanted & flags::CREATE != 0 && wanted & flags::EXCLUSIVE != 0 => return Err(Errno::EXIST),
         Some(node) => node,
         None if wanted & flags::CREATE != 0 => return Err(Errno::ROFS),
@@ -60,6 +65,30 @@ pub(super) fn open(descriptor: usize, path: usize, wanted: usize) -> Result<usiz
     let _section = Section::enter();
     let file = OpenFile::of_node(node, wanted)?;
     file::with_files(|files| files.install(file, 0, wanted & flags::CLOSE_ON_EXEC != 0))
+}
+
+/// Opens what lies on a disk. It is the table's before anything is read, so that nothing of it is lost if the task is killed meanwhile.
+fn open_on_disk((description, path): (&[u8], &[u8]), wanted: usize) -> Result<usize, Errno> {
+    if wanted & (flags::ACCESS | flags::TRUNCATE) != 0 {
+        return Err(Errno::ROFS);
+    }
+    if wanted & (flags::CREATE | flags::EXCLUSIVE | flags::PATH) != 0 {
+        return Err(Errno::INVAL);
+    }
+    if wanted & flags::FOLDER != 0 {
+        return Err(Errno::NOTDIR);
+    }
+    let disk = DiskFile::new(description, path)?;
+    let section = Section::enter();
+    let file = OpenFile::new(Object::Disk(disk), wanted)?;
+    let descriptor = file::with_files(|files| files.install(file, 0, wanted & flags::CLOSE_ON_EXEC != 0))?;
+    drop(section);
+    let found = file::file(descriptor).and_then(|file| file.status());
+    if let Err(error) = found {
+        file::with_files(|files| files.close(descriptor))?;
+        return Err(error);
+    }
+    Ok(descriptor)
 }
 
 /// Whether `node` can be opened so.

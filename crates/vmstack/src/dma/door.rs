@@ -1,7 +1,7 @@
 //! [`DmaDoor`]: everything that a device is to have passes here.
 //!
-//! The check is arithmetic on the ends of the range against two hulls: that of all areas, and that of all stacks that are registered. What lies
-//! outside of both is no stack's. What does not is looked at by area, in constant time.
+//! The check is arithmetic on the ends of the range against two hulls: that of all areas, and that of all stacks that are registered
+//! (`hulls`). What lies outside of both is no stack's. What does not is looked at by area, in constant time.
 //!
 //! Until [`DmaDoor::look`] was called the hulls are the whole address space: everything is looked at, and nothing passes unseen.
 
@@ -12,11 +12,10 @@ use crate::area::StackArea;
 use crate::geometry::Geometry;
 use crate::locate::Located;
 use crate::platform::Platform;
-use crate::stack::StackId;
-use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicU64, Ordering};
 
+use super::hulls::{Hull, Hulls};
 use super::pool::{BounceRegion, Pool, PoolError, PoolUsage};
-use super::transfer::Anchor;
 
 /// What is done about stacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,39 +47,9 @@ pub struct DmaCounters {
     pub lost: u64,
 }
 
-/// A range of addresses around some others.
-#[derive(Debug)]
-struct Hull {
-    first: AtomicUsize,
-    last: AtomicUsize,
-}
-
-impl Hull {
-    const fn all() -> Self {
-        Self { first: AtomicUsize::new(0), last: AtomicUsize::new(usize::MAX) }
-    }
-
-    /// Whether any of `first..=last` is in it.
-    #[inline(always)]
-    fn meets(&self, first: VirtAddr, last: usize) -> bool {
-        // Relaxed: whoever hands out the first stack of a new area has looked before, and it is he whose word leads here.
-        last >= self.first.load(Ordering::Relaxed) && first.get() <= self.last.load(Ordering::Relaxed)
-    }
-
-    /// Puts it around `ranges`. It is never smaller than they are, in between either.
-    fn put_around(&self, ranges: impl Iterator<Item = (usize, usize)>) {
-        let (first, last) = ranges.fold((usize::MAX, 0), |(low, high), (first, last)| (low.min(first), high.max(last)));
-        self.first.store(0, Ordering::SeqCst);
-        self.last.store(usize::MAX, Ordering::SeqCst);
-        self.first.store(first, Ordering::SeqCst);
-        self.last.store(last, Ordering::SeqCst);
-    }
-}
-
 /// The door between memory and devices.
 pub struct DmaDoor<'a, P: Platform> {
-    areas: Hull,
-    registered: Hull,
+    hulls: Hulls,
     pub(super) all: &'a [&'a StackArea<P>],
     pub(super) platform: &'a P,
     policy: AtomicU8,
@@ -102,8 +71,7 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     pub const fn new(platform: &'a P, areas: &'a [&'a StackArea<P>]) -> Self {
         assert!(areas.len() < 1 << 17, "more areas than an anchor can tell apart");
         Self {
-            areas: Hull::all(),
-            registered: Hull::all(),
+            hulls: Hulls::new(),
             all: areas,
             platform,
             policy: AtomicU8::new(DmaPolicy::Refuse as u8),
@@ -120,11 +88,12 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     ///
     /// # Context
     ///
-    /// Task.
+    /// Task, on any number of CPUs at once, and while others ask.
     pub fn look(&self) {
         let wholes = self.all.iter().filter_map(|area| area.geometry()).map(Geometry::whole_range);
-        self.areas.put_around(wholes.map(|range| (range.start().get(), range.end().get() - 1)));
-        self.registered.put_around(self.all.iter().flat_map(|area| area.registered_ranges()));
+        let areas = Hull::around(wholes.map(|range| (range.start().get(), range.end().get() - 1)));
+        let registered = Hull::around(self.all.iter().flat_map(|area| area.registered_ranges()));
+        self.hulls.note(areas, registered);
     }
 
     /// Says what is done about stacks from here on. Transfers that were let through end as they began.
@@ -183,11 +152,10 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     ///
     /// # Context
     ///
-    /// Any.
+    /// Any. Twelve instructions on x86-64, or fewer.
     #[inline(always)]
     pub fn suspects(&self, addr: VirtAddr, bytes: usize) -> bool {
-        let last = addr.get().wrapping_add(bytes).wrapping_sub(1);
-        last < addr.get() || self.areas.meets(addr, last) || self.registered.meets(addr, last)
+        self.hulls.meet(addr, bytes)
     }
 
     /// What the `bytes` bytes from `addr` on have to do with the stacks of all areas: what the first area says that knows any of them.
@@ -196,22 +164,11 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     ///
     /// Any, the fault path included. In constant time: that of one area, for each.
     pub fn locate(&self, addr: VirtAddr, bytes: usize) -> Located {
-        if self.suspects(addr, bytes) { self.locate_anchored(addr, bytes).0 } else { Located::Outside }
-    }
-
-    #[cold]
-    pub(super) fn locate_anchored(&self, addr: VirtAddr, bytes: usize) -> (Located, Anchor) {
-        let found = self.all.iter().map(|area| area.locate(addr, bytes)).enumerate();
-        match found.into_iter().find(|(_, located)| *located != Located::Outside) {
-            Some((area, located @ Located::Stack(span))) if span.stack.slot != u32::MAX => {
-                let geometry = self.all[area].geometry();
-                let slot = geometry.and_then(|geometry| geometry.slot(span.stack.slot as usize));
-                let anchor = slot.map(|slot| Anchor::Stack { area, id: StackId::new(slot, span.stack.generation) });
-                (located, anchor.unwrap_or(Anchor::Fixed))
-            }
-            Some((_, located)) => (located, Anchor::Fixed),
-            None => (Located::Outside, Anchor::Fixed),
+        if !self.suspects(addr, bytes) {
+            return Located::Outside;
         }
+        let mut found = self.all.iter().map(|area| area.locate(addr, bytes));
+        found.find(|located| *located != Located::Outside).unwrap_or(Located::Outside)
     }
 
     #[cold]

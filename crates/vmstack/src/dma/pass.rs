@@ -5,7 +5,9 @@
 use core::panic::Location;
 use core::ptr;
 
-use crate::locate::{Located, StackSpan};
+use crate::addr::VirtAddr;
+use crate::area::StackArea;
+use crate::locate::Located;
 use crate::platform::Platform;
 use crate::stack::{Pin, StackId};
 use crate::sync::Ordering;
@@ -13,7 +15,7 @@ use crate::sync::Ordering;
 use super::door::{DmaDoor, DmaPolicy};
 use super::pool::{Bounced, Buffer};
 use super::refusal::{DmaError, Refusal};
-use super::request::DmaRequest;
+use super::request::{Direction, DmaRequest};
 use super::segments::Segments;
 use super::transfer::{Anchor, Hold, Transfer, TransferList, pin};
 
@@ -35,13 +37,23 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     #[inline]
     #[track_caller]
     pub unsafe fn pass(&'a self, request: &DmaRequest) -> Result<Transfer<'a, P>, DmaError> {
-        let caller = Location::caller();
-        let passed = if self.suspects(request.addr, request.bytes) {
-            self.pass_suspect(request, caller)
-        } else {
-            self.pass_plain(request, caller)
-        };
-        passed.inspect_err(|_| self.count_refused())
+        let suspected = self.suspects(request.addr, request.bytes);
+        match if suspected { self.pass_suspect(request) } else { self.pass_plain(request) } {
+            Ok(hold) => Ok(Transfer::new(self, request, hold)),
+            Err(refusal) => Err(self.refuse(refusal, request, Location::caller())),
+        }
+    }
+
+    /// A refusal, with whatever stack it is about as it is now.
+    #[cold]
+    fn refuse(&self, refusal: Refusal, request: &DmaRequest, caller: &'static Location<'static>) -> DmaError {
+        self.count_refused();
+        let error = DmaError::new(refusal, request.addr, request.bytes, caller);
+        match self.locate(request.addr, request.bytes) {
+            Located::Stack(span) | Located::Idle(span) | Located::Across { span, .. } => error.at(&span),
+            Located::Guard(stack) => error.of(stack),
+            Located::Outside | Located::Records => error,
+        }
     }
 
     /// Lets a scatter list through: all of it, or nothing.
@@ -62,17 +74,19 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
         &'a self,
         requests: &[DmaRequest],
     ) -> Result<TransferList<'a, P, N>, DmaError> {
+        if let Some(request) = requests.get(N) {
+            return Err(DmaError { entry: N, ..self.list_full::<N>(request, Location::caller()) });
+        }
         let mut list = TransferList::EMPTY;
-        for (entry, request) in requests.iter().enumerate() {
-            let passed = match list.place(entry) {
-                // SAFETY: the caller's promise.
-                Some(place) => unsafe { self.pass(request) }.map(|transfer| *place = Some(transfer)),
-                None => Err(self.list_full::<N>(request, Location::caller())),
-            };
-            if let Err(error) = passed {
-                // SAFETY: no device knows of it.
-                unsafe { list.cancel() };
-                return Err(DmaError { entry, ..error });
+        for (entry, (request, place)) in requests.iter().zip(list.places()).enumerate() {
+            // SAFETY: the caller's promise.
+            match unsafe { self.pass(request) } {
+                Ok(transfer) => *place = Some(transfer),
+                Err(error) => {
+                    // SAFETY: no device knows of it.
+                    unsafe { list.cancel() };
+                    return Err(DmaError { entry, ..error });
+                }
             }
         }
         Ok(list)
@@ -86,130 +100,114 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
 
     /// Lets bytes through that are no stack's.
     #[inline]
-    fn pass_plain(
-        &'a self,
-        request: &DmaRequest,
-        caller: &'static Location<'static>,
-    ) -> Result<Transfer<'a, P>, DmaError> {
+    fn pass_plain(&'a self, request: &DmaRequest) -> Result<Hold<'a, P>, Refusal> {
         match Segments::plain(self.platform, request.addr, request.bytes).suit(request) {
-            Ok(()) => Ok(Transfer::new(self, request, Hold::Caller)),
-            Err(refusal) => self.pass_unsuited(refusal, request, Anchor::Fixed, caller),
+            Ok(()) => Ok(Hold::Caller),
+            Err(refusal) => self.pass_unsuited(refusal, request, Anchor::Fixed),
         }
     }
 
     /// Bytes that the device cannot have where they are.
     #[cold]
-    fn pass_unsuited(
-        &'a self,
-        refusal: Refusal,
-        request: &DmaRequest,
-        anchor: Anchor,
-        caller: &'static Location<'static>,
-    ) -> Result<Transfer<'a, P>, DmaError> {
+    fn pass_unsuited(&'a self, refusal: Refusal, request: &DmaRequest, anchor: Anchor) -> Result<Hold<'a, P>, Refusal> {
         if self.policy() == DmaPolicy::Refuse || matches!(refusal, Refusal::NotMapped { .. }) {
-            return Err(DmaError::new(refusal, request.addr, request.bytes, caller));
+            return Err(refusal);
         }
-        self.bounce(request, anchor, caller)
+        self.bounce(request, anchor)
+    }
+
+    /// Bytes that may be a stack's: nearly always those of one that is somebody's.
+    fn pass_suspect(&'a self, request: &DmaRequest) -> Result<Hold<'a, P>, Refusal> {
+        match self.live_stack(request.addr, request.bytes) {
+            Some(anchor) => self.pass_stack(request, anchor),
+            None => self.pass_odd(request),
+        }
+    }
+
+    /// The stack that all of these bytes are in, if it is an area's, and somebody's.
+    fn live_stack(&self, addr: VirtAddr, bytes: usize) -> Option<Anchor> {
+        let mut areas = (0_u32..).zip(self.all);
+        areas.find_map(|(area, of)| Some(Anchor::Stack { area, id: of.live_stack(addr, bytes)? }))
     }
 
     #[cold]
-    fn pass_suspect(
-        &'a self,
-        request: &DmaRequest,
-        caller: &'static Location<'static>,
-    ) -> Result<Transfer<'a, P>, DmaError> {
+    fn pass_odd(&'a self, request: &DmaRequest) -> Result<Hold<'a, P>, Refusal> {
         let &DmaRequest { addr, bytes, .. } = request;
-        let error = |refusal| DmaError::new(refusal, addr, bytes, caller);
         if bytes == 0 {
-            return Err(error(Refusal::Empty));
+            return Err(Refusal::Empty);
         }
         if addr.checked_add(bytes - 1).is_none() {
-            return Err(error(Refusal::Wraps));
+            return Err(Refusal::Wraps);
         }
-        match self.locate_anchored(addr, bytes) {
-            (Located::Outside, _) => self.pass_plain(request, caller),
-            (Located::Stack(span), anchor) => self.pass_stack(request, &span, anchor, caller),
-            (Located::Idle(span), _) => Err(error(Refusal::Idle).at(&span)),
-            (Located::Guard(stack), _) => Err(error(Refusal::Guard).of(stack)),
-            (Located::Records, _) => Err(error(Refusal::Records)),
-            (Located::Across { span, below: 0, above }, _) => Err(error(Refusal::AcrossTop { above }).at(&span)),
-            (Located::Across { span, below, .. }, _) => Err(error(Refusal::AcrossBottom { below }).at(&span)),
+        match self.locate(addr, bytes) {
+            Located::Outside => self.pass_plain(request),
+            // Registered; or it was nobody's a moment ago.
+            Located::Stack(_) => self.pass_stack(request, self.live_stack(addr, bytes).unwrap_or(Anchor::Fixed)),
+            Located::Idle(_) => Err(Refusal::Idle),
+            Located::Guard(_) => Err(Refusal::Guard),
+            Located::Records => Err(Refusal::Records),
+            Located::Across { below: 0, above, .. } => Err(Refusal::AcrossTop { above }),
+            Located::Across { below, .. } => Err(Refusal::AcrossBottom { below }),
         }
     }
 
     /// Lets bytes of one stack through.
-    fn pass_stack(
-        &'a self,
-        request: &DmaRequest,
-        span: &StackSpan,
-        anchor: Anchor,
-        caller: &'static Location<'static>,
-    ) -> Result<Transfer<'a, P>, DmaError> {
-        let passed = match self.policy() {
-            DmaPolicy::Refuse => Err(DmaError::new(Refusal::Stack, request.addr, request.bytes, caller)),
-            DmaPolicy::Bounce => self.bounce(request, anchor, caller),
-            DmaPolicy::Map => self.map(request, anchor, caller),
-        };
-        passed.map_err(|error| error.at(span))
+    fn pass_stack(&'a self, request: &DmaRequest, anchor: Anchor) -> Result<Hold<'a, P>, Refusal> {
+        match self.policy() {
+            DmaPolicy::Refuse => Err(Refusal::Stack),
+            DmaPolicy::Bounce => self.bounce(request, anchor),
+            DmaPolicy::Map => self.map(request, anchor),
+        }
     }
 
     /// Pins the stack, and gives the device the stack itself.
-    fn map(
-        &'a self,
-        request: &DmaRequest,
-        anchor: Anchor,
-        caller: &'static Location<'static>,
-    ) -> Result<Transfer<'a, P>, DmaError> {
-        let pinned = self.pin(anchor).map_err(|refusal| DmaError::new(refusal, request.addr, request.bytes, caller))?;
+    fn map(&'a self, request: &DmaRequest, anchor: Anchor) -> Result<Hold<'a, P>, Refusal> {
+        let pinned = self.pin(anchor)?;
         if let Err(refusal) = Segments::paged(self.platform, request.addr, request.bytes).suit(request) {
             drop(pinned);
-            return self.pass_unsuited(refusal, request, anchor, caller);
+            return self.pass_unsuited(refusal, request, anchor);
         }
         if let (Anchor::Stack { area, .. }, true) = (anchor, request.direction.writes()) {
             // Before the device begins, and under the pin (INV-ZERO).
-            self.all[area].mark_written(request.addr);
+            self.area(area).mark_written(request.addr);
         }
         self.mapped.fetch_add(1, Ordering::Relaxed);
-        Ok(Transfer::new(self, request, pinned.map_or(Hold::Fixed, Hold::Pin)))
+        Ok(pinned.map_or(Hold::Fixed, Hold::Pin))
     }
 
     /// Pins the stack that `anchor` says; none if it is one that stays.
     fn pin(&self, anchor: Anchor) -> Result<Option<Pin<'a, P>>, Refusal> {
         match anchor {
             Anchor::Fixed => Ok(None),
-            Anchor::Stack { area, id } => pin(self.all[area], id).map(Some),
+            Anchor::Stack { area, id } => pin(self.area(area), id).map(Some),
         }
     }
 
     /// Copies the bytes to a buffer of the pool, which the device gets.
     ///
-    /// Also those that the device only writes: it may write fewer, and the others stay what they were.
-    fn bounce(
-        &'a self,
-        request: &DmaRequest,
-        anchor: Anchor,
-        caller: &'static Location<'static>,
-    ) -> Result<Transfer<'a, P>, DmaError> {
-        let &DmaRequest { addr, bytes, direction, .. } = request;
-        let error = |refusal| DmaError::new(refusal, addr, bytes, caller);
-        let buffer = self.pool.take(request).map_err(error)?;
-        if let Err(refusal) = self.with_stack(anchor, || {
+    /// Also those that the device only writes, unless it writes all of them: it may write fewer, and the others stay what they were.
+    fn bounce(&'a self, request: &DmaRequest, anchor: Anchor) -> Result<Hold<'a, P>, Refusal> {
+        let &DmaRequest { addr, bytes, .. } = request;
+        let buffer = self.pool.take(request)?;
+        let needed = request.direction != Direction::FromDevice || !request.overwritten;
+        let copy = || {
             // SAFETY: (1) the bytes are mapped: a stack's while it is held, others' by the promise of `pass`; (2) the buffer is ours, has room
             // for them, and is no stack's.
             unsafe { ptr::copy_nonoverlapping(addr.as_mut_ptr::<u8>(), self.pool.virt_of(buffer).as_mut_ptr(), bytes) }
-        }) {
+        };
+        let copied = if needed { self.with_stack(anchor, copy) } else { Ok(()) };
+        if let Err(refusal) = copied {
             self.pool.give(buffer);
-            return Err(error(refusal));
+            return Err(refusal);
         }
-        self.pool.note(buffer, &Bounced { addr, bytes, direction, anchor });
         self.bounced.fetch_add(1, Ordering::Relaxed);
-        Ok(Transfer::new(self, request, Hold::Buffer(buffer)))
+        Ok(Hold::Buffer(buffer, anchor))
     }
 
     /// Does `copy` while the stack that `anchor` says stays what it is. Who stands on it needs no pin for that.
     fn with_stack(&self, anchor: Anchor, copy: impl FnOnce()) -> Result<(), Refusal> {
         let pinned = match anchor {
-            Anchor::Stack { area, id } if !self.stands_on(area, id) => Some(pin(self.all[area], id)?),
+            Anchor::Stack { area, id } if !self.stands_on(area, id) => Some(pin(self.area(area), id)?),
             _ => None,
         };
         copy();
@@ -218,9 +216,15 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     }
 
     /// Whether the caller runs on the stack `id`: on that life of it, for a task does not outlive its stack's.
-    fn stands_on(&self, area: usize, id: StackId) -> bool {
-        let meta = self.all[area].ready_metadata();
-        self.all[area].stands_on(&meta, id.slot()) && meta.known_record(id.slot()).state().generation == id.generation()
+    fn stands_on(&self, area: u32, id: StackId) -> bool {
+        let area = self.area(area);
+        let meta = area.ready_metadata();
+        area.stands_on(&meta, id.slot()) && meta.known_record(id.slot()).state().generation == id.generation()
+    }
+
+    /// The area with this number, which an anchor has.
+    fn area(&self, number: u32) -> &'a StackArea<P> {
+        self.all[number as usize]
     }
 
     /// Copies what a device wrote back to where it belongs, and gives the buffer back.
@@ -228,25 +232,14 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
     /// # Safety
     ///
     /// The device is done with the buffer, which is the caller's; and as for [`Transfer::finish`].
-    pub(super) unsafe fn return_bounced(
-        &self,
-        buffer: Buffer,
-        caller: &'static Location<'static>,
-    ) -> Result<(), DmaError> {
-        let Bounced { addr, bytes, direction, anchor } = self.pool.noted(buffer);
-        let copied = match direction.writes() {
-            true => self.with_stack(anchor, || {
-                // SAFETY: as in `bounce`, the other way round.
-                unsafe {
-                    ptr::copy_nonoverlapping(self.pool.virt_of(buffer).as_mut_ptr::<u8>(), addr.as_mut_ptr(), bytes);
-                }
-            }),
-            false => Ok(()),
+    pub(super) unsafe fn return_bounced(&self, buffer: Buffer, bounced: &Bounced) -> Result<(), Refusal> {
+        let &Bounced { addr, bytes, direction, anchor } = bounced;
+        let copy = || {
+            // SAFETY: as in `bounce`, the other way round.
+            unsafe { ptr::copy_nonoverlapping(self.pool.virt_of(buffer).as_mut_ptr::<u8>(), addr.as_mut_ptr(), bytes) }
         };
+        let copied = if direction.writes() { self.with_stack(anchor, copy) } else { Ok(()) };
         self.pool.give(buffer);
-        copied.map_err(|refusal| {
-            self.gone.fetch_add(1, Ordering::Relaxed);
-            DmaError::new(refusal, addr, bytes, caller)
-        })
+        copied.inspect_err(|_| _ = self.gone.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -21,14 +21,13 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 use super::refusal::Refusal;
 use super::request::{Direction, DmaRequest};
+use super::taken::{MOST, Taken};
 use super::transfer::Anchor;
 
 /// The sizes of buffers, in bytes.
 const SIZES: [usize; 5] = [64, 512, 4 << 10, 16 << 10, 64 << 10];
-/// Words of a size's bits.
-const WORDS: usize = 16;
-/// The most buffers of one size.
-const MOST: usize = WORDS * u64::BITS as usize;
+/// The longest region, in bytes: no buffer that could be cut from more would be used.
+const MOST_BYTES: usize = 1 << 30;
 /// What the region begins at a multiple of.
 const ALIGN: usize = 4 << 10;
 
@@ -102,15 +101,16 @@ struct Class {
     count: AtomicUsize,
     /// The first of their records: bytes from the start of the region.
     records: AtomicUsize,
-    /// A bit for each: set while it is in use.
-    bits: [AtomicU64; WORDS],
+    taken: Taken,
 }
 
 /// A buffer, taken. Whoever has it gives it back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Buffer {
-    class: usize,
-    index: usize,
+    class: u8,
+    index: u16,
+    /// Where it begins: bytes from the start of the region.
+    offset: u32,
 }
 
 /// What a buffer stands for.
@@ -135,55 +135,19 @@ pub(super) struct Pool {
 impl Class {
     const fn new() -> Self {
         let (offset, count, records) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { offset, count, records, bits: [const { AtomicU64::new(0) }; WORDS] }
+        Self { offset, count, records, taken: Taken::new() }
     }
 
     fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Takes a buffer, if one is free.
-    fn take(&self) -> Option<usize> {
-        let words = self.bits.iter().take(self.count().div_ceil(u64::BITS as usize));
-        words.enumerate().find_map(|(word, bits)| Some(word * u64::BITS as usize + take_bit(bits)?))
-    }
-
-    fn give(&self, index: usize) {
-        let (word, bit) = (index / u64::BITS as usize, index % u64::BITS as usize);
-        if let Some(bits) = self.bits.get(word) {
-            // Release: what its last user did with the buffer comes before what the next one does.
-            bits.fetch_and(!(1 << bit), Ordering::Release);
-        }
-    }
-
-    fn in_use(&self) -> usize {
-        let set: u32 = self.bits.iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum();
-        (set as usize).saturating_sub(MOST - self.count())
-    }
-
-    /// Makes the buffers, all of them free; what there is no buffer for is taken for ever.
+    /// Makes the buffers, all of them free.
     fn cut(&self, cut: &Cut) {
         self.offset.store(cut.offset, Ordering::Relaxed);
         self.records.store(cut.record, Ordering::Relaxed);
-        for (word, bits) in self.bits.iter().enumerate() {
-            let here = cut.count.saturating_sub(word * u64::BITS as usize).min(u64::BITS as usize);
-            bits.store(u64::MAX.checked_shl(here as u32).unwrap_or(0), Ordering::Relaxed);
-        }
+        self.taken.free_first(cut.count);
         self.count.store(cut.count, Ordering::Relaxed);
-    }
-}
-
-/// Sets a bit that was clear. None if all are set.
-fn take_bit(bits: &AtomicU64) -> Option<usize> {
-    loop {
-        let free = (!bits.load(Ordering::Relaxed)).trailing_zeros();
-        if free == u64::BITS {
-            return None;
-        }
-        // Acquire: pairs with the Release of `give`.
-        if bits.fetch_or(1 << free, Ordering::Acquire) & (1 << free) == 0 {
-            return Some(free as usize);
-        }
     }
 }
 
@@ -203,7 +167,8 @@ impl Pool {
         if !virt.is_aligned(ALIGN) || !phys.get().is_multiple_of(ALIGN as u64) {
             return Err(PoolError::Misaligned);
         }
-        let fits = virt.checked_add(bytes).is_some() && phys.get().checked_add(bytes as u64).is_some();
+        let fits =
+            bytes <= MOST_BYTES && virt.checked_add(bytes).is_some() && phys.get().checked_add(bytes as u64).is_some();
         let cuts = fits.then(|| cuts(bytes)).flatten().ok_or(PoolError::BadSize { bytes })?;
         self.bytes.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).map_err(|_| PoolError::Filled)?;
         self.virt.store(virt.get(), Ordering::Relaxed);
@@ -215,32 +180,59 @@ impl Pool {
     }
 
     /// Takes a buffer for what `request` asks.
+    #[inline]
     pub(super) fn take(&self, request: &DmaRequest) -> Result<Buffer, Refusal> {
+        let smallest = class_of(request.bytes.max(request.align));
+        match self.classes.get(smallest).and_then(|class| class.taken.take()) {
+            Some(index) if request.reach == u64::MAX && request.align <= ALIGN => Ok(self.buffer(smallest, index)),
+            taken => self.take_oddly(request, smallest, taken),
+        }
+    }
+
+    /// As [`take`](Self::take), where the first look at buffers of the right size has come to `taken`.
+    #[cold]
+    fn take_oddly(&self, request: &DmaRequest, smallest: usize, taken: Option<usize>) -> Result<Buffer, Refusal> {
         // Acquire: pairs with the Release in `fill`.
         let bytes = self.bytes.load(Ordering::Acquire);
-        if bytes < ALIGN {
-            return Err(Refusal::NoPool);
+        let last = self.phys(0).wrapping_add((bytes as u64).wrapping_sub(1));
+        let refusal = match bytes < ALIGN {
+            true => Some(Refusal::NoPool),
+            false if last.get() > request.reach => Some(Refusal::PoolOutOfReach { last, reach: request.reach }),
+            // No buffer is known to begin at a multiple of more than the region does.
+            false if request.align > ALIGN => Some(Refusal::TooLarge { most: self.largest() }),
+            false => None,
+        };
+        if let Some(refusal) = refusal {
+            taken.into_iter().for_each(|index| self.classes[smallest].taken.give(index));
+            return Err(refusal);
         }
-        let last = self.phys(0).wrapping_add(bytes as u64 - 1);
-        if last.get() > request.reach {
-            return Err(Refusal::PoolOutOfReach { last, reach: request.reach });
+        let larger = || {
+            let mut fitting = self.classes.iter().enumerate().skip(smallest);
+            fitting.find_map(|(class, of)| Some(self.buffer(class, of.taken.take()?)))
+        };
+        let first = taken.map(|index| self.buffer(smallest, index));
+        first.or_else(larger).ok_or_else(|| self.none_fits(smallest))
+    }
+
+    fn buffer(&self, class: usize, index: usize) -> Buffer {
+        let offset = self.classes[class].offset.load(Ordering::Relaxed) + index * SIZES[class];
+        // A region has less than 4 GiB, and fewer buffers than MOST of each size.
+        Buffer { class: class as u8, index: index as u16, offset: offset as u32 }
+    }
+
+    /// Why there is no buffer of the class `smallest`, or a larger one.
+    #[cold]
+    fn none_fits(&self, smallest: usize) -> Refusal {
+        match self.classes.iter().skip(smallest).map(Class::count).sum() {
+            0 => Refusal::TooLarge { most: self.largest() },
+            buffers => Refusal::PoolExhausted { buffers },
         }
-        let size = request.bytes.max(request.align);
-        let fitting = || self.classes.iter().zip(SIZES).enumerate().filter(|(_, (_, has))| *has >= size);
-        if let Some(buffer) = fitting().find_map(|(class, (of, _))| Some(Buffer { class, index: of.take()? })) {
-            return Ok(buffer);
-        }
-        let buffers = fitting().map(|(_, (class, _))| class.count()).sum();
-        if buffers == 0 || request.align > ALIGN {
-            return Err(Refusal::TooLarge { most: self.largest() });
-        }
-        Err(Refusal::PoolExhausted { buffers })
     }
 
     /// Gives a buffer back.
     pub(super) fn give(&self, buffer: Buffer) {
-        if let Some(class) = self.classes.get(buffer.class) {
-            class.give(buffer.index);
+        if let Some(class) = self.classes.get(usize::from(buffer.class)) {
+            class.taken.give(usize::from(buffer.index));
         }
     }
 
@@ -249,22 +241,21 @@ impl Pool {
         sizes.map(|(_, size)| size).max().unwrap_or(0)
     }
 
+    #[inline]
     fn phys(&self, offset: usize) -> PhysAddr {
         PhysAddr::new(self.phys.load(Ordering::Relaxed)).wrapping_add(offset as u64)
     }
 
-    fn offset(&self, buffer: Buffer) -> usize {
-        self.classes[buffer.class].offset.load(Ordering::Relaxed) + buffer.index * SIZES[buffer.class]
-    }
-
     /// Where the kernel sees a buffer.
+    #[inline]
     pub(super) fn virt_of(&self, buffer: Buffer) -> VirtAddr {
-        VirtAddr::new(self.virt.load(Ordering::Relaxed)).wrapping_add(self.offset(buffer))
+        VirtAddr::new(self.virt.load(Ordering::Relaxed)).wrapping_add(buffer.offset as usize)
     }
 
     /// Where devices see a buffer.
+    #[inline]
     pub(super) fn phys_of(&self, buffer: Buffer) -> PhysAddr {
-        self.phys(self.offset(buffer))
+        self.phys(buffer.offset as usize)
     }
 
     /// The buffer in use that begins at `bus`. None if there is none.
@@ -279,14 +270,14 @@ impl Pool {
             .rev()
             .find(|(_, class)| class.count() != 0 && class.offset.load(Ordering::Relaxed) <= offset)?;
         let within = offset - found.offset.load(Ordering::Relaxed);
-        let buffer = Buffer { class, index: within / SIZES[class] };
-        let in_use = found.bits.get(buffer.index / 64)?.load(Ordering::Relaxed) >> (buffer.index % 64) & 1 == 1;
-        (buffer.index < found.count() && within.is_multiple_of(SIZES[class]) && in_use).then_some(buffer)
+        let index = within / SIZES[class];
+        let begins = index < found.count() && within.is_multiple_of(SIZES[class]);
+        (begins && found.taken.is_taken(index)).then(|| self.buffer(class, index))
     }
 
     fn record(&self, buffer: Buffer) -> &BounceRecord {
-        let first = self.classes[buffer.class].records.load(Ordering::Relaxed);
-        let offset = first + buffer.index * size_of::<BounceRecord>();
+        let first = self.classes[usize::from(buffer.class)].records.load(Ordering::Relaxed);
+        let offset = first + usize::from(buffer.index) * size_of::<BounceRecord>();
         let record = VirtAddr::new(self.virt.load(Ordering::Relaxed)).wrapping_add(offset);
         // SAFETY: (1) the region has a record for each buffer, and is mapped for ever; (2) records are atomics only, and any bytes
         // are valid ones; (3) the region begins at a page, and a record's size is a multiple of its alignment.
@@ -320,11 +311,22 @@ impl Pool {
         }
         self.classes.iter().zip(SIZES).fold(PoolUsage::default(), |sum, (class, size)| PoolUsage {
             buffers: sum.buffers + class.count(),
-            in_use: sum.in_use + class.in_use(),
+            in_use: sum.in_use + class.taken.count(class.count()),
             bytes: sum.bytes + class.count() * size,
             largest: if class.count() == 0 { sum.largest } else { size },
         })
     }
+}
+
+/// The number of the smallest size that has room for `bytes`; past the last if there is none.
+#[inline]
+const fn class_of(bytes: usize) -> usize {
+    let (mut class, mut fits) = (0, 0);
+    while class < SIZES.len() {
+        fits += (bytes > SIZES[class]) as usize;
+        class += 1;
+    }
+    fits
 }
 
 /// Where the buffers of one size lie, and their records, in bytes from the start of the region.

@@ -39,16 +39,20 @@ pub struct DmaRequest {
     pub(super) align: usize,
     pub(super) reach: u64,
     pub(super) segments: usize,
+    pub(super) overwritten: bool,
 }
 
 impl DmaRequest {
     /// The `bytes` bytes from `addr` on, for a device that takes any number of segments, anywhere.
     #[must_use]
     pub const fn new(addr: VirtAddr, bytes: usize, direction: Direction) -> Self {
-        Self { addr, bytes, direction, align: 1, reach: u64::MAX, segments: usize::MAX }
+        Self { addr, bytes, direction, align: 1, reach: u64::MAX, segments: usize::MAX, overwritten: false }
     }
 
     /// Each segment has to begin at a multiple of `align` bytes: rounded up to a power of two.
+    ///
+    /// Where a segment ends nothing is said. A device whose writes do not reach the caches is not to have a stack that is
+    /// [mapped](super::DmaPolicy::Map) for it: the line in which its bytes end has others.
     #[must_use]
     pub const fn aligned(self, align: usize) -> Self {
         // What is too much to round up is refused as it is: no buffer is aligned like that.
@@ -65,10 +69,18 @@ impl DmaRequest {
         Self { reach: highest, ..self }
     }
 
-    /// How many segments the device takes at most.
+    /// How many segments the device takes at most: at least one. Of a list: for each entry.
     #[must_use]
     pub const fn in_segments(self, most: usize) -> Self {
-        Self { segments: most, ..self }
+        Self { segments: if most == 0 { 1 } else { most }, ..self }
+    }
+
+    /// The device writes all of them, or the transfer is [cancelled](crate::Transfer::cancel): what they are now need not be kept when they bounce.
+    ///
+    /// Whoever finishes such a transfer though the device wrote fewer gets bytes of earlier transfers for the rest.
+    #[must_use]
+    pub const fn overwritten(self) -> Self {
+        Self { overwritten: true, ..self }
     }
 
     /// The same bytes, the other way.

@@ -75,18 +75,18 @@ impl<'a, P: Platform> Segments<'a, P> {
         Self { platform, at: VirtAddr::new(0), left: bytes, whole: Some(start) }
     }
 
-    /// Whether all of it is mapped, and suits the device that `request` is about.
+    /// Whether all of it is mapped, and suits the device that `request` is about. What is not mapped is said first: nobody may read it.
     pub(super) fn suit(mut self, request: &DmaRequest) -> Result<(), Refusal> {
-        let mut count = 0;
+        let (mut count, mut suits) = (0_usize, Ok(()));
         for segment in self.by_ref() {
-            segment.suits(request)?;
             count += 1;
+            suits = suits.and_then(|()| segment.suits(request));
         }
-        match self.left {
-            0 if count <= request.segments => Ok(()),
-            0 => Err(Refusal::TooManySegments { most: request.segments }),
-            _ => Err(Refusal::NotMapped { page: VirtAddr::new(self.at.get() & !(P::PAGE_SIZE - 1)) }),
+        if self.left != 0 {
+            return Err(Refusal::NotMapped { page: VirtAddr::new(self.at.get() & !(P::PAGE_SIZE - 1)) });
         }
+        let few = count <= request.segments;
+        suits.and(if few { Ok(()) } else { Err(Refusal::TooManySegments { most: request.segments }) })
     }
 
     /// What is on the page at the front. None if nothing is mapped there, or nothing is left.

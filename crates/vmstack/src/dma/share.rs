@@ -95,12 +95,12 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
         bytes: usize,
         caller: &'static Location<'static>,
     ) -> Result<Transfer<'a, P>, DmaError> {
-        // Which way they went is known where it matters: in the record of the buffer.
         let request = DmaRequest::new(addr, bytes, Direction::Both);
         if let Some(buffer) = self.pool.at(bus) {
             let noted = self.pool.noted(buffer);
             if (noted.addr, noted.bytes) == (addr, bytes) {
-                return Ok(Transfer::new(self, &request, Hold::Buffer(buffer)));
+                let hold = Hold::Buffer(buffer, noted.anchor);
+                return Ok(Transfer::new(self, &request.towards(noted.direction), hold));
             }
             return Err(DmaError::new(Refusal::NotShared { bus }, addr, bytes, caller));
         }

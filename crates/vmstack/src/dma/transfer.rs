@@ -12,7 +12,7 @@ use crate::slots::PinError;
 use crate::stack::{Pin, StackId};
 
 use super::door::DmaDoor;
-use super::pool::Buffer;
+use super::pool::{Bounced, Buffer};
 use super::refusal::{DmaError, Refusal};
 use super::request::{Direction, DmaRequest};
 use super::segments::{Merged, Segment, Segments};
@@ -47,7 +47,7 @@ pub(super) enum Anchor {
     /// None: no stack's, or one that was there before the areas, and stays.
     Fixed,
     /// That of the area with this number at the door.
-    Stack { area: usize, id: StackId },
+    Stack { area: u32, id: StackId },
 }
 
 impl Anchor {
@@ -67,7 +67,7 @@ impl Anchor {
     }
 
     pub(super) const fn unpack(word: u64) -> Self {
-        let Some(area) = ((word >> (Self::SLOT_BITS + Self::GENERATION_BITS)) as usize).checked_sub(1) else {
+        let Some(area) = ((word >> (Self::SLOT_BITS + Self::GENERATION_BITS)) as u32).checked_sub(1) else {
             return Self::Fixed;
         };
         let slot = SlotIndex::new(word as u32 & ((1 << Self::SLOT_BITS) - 1));
@@ -84,7 +84,8 @@ pub(super) enum Hold<'a, P: Platform> {
     /// A stack that was there before the areas, and stays.
     Fixed,
     Pin(Pin<'a, P>),
-    Buffer(Buffer),
+    /// Of these bytes, which are where the anchor says.
+    Buffer(Buffer, Anchor),
 }
 
 /// Bytes that a device has.
@@ -115,7 +116,7 @@ impl<'a, P: Platform> Transfer<'a, P> {
         match *self.hold {
             Hold::Caller => Passage::Plain,
             Hold::Fixed | Hold::Pin(_) => Passage::Mapped,
-            Hold::Buffer(_) => Passage::Bounced,
+            Hold::Buffer(..) => Passage::Bounced,
         }
     }
 
@@ -126,13 +127,14 @@ impl<'a, P: Platform> Transfer<'a, P> {
     }
 
     /// Where the device sees the bytes: in order, each segment as long as possible.
+    #[inline]
     #[must_use]
     pub fn segments(&self) -> Segments<'a, P> {
         let (platform, at, bytes) = (self.door.platform, self.addr, self.bytes);
         match *self.hold {
             Hold::Caller => Segments::plain(platform, at, bytes),
             Hold::Fixed | Hold::Pin(_) => Segments::paged(platform, at, bytes),
-            Hold::Buffer(buffer) => Segments::whole(platform, self.door.pool.phys_of(buffer), bytes),
+            Hold::Buffer(buffer, _) => Segments::whole(platform, self.door.pool.phys_of(buffer), bytes),
         }
     }
 
@@ -158,8 +160,13 @@ impl<'a, P: Platform> Transfer<'a, P> {
         // SAFETY: the transfer is never used again.
         let hold = unsafe { ManuallyDrop::take(&mut transfer.hold) };
         match hold {
-            // SAFETY: the caller's promise.
-            Hold::Buffer(buffer) => unsafe { transfer.door.return_bounced(buffer, Location::caller()) },
+            Hold::Buffer(buffer, anchor) => {
+                let Transfer { addr, bytes, direction, .. } = *transfer;
+                // SAFETY: the caller's promise.
+                let ended =
+                    unsafe { transfer.door.return_bounced(buffer, &Bounced { addr, bytes, direction, anchor }) };
+                ended.map_err(|refusal| DmaError::new(refusal, addr, bytes, Location::caller()))
+            }
             // Its task may be dead: then the stack is given back here.
             Hold::Pin(pin) => {
                 drop(pin);
@@ -182,13 +189,17 @@ impl<'a, P: Platform> Transfer<'a, P> {
         let mut transfer = ManuallyDrop::new(self);
         // SAFETY: the transfer is never used again.
         let hold = unsafe { ManuallyDrop::take(&mut transfer.hold) };
-        if let Hold::Buffer(buffer) = hold {
+        if let Hold::Buffer(buffer, _) = hold {
             transfer.door.pool.give(buffer);
         }
     }
 
     /// Lets go of the value, and of nothing that it holds: the door finds that again.
     pub(super) fn leave(self) {
+        if let Hold::Buffer(buffer, anchor) = *self.hold {
+            let Self { addr, bytes, direction, .. } = self;
+            self.door.pool.note(buffer, &Bounced { addr, bytes, direction, anchor });
+        }
         forget(self);
     }
 }
@@ -222,9 +233,9 @@ pub struct TransferList<'a, P: Platform, const N: usize> {
 impl<'a, P: Platform, const N: usize> TransferList<'a, P, N> {
     pub(super) const EMPTY: Self = Self { entries: [const { None }; N] };
 
-    /// The place of entry number `index`, if the list has one.
-    pub(super) fn place(&mut self, index: usize) -> Option<&mut Option<Transfer<'a, P>>> {
-        self.entries.get_mut(index)
+    /// The places for its entries.
+    pub(super) fn places(&mut self) -> &mut [Option<Transfer<'a, P>>] {
+        &mut self.entries
     }
 
     /// The transfers, in order.

@@ -12,6 +12,9 @@
 
 mod area;
 pub(crate) mod cpus;
+mod device;
+
+pub(crate) use device::{Block, read};
 
 pub(crate) use area::{
     Area, SIZE, Stack, area_of, assert_guarded, assert_held_is_right, give_everything_back, numbered_area_of,
@@ -50,7 +53,8 @@ pub(crate) enum Flush {
 struct Frame {
     bytes: Vec<u8>,
     free: bool,
-    mapped: bool,
+    /// The page that it is mapped at.
+    page: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -73,6 +77,8 @@ struct Inner {
     /// What the library was told of the pages that begin at an address.
     hints: BTreeMap<usize, usize>,
     foreseen: BTreeSet<usize>,
+    /// Memory that is no stack's.
+    blocks: Vec<Block>,
     work: Work,
 }
 
@@ -127,7 +133,7 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         unsafe { memory_ptr.write_bytes(UNMAPPED, memory) };
         let _ = memory_ptr.expose_provenance();
         let inner = Inner {
-            frames: (0..frames).map(|_| Frame { bytes: vec![FREED; PAGE], free: true, mapped: false }).collect(),
+            frames: (0..frames).map(|_| Frame { bytes: vec![FREED; PAGE], free: true, page: None }).collect(),
             tlbs: vec![BTreeMap::new(); cpus],
             depth: vec![0; cpus],
             ..Inner::default()
@@ -329,7 +335,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             assert!(!inner.frames[i].free, "frame {i} came back twice");
             let known = inner.tlbs.iter().any(|tlb| tlb.values().any(|&frame| frame == i));
             assert!(!known, "INV-FRAME: frame {i} came back while a TLB still knew it");
-            assert!(!inner.frames[i].mapped, "frame {i} came back while it was mapped");
+            assert!(inner.frames[i].page.is_none(), "frame {i} came back while it was mapped");
             inner.frames[i].free = true;
             inner.frames[i].bytes.fill(FREED);
         }
@@ -350,7 +356,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             let stale = inner.tlbs.iter().any(|tlb| tlb.contains_key(&page.get()));
             assert!(!stale, "{page} was mapped while a TLB still knew its last mapping");
             inner.dirty.remove(&page.get());
-            inner.frames[i].mapped = true;
+            inner.frames[i].page = Some(page.get());
             unsafe { self.host(page.get()).copy_from_nonoverlapping(inner.frames[i].bytes.as_ptr(), PAGE) };
         }
         inner.hints.insert(start, start / PAGE);
@@ -379,7 +385,7 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
             let host = self.host(page.get());
             unsafe { host.copy_to_nonoverlapping(inner.frames[i].bytes.as_mut_ptr(), PAGE) };
             unsafe { host.write_bytes(UNMAPPED, PAGE) };
-            inner.frames[i].mapped = false;
+            inner.frames[i].page = None;
             frames.push(i);
         }
         Unmapped::new(FakeFrames(frames))
@@ -403,7 +409,13 @@ unsafe impl<'f, const PAGE: usize> Platform for &'f FakeOf<PAGE> {
 
     fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
         let inner = self.inner();
-        inner.mapped.get(&page_of::<PAGE>(addr)).map(|&i| PhysAddr::new((i * PAGE) as u64))
+        let offset = addr.get() % PAGE;
+        let frame = inner.mapped.get(&page_of::<PAGE>(addr)).map(|&i| PhysAddr::new((i * PAGE + offset) as u64));
+        frame.or_else(|| inner.blocks.iter().find_map(|block| block.translate(addr)))
+    }
+
+    fn direct(&self, addr: VirtAddr, bytes: usize) -> Option<PhysAddr> {
+        self.inner().blocks.iter().find_map(|block| block.direct(addr, bytes))
     }
 
     fn cpu(&self) -> Cpu {

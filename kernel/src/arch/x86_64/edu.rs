@@ -53,20 +53,20 @@ impl Edu {
     pub(crate) unsafe fn find(map: impl FnOnce(PhysAddr, usize) -> Option<VirtAddr>) -> Option<Self> {
         let ports = ConfigPorts::shared();
         let found = ports.find(NUMBERS.0, NUMBERS.1)?;
-        let mut header = EndpointHeader::from_header(found, ports)?;
-        let message = header.capabilities(ports).find_map(|capability| match capability {
+        let mut header = EndpointHeader::from_header(found, &ports)?;
+        let message = header.capabilities(&ports).find_map(|capability| match capability {
             PciCapability::Msi(message) => Some(message),
             _ => None,
         })?;
-        let registers = match header.bar(0, ports)? {
+        let registers = match header.bar(0, &ports)? {
             Bar::Memory32 { address, .. } => PhysAddr::new(u64::from(address)),
             Bar::Memory64 { address, .. } => PhysAddr::new(address),
             Bar::Io { .. } => return None,
         };
         // A message is a store of the device's own: it must be master of the bus.
         let wanted = CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE;
-        header.update_command(ports, |command| (command | wanted) - CommandRegister::INTERRUPT_DISABLE);
-        let (_, line) = header.interrupt(ports);
+        header.update_command(&ports, |command| (command | wanted) - CommandRegister::INTERRUPT_DISABLE);
+        let (_, line) = header.interrupt(&ports);
         REGISTERS.store(map(registers, REGISTER_BYTES)?.get(), Relaxed);
         Some(Self { ports, header, message, line })
     }
@@ -78,14 +78,14 @@ impl Edu {
 
     /// From here on it interrupts by its line.
     pub(crate) fn use_line(&mut self) {
-        self.message.set_enabled(false, self.ports);
+        self.message.set_enabled(false, &self.ports);
     }
 
     /// From here on it interrupts by a message of `vector` to the CPU with `apic_id`.
     pub(crate) fn use_message(&mut self, vector: u8, apic_id: u32) {
         let address = MESSAGES | u64::from(apic_id) << 12;
-        self.message.set_message_info_lapic(address, vector, TriggerMode::Edge, self.ports);
-        self.message.set_enabled(true, self.ports);
+        self.message.set_message_info_lapic(address, vector, TriggerMode::Edge, &self.ports);
+        self.message.set_enabled(true, &self.ports);
     }
 }
 

@@ -10,6 +10,8 @@
 //! guard   4 KiB   unmapped in the final tables; its start is the stack's top, the first push writes below it
 //! ```
 //!
+//! All of them are at the end of the image (`kernel.ld`): whatever else is in it lies below, and is told from a stack by one comparison.
+//!
 //! A stack here is written by a CPU's pushes, never through a reference: `UnsafeCell` says so to the compiler.
 
 use core::cell::UnsafeCell;
@@ -62,18 +64,25 @@ impl StaticStack {
 }
 
 /// What the boot CPU enters Rust on.
+#[unsafe(link_section = ".bss.0stacks")]
 pub(crate) static BOOT: StaticStack = StaticStack::new();
 /// The boot CPU's first interrupt stack.
+#[unsafe(link_section = ".bss.0stacks")]
 pub(crate) static INTERRUPT: StaticStack = StaticStack::new();
 /// The boot CPU's first #DF stack.
+#[unsafe(link_section = ".bss.0stacks")]
 pub(crate) static DOUBLE_FAULT: StaticStack = StaticStack::new();
 /// The boot CPU's first NMI stack.
+#[unsafe(link_section = ".bss.0stacks")]
 pub(crate) static NMI: StaticStack = StaticStack::new();
 /// The boot CPU's first #MC stack.
+#[unsafe(link_section = ".bss.0stacks")]
 pub(crate) static MACHINE_CHECK: StaticStack = StaticStack::new();
 /// The boot CPU's first #DB stack.
+#[unsafe(link_section = ".bss.0stacks")]
 pub(crate) static DEBUG: StaticStack = StaticStack::new();
 /// Where the machine is stopped when a fault hits the handler of a fault. One for all CPUs: the first to come has it.
+#[unsafe(link_section = ".bss.0stacks")]
 pub(crate) static LAST_RESORT: StaticStack = StaticStack::new();
 
 /// Every stack of the image, with the name that reports give it.
