@@ -53,20 +53,20 @@ impl Edu {
     pub(crate) unsafe fn find(map: impl FnOnce(PhysAddr, usize) -> Option<VirtAddr>) -> Option<Self> {
         let ports = ConfigPorts::shared();
         let found = ports.find(NUMBERS.0, NUMBERS.1)?;
-        let mut header = EndpointHeader::from_header(found, &ports)?;
+        let mut header = EndpointHeader::from_header(found, ports)?;
         let message = header.capabilities(&ports).find_map(|capability| match capability {
             PciCapability::Msi(message) => Some(message),
             _ => None,
         })?;
-        let registers = match header.bar(0, &ports)? {
+        let registers = match header.bar(0, ports)? {
             Bar::Memory32 { address, .. } => PhysAddr::new(u64::from(address)),
             Bar::Memory64 { address, .. } => PhysAddr::new(address),
             Bar::Io { .. } => return None,
         };
         // A message is a store of the device's own: it must be master of the bus.
         let wanted = CommandRegister::MEMORY_ENABLE | CommandRegister::BUS_MASTER_ENABLE;
-        header.update_command(&ports, |command| (command | wanted) - CommandRegister::INTERRUPT_DISABLE);
-        let (_, line) = header.interrupt(&ports);
+        header.update_command(ports, |command| (command | wanted) - CommandRegister::INTERRUPT_DISABLE);
+        let (_, line) = header.interrupt(ports);
         REGISTERS.store(map(registers, REGISTER_BYTES)?.get(), Relaxed);
         Some(Self { ports, header, message, line })
     }
@@ -78,14 +78,14 @@ impl Edu {
 
     /// From here on it interrupts by its line.
     pub(crate) fn use_line(&mut self) {
-        self.message.set_enabled(false, &self.ports);
+        self.message.set_enabled(false, self.ports);
     }
 
     /// From here on it interrupts by a message of `vector` to the CPU with `apic_id`.
     pub(crate) fn use_message(&mut self, vector: u8, apic_id: u32) {
         let address = MESSAGES | u64::from(apic_id) << 12;
-        self.message.set_message_info_lapic(address, vector, TriggerMode::Edge, &self.ports);
-        self.message.set_enabled(true, &self.ports);
+        self.message.set_message_info_lapic(address, vector, TriggerMode::Edge, self.ports);
+        self.message.set_enabled(true, self.ports);
     }
 }
 
@@ -96,7 +96,8 @@ impl fmt::Debug for Edu {
     }
 }
 
-pub(super) fn register(offset: usize) -> Option<*mut u32> {
+/// The register at `offset`, if there is a device. Its width is the caller's to know.
+pub(super) fn register<T>(offset: usize) -> Option<*mut T> {
     let base = REGISTERS.load(Relaxed);
     (base != 0).then(|| VirtAddr::new(base).wrapping_add(offset).as_mut_ptr())
 }
@@ -110,7 +111,7 @@ pub(crate) fn raise() -> Option<Store> {
 
 /// Tells the device that it was heard. Its line goes down.
 pub(crate) fn acknowledge() {
-    let (Some(status), Some(done)) = (register(STATUS), register(ACKNOWLEDGE)) else { return };
+    let (Some(status), Some(done)) = (register::<u32>(STATUS), register::<u32>(ACKNOWLEDGE)) else { return };
     // SAFETY: a register of the device, 32 bits, mapped for ever.
     let reasons = unsafe { status.read_volatile() };
     // SAFETY: as above.
