@@ -107,9 +107,7 @@ fn dead_frames() -> [PhysAddr; PAGES] {
 }
 
 pub(super) fn in_mid_transfer() {
-    for death in [Death::Overflow, Death::Exit] {
-        die(death);
-    }
+    on_one_cpu(|| [Death::Overflow, Death::Exit].into_iter().for_each(die));
 }
 
 /// A task dies while the device writes its stack. Others take stacks and frames; the device goes on; and then the stack is somebody's again.
@@ -236,30 +234,36 @@ fn stay_on(cpus: u64) {
     sched::go_where_it_may();
 }
 
-/// The device writes a page that its task never touches. The task ends; the next one on that stack reads zero.
-pub(super) fn then_reuse() {
-    const AT: usize = 64;
+fn on_one_cpu(script: impl FnOnce()) {
     let usual = sched::cpus_of(&sched::current());
     stay_on(ONE_CPU);
-    load_device(DEVICES, BYTES);
-    let Some(victim) = Victim::start(|| {
-        stay_on(ONE_CPU);
-        note_stack();
-        let page = Stretch::new(own_stack().0, PAGE_SIZE);
-        fact!("dma.untouched", "{}", page.not_zero());
-        if let Some(ticket) = ask_to_write(AT, BYTES) {
-            fact!("dma.end", "write {}", engine::wait(ticket).word());
-            // It reads, and writes nothing there.
-            fact!("dma.bytes", "write {BYTES} {}", page.part(AT, BYTES).like(DEVICES));
-        }
-    }) else {
-        return;
-    };
-    victim.wait();
-    let low = VirtAddr::new(LOW.load(Ordering::Relaxed));
-    fact!("dma.dead", "exit {} {BYTES} {BYTES}", fate_of(low));
-    say_next_owner("write", low);
+    script();
     stay_on(usual);
+}
+
+/// The device writes a page that its task never touches. The task ends; the next one on that stack reads zero.
+pub(super) fn then_reuse() {
+    on_one_cpu(|| {
+        load_device(DEVICES, BYTES);
+        let Some(victim) = Victim::start(have_written) else { return };
+        victim.wait();
+        let low = VirtAddr::new(LOW.load(Ordering::Relaxed));
+        fact!("dma.dead", "exit {} {BYTES} {BYTES}", fate_of(low));
+        say_next_owner("write", low);
+    });
+}
+
+/// Has the device write the lowest page, which is read here, and never written.
+fn have_written() {
+    const AT: usize = 64;
+    stay_on(ONE_CPU);
+    note_stack();
+    let page = Stretch::new(own_stack().0, PAGE_SIZE);
+    fact!("dma.untouched", "{}", page.not_zero());
+    if let Some(ticket) = ask_to_write(AT, BYTES) {
+        fact!("dma.end", "write {}", engine::wait(ticket).word());
+        fact!("dma.bytes", "write {BYTES} {}", page.part(AT, BYTES).like(DEVICES));
+    }
 }
 
 /// Requests of each task that overflows.
