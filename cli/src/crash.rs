@@ -34,7 +34,6 @@ use crate::screen::Screen;
 mod catalogue;
 mod choice;
 mod dma;
-mod dma_control;
 mod facts;
 mod findings;
 pub(crate) mod hosted;

@@ -1,8 +1,8 @@
 //! A device that is to have a task's stack, and one that has it while the task dies. Each policy of the door is a part.
 
 use super::{Boot, Crash, Expect, OVERFLOW, Outcome, Part, Reports, Survival, Victims, killed, others_killed};
+use crate::crash::dma;
 use crate::crash::special::Extra;
-use crate::crash::{dma, dma_control};
 
 const HOSTED: &str = "no device reads the memory of a process by its bus address";
 
@@ -99,7 +99,7 @@ pub(super) static CRASHES: &[Crash] = &[
         outcome: Outcome::NobodyDies,
         hosted: Err(HOSTED),
         unit: "",
-        parts: &[part("", quiet(dma_control::judge))],
+        parts: &[part("", quiet(dma::control))],
     },
     Crash {
         name: "OVERFLOW_WITH_DMA_IN_FLIGHT",

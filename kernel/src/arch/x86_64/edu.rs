@@ -54,7 +54,7 @@ impl Edu {
         let ports = ConfigPorts::shared();
         let found = ports.find(NUMBERS.0, NUMBERS.1)?;
         let mut header = EndpointHeader::from_header(found, ports)?;
-        let message = header.capabilities(ports).find_map(|capability| match capability {
+        let message = header.capabilities(&ports).find_map(|capability| match capability {
             PciCapability::Msi(message) => Some(message),
             _ => None,
         })?;
@@ -96,7 +96,8 @@ impl fmt::Debug for Edu {
     }
 }
 
-pub(super) fn register(offset: usize) -> Option<*mut u32> {
+/// The register at `offset`, if there is a device. Its width is the caller's to know.
+pub(super) fn register<T>(offset: usize) -> Option<*mut T> {
     let base = REGISTERS.load(Relaxed);
     (base != 0).then(|| VirtAddr::new(base).wrapping_add(offset).as_mut_ptr())
 }
@@ -110,7 +111,7 @@ pub(crate) fn raise() -> Option<Store> {
 
 /// Tells the device that it was heard. Its line goes down.
 pub(crate) fn acknowledge() {
-    let (Some(status), Some(done)) = (register(STATUS), register(ACKNOWLEDGE)) else { return };
+    let (Some(status), Some(done)) = (register::<u32>(STATUS), register::<u32>(ACKNOWLEDGE)) else { return };
     // SAFETY: a register of the device, 32 bits, mapped for ever.
     let reasons = unsafe { status.read_volatile() };
     // SAFETY: as above.

@@ -33,9 +33,9 @@ const RUN: u64 = 1;
 const TO_MEMORY: u64 = 2;
 
 fn write(offset: usize, value: u64) {
-    if let Some(place) = register(offset) {
+    if let Some(place) = register::<u64>(offset) {
         // SAFETY: a register of the device, which takes 64 bits, mapped for ever. What it does to memory is the promise of `start`.
-        unsafe { place.cast::<u64>().write_volatile(value) };
+        unsafe { place.write_volatile(value) };
     }
 }
 
@@ -57,10 +57,10 @@ pub(crate) unsafe fn start(bus: PhysAddr, place: usize, bytes: usize, writes: bo
 /// Whether it still copies, or is about to.
 pub(crate) fn is_running() -> bool {
     // SAFETY: a register of the device, mapped for ever; reading it changes nothing.
-    register(COMMAND).is_some_and(|place| unsafe { place.cast::<u64>().read_volatile() } & RUN != 0)
+    register::<u64>(COMMAND).is_some_and(|place| unsafe { place.read_volatile() } & RUN != 0)
 }
 
 /// Whether there is such a device.
 pub(crate) fn is_there() -> bool {
-    register(COMMAND).is_some()
+    register::<u64>(COMMAND).is_some()
 }

@@ -59,6 +59,8 @@ impl Death {
 
 /// The number of the request of the task that dies; zero if it was refused.
 static TICKET: AtomicUsize = AtomicUsize::new(0);
+/// Where its stack begins.
+static LOW: AtomicUsize = AtomicUsize::new(0);
 /// The frames of its stack.
 static OWN_FRAMES: [AtomicU64; PAGES] = [const { AtomicU64::new(0) }; PAGES];
 
@@ -82,8 +84,9 @@ fn frames_of(low: VirtAddr) -> impl Iterator<Item = PhysAddr> {
     (0..PAGES).filter_map(move |page| tables::translate(low.wrapping_add(page * PAGE_SIZE)))
 }
 
-/// Notes the frames of the current task's stack.
-fn note_frames() {
+/// Notes where the current task's stack is: once it is dead, nobody can ask it.
+fn note_stack() {
+    LOW.store(own_stack().0.get(), Ordering::Relaxed);
     OWN_FRAMES
         .iter()
         .zip(frames_of(own_stack().0))
@@ -92,7 +95,7 @@ fn note_frames() {
 
 /// Asks, and has the device begin.
 fn ask_and_begin() {
-    note_frames();
+    note_stack();
     let asked = ask_to_write(OFFSET, BYTES);
     engine::poll();
     TICKET.store(asked.map_or(0, |ticket| ticket.0), Ordering::Relaxed);
@@ -104,9 +107,7 @@ fn dead_frames() -> [PhysAddr; PAGES] {
 }
 
 pub(super) fn in_mid_transfer() {
-    for death in [Death::Overflow, Death::Exit] {
-        die(death);
-    }
+    on_one_cpu(|| [Death::Overflow, Death::Exit].into_iter().for_each(die));
 }
 
 /// A task dies while the device writes its stack. Others take stacks and frames; the device goes on; and then the stack is somebody's again.
@@ -120,8 +121,8 @@ fn die(death: Death) {
         Death::Exit => ask_and_begin,
     };
     let Some(victim) = Victim::start(act) else { return };
-    let (low, _) = victim.stack();
     victim.wait();
+    let low = VirtAddr::new(LOW.load(Ordering::Relaxed));
     let ticket = Ticket(TICKET.load(Ordering::Relaxed));
     if ticket.0 == 0 {
         return;
@@ -233,38 +234,46 @@ fn stay_on(cpus: u64) {
     sched::go_where_it_may();
 }
 
-/// The device writes a page that its task never touches. The task ends; the next one on that stack reads zero.
-pub(super) fn then_reuse() {
-    const AT: usize = 64;
+fn on_one_cpu(script: impl FnOnce()) {
     let usual = sched::cpus_of(&sched::current());
     stay_on(ONE_CPU);
-    load_device(DEVICES, BYTES);
-    let Some(victim) = Victim::start(|| {
-        stay_on(ONE_CPU);
-        note_frames();
-        let page = Stretch::new(own_stack().0, PAGE_SIZE);
-        fact!("dma.untouched", "{}", page.not_zero());
-        if let Some(ticket) = ask_to_write(AT, BYTES) {
-            fact!("dma.end", "write {}", engine::wait(ticket).word());
-            // It reads, and writes nothing there.
-            fact!("dma.bytes", "write {BYTES} {}", page.part(AT, BYTES).like(DEVICES));
-        }
-    }) else {
-        return;
-    };
-    let (low, _) = victim.stack();
-    victim.wait();
-    fact!("dma.dead", "exit {} {BYTES} {BYTES}", fate_of(low));
-    say_next_owner("write", low);
+    script();
     stay_on(usual);
+}
+
+/// The device writes a page that its task never touches. The task ends; the next one on that stack reads zero.
+pub(super) fn then_reuse() {
+    on_one_cpu(|| {
+        load_device(DEVICES, BYTES);
+        let Some(victim) = Victim::start(have_written) else { return };
+        victim.wait();
+        let low = VirtAddr::new(LOW.load(Ordering::Relaxed));
+        fact!("dma.dead", "exit {} {BYTES} {BYTES}", fate_of(low));
+        say_next_owner("write", low);
+    });
+}
+
+/// Has the device write the lowest page, which is read here, and never written.
+fn have_written() {
+    const AT: usize = 64;
+    stay_on(ONE_CPU);
+    note_stack();
+    let page = Stretch::new(own_stack().0, PAGE_SIZE);
+    fact!("dma.untouched", "{}", page.not_zero());
+    if let Some(ticket) = ask_to_write(AT, BYTES) {
+        fact!("dma.end", "write {}", engine::wait(ticket).word());
+        fact!("dma.bytes", "write {BYTES} {}", page.part(AT, BYTES).like(DEVICES));
+    }
 }
 
 /// Requests of each task that overflows.
 const FLIGHTS: usize = 3;
 /// How long the buffers in its frame are.
 const HEADER: usize = 80;
-/// Tasks that wait for the others before they overflow.
+/// Tasks that have asked.
 static READY: AtomicUsize = AtomicUsize::new(0);
+/// Whether they are to overflow.
+static FALL: AtomicBool = AtomicBool::new(false);
 /// Whether somebody is to drive the device on.
 static DRIVES: AtomicBool = AtomicBool::new(false);
 
@@ -272,10 +281,16 @@ static DRIVES: AtomicBool = AtomicBool::new(false);
 /// the task never uses. Another task ends what they began.
 pub(super) fn overflow_in_flight() {
     READY.store(0, Ordering::Relaxed);
+    FALL.store(false, Ordering::Relaxed);
     DRIVES.store(false, Ordering::Relaxed);
     let Some(driver) = Victim::start(drive) else { return };
     let victims: Vec<_> = (0..boot::cpus()).filter_map(|_| Victim::start(overflow_with_flights)).collect();
+    while READY.load(Ordering::Acquire) < victims.len() {
+        sched::yield_now();
+    }
+    // While they live.
     let lows: Vec<_> = victims.iter().map(|victim| victim.stack().0).collect();
+    FALL.store(true, Ordering::Release);
     victims.iter().for_each(Victim::wait);
     let pinned = lows.iter().filter(|&&low| fate_of(low) == "pinned").count();
     fact!("dma.flights", "{} {} {pinned}", victims.len(), engine::in_table());
@@ -299,7 +314,7 @@ fn overflow_with_flights() {
         println!("vmstack: {refused} requests were refused");
     }
     READY.fetch_add(1, Ordering::AcqRel);
-    while READY.load(Ordering::Acquire) < boot::cpus() {
+    while !FALL.load(Ordering::Acquire) {
         sched::yield_now();
     }
     exhaust_stack();

@@ -14,16 +14,20 @@
 //!
 //! Task.
 
-use core::mem;
+use core::{iter, mem};
 
-use vmstack::{DmaError, DmaRequest, Passage, PhysAddr, Segment, Transfer};
+use arrayvec::ArrayVec;
+use vmstack::{DmaError, DmaRequest, Passage, PhysAddr, Transfer};
 
 use crate::arch::edu_dma;
+use crate::arch::layout::PAGE_SIZE;
 use crate::dma::{DOOR, DmaBuffer, Held};
-use crate::stacks::Kernel;
+use crate::stacks::{Kernel, TASK_STACK};
 use crate::sync::{AnyLock, Section, SpinLock};
 use crate::task::sched;
 
+/// Segments of a request at most: the pages of a stack, of which the first and the last may be in part.
+const PIECES: usize = TASK_STACK / PAGE_SIZE + 1;
 /// Requests at most: those that are ended are remembered for as many more.
 const JOBS: usize = 32;
 
@@ -40,9 +44,9 @@ enum Hold {
     /// What the door let through.
     Door(Transfer<'static, Kernel>),
     /// A buffer that owns its frames.
-    Owned { start: PhysAddr, _held: Held },
+    Owned(#[expect(dead_code, reason = "it is there to be held")] Held),
     /// Nothing does: the control's.
-    Nobody { start: PhysAddr },
+    Nobody,
 }
 
 /// How a request ended.
@@ -77,19 +81,22 @@ pub(super) struct Passed {
     pub(super) segments: usize,
 }
 
-/// What the device copies at once.
+/// Memory in one piece.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     start: PhysAddr,
     bytes: usize,
 }
 
+/// Where the bytes of a request are, as the device was told when it was asked: it does not ask again.
+type Pieces = ArrayVec<Piece, PIECES>;
+
 /// A request.
 #[derive(Debug)]
 struct Job {
     ticket: Ticket,
     hold: Hold,
-    bytes: usize,
+    pieces: Pieces,
     writes: bool,
     /// Bytes that the device is done with.
     done: usize,
@@ -98,37 +105,26 @@ struct Job {
 }
 
 impl Job {
-    /// The next piece: to the end of a segment, or as much as the device copies at once.
-    fn next(&self) -> Option<Piece> {
-        let rest =
-            |start: PhysAddr| Piece { start: start.wrapping_add(self.done as u64), bytes: self.bytes - self.done };
-        let piece = match &self.hold {
-            Hold::Door(transfer) => after(transfer.segments(), self.done)?,
-            Hold::Owned { start, .. } | Hold::Nobody { start } => rest(*start),
-        };
-        Some(Piece { bytes: piece.bytes.min(edu_dma::MOST), ..piece })
+    /// Where the next bytes are, and how many: to the end of a segment, or as many as the device copies at once.
+    fn next(&self) -> Option<(PhysAddr, usize)> {
+        let mut skip = self.done;
+        for piece in &self.pieces {
+            if skip < piece.bytes {
+                return Some((piece.start.wrapping_add(skip as u64), (piece.bytes - skip).min(edu_dma::MOST)));
+            }
+            skip -= piece.bytes;
+        }
+        None
     }
 
-    /// Has the device copy the next piece. False if all is copied.
+    /// Has the device copy the next bytes. False if all are copied.
     fn go_on(&mut self) -> bool {
-        let Some(piece) = self.next().filter(|piece| piece.bytes != 0) else { return false };
-        self.begun = self.done + piece.bytes;
+        let Some((start, bytes)) = self.next() else { return false };
+        self.begun = self.done + bytes;
         // SAFETY: the memory is the device's while the job is in the table: `hold` keeps it, or the control's script does.
-        unsafe { edu_dma::start(piece.start, self.done, piece.bytes, self.writes) };
+        unsafe { edu_dma::start(start, self.done, bytes, self.writes) };
         true
     }
-}
-
-/// What is left of `segments` behind the first `skip` bytes, as far as it lies together.
-fn after(segments: impl Iterator<Item = Segment>, skip: usize) -> Option<Piece> {
-    let mut left = skip as u64;
-    for Segment { start, bytes, .. } in segments {
-        if left < bytes as u64 {
-            return Some(Piece { start: start.wrapping_add(left), bytes: bytes - left as usize });
-        }
-        left -= bytes as u64;
-    }
-    None
 }
 
 struct Table {
@@ -146,11 +142,11 @@ impl Table {
         self.jobs.iter_mut().find(|job| job.is_none())
     }
 
-    fn add(&mut self, hold: Hold, bytes: usize, writes: bool) -> Ticket {
+    fn add(&mut self, hold: Hold, pieces: Pieces, writes: bool) -> Ticket {
         self.last += 1;
         let ticket = Ticket(self.last);
         if let Some(place) = self.place() {
-            *place = Some(Job { ticket, hold, bytes, writes, done: 0, begun: 0 });
+            *place = Some(Job { ticket, hold, pieces, writes, done: 0, begun: 0 });
         }
         ticket
     }
@@ -193,16 +189,27 @@ pub(super) fn submit(request: &DmaRequest) -> Result<Passed, DmaError> {
     assert!(TABLE.lock_anyway().place().is_some(), "a script asks more of the device than the table has room for");
     // SAFETY: the scripts ask for stacks, and for memory that stays. Whoever's stack it is waits, or is dead.
     let transfer = unsafe { DOOR.pass(&request.reaching(edu_dma::REACH)) }?;
-    let (passage, segments) = (transfer.passage(), transfer.segments().count());
-    let ticket = TABLE.lock_anyway().add(Hold::Door(transfer), request.bytes(), request.direction().writes());
+    let (passage, pieces) = (transfer.passage(), pieces_of(&transfer));
+    let segments = pieces.len();
+    let ticket = TABLE.lock_anyway().add(Hold::Door(transfer), pieces, request.direction().writes());
     Ok(Passed { ticket, passage, segments })
 }
 
 /// Asks the device to copy between its own buffer and the first `bytes` of `buffer`: to `buffer`, if it `writes`.
 fn submit_owned(buffer: &DmaBuffer, bytes: usize, writes: bool) -> Ticket {
-    let hold = Hold::Owned { start: buffer.phys(), _held: buffer.hold() };
+    let hold = Hold::Owned(buffer.hold());
     let _section = Section::enter();
-    TABLE.lock_anyway().add(hold, bytes.min(buffer.len()), writes)
+    TABLE.lock_anyway().add(hold, whole(buffer.phys(), bytes.min(buffer.len())), writes)
+}
+
+/// Where the device sees what was let through.
+fn pieces_of(transfer: &Transfer<'static, Kernel>) -> Pieces {
+    transfer.segments().take(PIECES).map(|segment| Piece { start: segment.start, bytes: segment.bytes }).collect()
+}
+
+/// Memory in one piece.
+fn whole(start: PhysAddr, bytes: usize) -> Pieces {
+    iter::once(Piece { start, bytes }).collect()
 }
 
 /// Asks the device to copy between its own buffer and whatever lies at `bus`.
@@ -212,7 +219,7 @@ fn submit_owned(buffer: &DmaBuffer, bytes: usize, writes: bool) -> Ticket {
 /// The `bytes` bytes there, cut to the device's reach, are the device's until the request ends.
 pub(super) unsafe fn submit_unheld(bus: PhysAddr, bytes: usize, writes: bool) -> Ticket {
     let _section = Section::enter();
-    TABLE.lock_anyway().add(Hold::Nobody { start: bus }, bytes, writes)
+    TABLE.lock_anyway().add(Hold::Nobody, whole(bus, bytes), writes)
 }
 
 /// Fills the device's buffer from `buffer`.
@@ -248,7 +255,7 @@ fn finish(job: Job) -> End {
     let end = match job.hold {
         // SAFETY: (1) the device is done with it; (2) scripts keep what is no stack; (3) whoever asked waits, or is dead.
         Hold::Door(transfer) => unsafe { transfer.finish() }.map_or(End::Gone, |()| End::Finished),
-        Hold::Owned { .. } | Hold::Nobody { .. } => End::Finished,
+        Hold::Owned(_) | Hold::Nobody => End::Finished,
     };
     TABLE.lock_anyway().note(job.ticket, end);
     end

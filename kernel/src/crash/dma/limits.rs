@@ -135,7 +135,6 @@ fn each_device(policy: &str) {
     say(policy, "large", ask(&plain.aligned(64)));
     say(policy, "coarse", ask(&own.aligned(1 << 20)));
     say(policy, "reach", ask(&own.reaching(0xfff)));
-    say(policy, "pieces", ask(&own.in_segments(0)));
 }
 
 /// Lists of which an entry is bad, or that are too long.

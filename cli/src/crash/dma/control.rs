@@ -1,9 +1,10 @@
 //! The control for devices and stacks: what comes of a bus address that was computed, and of the same transfer by the library.
 
-use super::dma::{Refused, settled};
-use super::facts::{Evidence, Holds, Shortfall, hold, odd};
-use super::special::Seen;
+use super::refused::Refused;
+use super::settled;
 use crate::console::number;
+use crate::crash::facts::{Evidence, Holds, Shortfall, hold, odd};
+use crate::crash::special::Seen;
 
 /// How a driver computes, and what part of the transfer goes elsewhere, in halves.
 const WAYS: [(&str, u64); 2] = [("direct-map", 2), ("first-frame", 1)];
@@ -12,7 +13,7 @@ const DIRECTIONS: [&str; 2] = ["read", "write"];
 const POLICIES: [(&str, &str); 3] = [("refuse", "refused"), ("bounce", "bounced"), ("map", "mapped")];
 
 /// By arithmetic the device reads and writes a frame that is not the stack's; by the library it never does.
-pub(super) fn judge(crash: &Evidence) -> Result<Seen, Shortfall> {
+pub(in crate::crash) fn control(crash: &Evidence) -> Result<Seen, Shortfall> {
     let owned = crash.facts.number("dma.victims")?;
     hold(owned == WAYS.len() as u64, || format!("{owned} of the frames that are hit are the script's"))?;
     for (way, halves) in WAYS {
