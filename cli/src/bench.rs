@@ -32,6 +32,7 @@ use crate::words::Words;
 mod available;
 mod counted;
 mod crowd;
+mod dma;
 mod fault;
 mod hit;
 mod hosted;
@@ -165,7 +166,7 @@ const SUITES: [Suite; 11] = [
         name: "dma",
         does: "the door to devices: requests by chance with every byte compared, and what it costs",
         compares: false,
-        run: Runner::Native(hosted::dma::run),
+        run: Runner::Both(dma::run, hosted::dma::run),
     },
 ];
 

@@ -7,7 +7,7 @@ use crate::args::Stacks;
 use crate::checkout::Checkout;
 use crate::checks::Check;
 use crate::console::Transcript;
-use crate::emulator::{Accelerator, Boot, Ended, scratch};
+use crate::emulator::{Accelerator, Boot, Disk, Ended, scratch};
 use crate::failure::Failure;
 use crate::guest::Guest;
 use crate::image::Image;
@@ -77,6 +77,8 @@ pub struct Measured<'a> {
     pub cpus: u32,
     /// Its memory, in MiB.
     pub memory: u32,
+    /// Its disk.
+    pub disk: Option<Disk<'a>>,
     /// How long it may take when the user does not say.
     pub limit: Duration,
 }
@@ -139,7 +141,7 @@ impl<'a> Boots<'a> {
         };
         let boot = Boot {
             archive: Some(archive),
-            disk: image.as_ref().map(Image::path),
+            disk: image.as_ref().map(Image::path).map(Disk::good),
             limit: self.request.limit.or(Some(LIMIT)),
             ..self.boot(words.line()?, accelerator)
         };
@@ -207,6 +209,7 @@ impl<'a> Boots<'a> {
             archive: Some(measured.archive),
             cpus: measured.cpus,
             memory: measured.memory,
+            disk: measured.disk,
             limit: self.request.limit.or(Some(measured.limit)),
             ..boot
         };

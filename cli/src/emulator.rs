@@ -56,10 +56,38 @@ pub struct Boot<'a> {
     pub limit: Option<Duration>,
     /// Devices beside those of every boot, as the emulator's `-device` takes them.
     pub devices: &'a [&'a str],
-    /// A file that is the machine's disk.
-    pub disk: Option<&'a Path>,
+    /// The machine's disk.
+    pub disk: Option<Disk<'a>>,
     /// Whether this process's standard input becomes the guest's.
     pub interactive: bool,
+}
+
+/// A disk: a file that the guest may write to.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+impl<'a> Disk<'a> {
+    /// One that works.
+    #[must_use]
+    pub const fn good(file: &'a Path) -> Self {
+        Self { file, fault: Fault::None }
+    }
+}
+
+/// What may be wrong with a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Reads of sector 8 and writes of sector 16 fail.
+    BadSectors,
+    /// It answers twice in a second.
+    Slow,
 }
 
 /// How a boot ended, and what is left of it.
@@ -146,13 +174,28 @@ impl Boot<'_> {
     }
 }
 
-/// The arguments for a disk that is `file`, which the guest may write to.
-fn disk(file: &Path) -> [OsString; 4] {
+/// The arguments for a disk.
+fn disk(disk: Disk<'_>) -> Vec<OsString> {
     // The emulator takes two commas for one in a name.
-    let name = file.as_os_str().as_encoded_bytes().split(|&byte| byte == b',').collect::<Vec<_>>().join(&b",,"[..]);
+    let name =
+        disk.file.as_os_str().as_encoded_bytes().split(|&byte| byte == b',').collect::<Vec<_>>().join(&b",,"[..]);
     let name = OsString::from_vec(name);
-    let drive = prefixed("if=none,id=disk,format=raw,file=", Path::new(&name));
-    ["-drive".into(), drive, "-device".into(), "virtio-blk-pci,drive=disk,disable-legacy=on".into()]
+    let with_name = |options: &str| prefixed(options, Path::new(&name));
+    let backend = match disk.fault {
+        Fault::None => vec!["-drive".into(), with_name("if=none,id=disk,format=raw,file=")],
+        Fault::Slow => vec!["-drive".into(), with_name("if=none,id=disk,format=raw,throttling.iops-total=2,file=")],
+        Fault::BadSectors => {
+            let errors = [("read", 8), ("write", 16)].into_iter().enumerate().map(|(i, (kind, sector))| {
+                format!(",inject-error.{i}.event=none,inject-error.{i}.iotype={kind},inject-error.{i}.errno=5,inject-error.{i}.sector={sector}")
+            });
+            let errors: String = errors.collect();
+            let debug = format!("driver=blkdebug,node-name=disk,image=image{errors}");
+            let file = with_name("driver=file,node-name=image,filename=");
+            vec!["-blockdev".into(), file, "-blockdev".into(), debug.into()]
+        }
+    };
+    let device = ["-device".into(), "virtio-blk-pci,drive=disk,disable-legacy=on".into()];
+    backend.into_iter().chain(device).collect()
 }
 
 fn prefixed(prefix: &str, path: &Path) -> OsString {

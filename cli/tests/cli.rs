@@ -535,15 +535,19 @@ fn the_kernels_own_counts_are_judged_and_drawn() {
 #[test]
 fn what_is_measured_in_this_process_needs_neither_guest_nor_emulator() {
     let place = Place::new();
-    let words = ["bench", "--on", "hosted", "hosted", "vmalloc", "--samples", "3", "--json", "-"];
+    let words = ["bench", "--on", "hosted", "hosted", "vmalloc", "dma", "--samples", "3", "--json", "-"];
     let mut command = place.vmstack("hang", &words);
     let output = command.env_remove("VMSTACK_QEMU").env("PATH", "/nowhere").output().expect("it runs");
     let findings = checks(&output.stdout);
     let figures = ["hosted.hot", "hosted.hot_zero", "hosted.scaling", "hosted.pool", "hosted.malloc"];
-    for name in figures.into_iter().chain(["vmalloc.hosted.threads"]) {
+    for name in figures.into_iter().chain(["vmalloc.hosted.threads", "dma.hosted.check"]) {
         assert!(findings.iter().any(|(found, _)| found == name), "{name}: {findings:?}{}", text(&output.stderr));
     }
     assert_eq!(check(&output.stdout, "hosted.hot")["unit"], "times");
+    let random = ["requests", "wrong", "refusals_wrong", "kept"].map(|part| format!("dma.random.{part}"));
+    for name in random {
+        assert_eq!(check(&output.stdout, &name)["outcome"], "pass", "{findings:?}");
+    }
     place.assert_no_trace();
 }
 

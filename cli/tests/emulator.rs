@@ -25,6 +25,8 @@ mod alike;
 mod dying;
 #[path = "emulator/hostile.rs"]
 mod hostile;
+#[path = "emulator/storage.rs"]
+mod storage;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_vmstack");
 
@@ -460,6 +462,7 @@ fn program_trials() -> Vec<Trial> {
         alike::the_console_has_news_more_than_once,
         alike::threads_see_their_memory_change,
         alike::no_signal_of_many_is_lost,
+        storage::layers_are_read_and_what_makes_no_sense_is_refused,
         hostile::bad_pointers_are_bad_addresses,
         hostile::no_call_with_whatever_words_harms_the_kernel,
         hostile::every_allocation_fails_once_and_nothing_is_lost,

@@ -18,6 +18,8 @@ use crate::println;
 use crate::stacks::{AREAS, Kernel};
 
 mod buffer;
+#[cfg(dma_from_stack)]
+mod from_stack;
 
 pub(crate) use buffer::{DmaBuffer, Held};
 

@@ -7,9 +7,10 @@ use core::time::Duration;
 use std::path::Path;
 
 use super::Setting;
-use crate::boots::{Measured, Proof, show_end};
+use crate::boots::{Measured, Proof, show_end, write};
 use crate::checks::{Aim, Check, Verdict};
 use crate::console::{BadFact, Transcript};
+use crate::emulator::{Disk, Fault, scratch};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::screen::Screen;
@@ -17,6 +18,8 @@ use crate::words::Words;
 
 /// How long a boot may take when the user does not say.
 const LIMIT: Duration = Duration::from_secs(300);
+/// The size of a disk, in bytes.
+const DISK_BYTES: usize = 16 << 20;
 /// The calibration may be off by a hundredth, and by the few instructions of reading the clock.
 const TOLERANCE_PARTS: u64 = 100;
 const TOLERANCE_READING: u64 = 16;
@@ -34,6 +37,8 @@ pub(super) struct Trial {
     pub(super) cpus: u32,
     /// The machine's memory, in MiB.
     pub(super) memory: u32,
+    /// What is wrong with its disk; none if it has none.
+    pub(super) disk: Option<Fault>,
 }
 
 /// What it printed, or why that is not believed.
@@ -56,12 +61,17 @@ impl Figure {
 impl Trial {
     /// One of `mode` on one CPU.
     pub(super) fn of(mode: &str, counting: bool, memory: u32) -> Self {
-        Self { words: Words::mode(mode), counting, cpus: 1, memory }
+        Self { words: Words::mode(mode), counting, cpus: 1, memory, disk: None }
     }
 
     /// Boots it.
     pub(super) fn run(&self, setting: &Setting<'_>, archive: &Path, screen: &mut Screen) -> Result<Facts, Failure> {
         let marker = format!("end-of-{}", self.words.mode_named());
+        let folder = scratch()?;
+        let file = folder.path().join("disk");
+        if self.disk.is_some() {
+            write(&file, &vec![0; DISK_BYTES])?;
+        }
         let (outcome, transcript) = setting.boots.measure(Measured {
             kernel: None,
             archive,
@@ -70,6 +80,7 @@ impl Trial {
             counting: self.counting,
             cpus: self.cpus,
             memory: self.memory,
+            disk: self.disk.map(|fault| Disk { file: &file, fault }),
             limit: LIMIT,
         })?;
         let facts = Facts::of(outcome, &transcript, self.counting);

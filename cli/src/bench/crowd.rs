@@ -60,6 +60,7 @@ impl Trial<'_> {
             counting: false,
             cpus: self.cpus,
             memory: self.memory,
+            disk: None,
             limit: LIMIT,
         })?;
         let facts = believed(outcome, transcript.clone());

@@ -121,7 +121,7 @@ fn on_linux(setting: &Setting<'_>, rival: &Rival<'_>, screen: &mut Screen) -> Re
 
 /// A boot in which instructions are counted.
 fn boot<'a>(kernel: Option<&'a Path>, archive: &'a Path, words: &'a str, proof: Proof<'a>) -> Measured<'a> {
-    Measured { kernel, archive, words, proof, counting: true, cpus: 1, memory: MEMORY, limit: LIMIT }
+    Measured { kernel, archive, words, proof, counting: true, cpus: 1, memory: MEMORY, disk: None, limit: LIMIT }
 }
 
 /// What a boot came to; shows its end when it had none in order.

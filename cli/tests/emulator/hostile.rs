@@ -67,7 +67,7 @@ pub(super) fn calls_are_killed_at_every_point_and_nothing_is_lost() -> Result<()
 }
 
 /// How many allocations each call must have at least, for them to be on its way at all.
-const ALLOCATIONS: [(&str, u32); 11] = [
+const ALLOCATIONS: [(&str, u32); 12] = [
     ("clone", 2),
     // The stack as such, its frames, and the struct.
     ("clone_cold", 3),
@@ -79,6 +79,8 @@ const ALLOCATIONS: [(&str, u32); 11] = [
     ("touch", 1),
     ("mremap", 3),
     ("open", 1),
+    // Each layer, and the list of them; what is open, and the buffers.
+    ("layers", 20),
     ("dup", 1),
 ];
 

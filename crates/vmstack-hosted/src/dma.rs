@@ -87,7 +87,7 @@ fn drive_all(machine: &Machine, world: &World<'_>, requests: u64, seed: u64) -> 
 
 /// A driver on this thread, in a task with a stack of the area. One that does not come back has misjudged everything.
 fn drive(machine: &Machine, world: &World<'_>, number: usize, share: u64, seed: u64) -> Tally {
-    let tally = Mutex::new(None);
+    let (tally, mut wrong) = (Mutex::new(None), 0);
     if let Ok(cpu) = machine.cpu() {
         let body = || {
             let driven = Driver::new(world, number, seed).drive(share);
@@ -96,10 +96,12 @@ fn drive(machine: &Machine, world: &World<'_>, number: usize, share: u64, seed: 
         // SAFETY: nothing outside of the task points into its stack but the door's transfers, which end before it does.
         let spawned = unsafe { cpu.spawn("driver", body) };
         spawned.iter().for_each(|_| drop(cpu.run()));
-        world.end();
+        wrong = world.end();
     }
-    tally.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(|| {
+    let driven = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let driven = driven.unwrap_or_else(|| {
         world.part();
         Tally { requests: share, misjudged: share, ..Tally::default() }
-    })
+    });
+    driven.with(Tally { wrong, ..Tally::default() })
 }

@@ -32,6 +32,34 @@
 //! | `pool` | buffers that own their frames, for what bounces |
 //! | `taken` | which of them are taken: a bit for each |
 //!
+//! # In a driver
+//!
+//! A kernel's function that prepares memory for a device becomes one call at the door, for whatever memory it is given:
+//!
+//! ```
+//! use vmstack::{Direction, DmaDoor, DmaError, DmaRequest, Platform, VirtAddr};
+//!
+//! /// Tells a device of `buffer`, by `tell`, which returns when the device is done.
+//! fn read_into<P: Platform>(
+//!     door: &DmaDoor<'_, P>,
+//!     buffer: &mut [u8],
+//!     mut tell: impl FnMut(u64, usize),
+//! ) -> Result<(), DmaError> {
+//!     // The device begins at multiples of 4, and reaches 4 GiB.
+//!     let request = DmaRequest::new(VirtAddr::of(buffer.as_mut_ptr()), buffer.len(), Direction::FromDevice);
+//!     // SAFETY: the buffer is borrowed until the transfer has ended, so it stays, and nobody else looks at it.
+//!     let transfer = unsafe { door.pass(&request.aligned(4).reaching(u32::MAX.into())) }?;
+//!     transfer.segments().for_each(|segment| tell(segment.start.get(), segment.bytes));
+//!     // SAFETY: the device is done.
+//!     unsafe { transfer.finish() }
+//! }
+//! ```
+//!
+//! # What it cannot know
+//!
+//! A stack is known by its own addresses. Who gives the address at which a direct map shows a stack's frame is not found out; so is who makes up
+//! a bus address. What the door hands out is for one device's use at a time, and whether a device keeps to it is for an IOMMU to say.
+//!
 //! Contexts: task and interrupt. Never NMI, never the fault path; but [`DmaDoor::suspects`] may be asked anywhere.
 
 #[cfg(not(all(loom, test)))]

@@ -11,7 +11,14 @@
 //! In the order in which a stack lives: [`geometry`](Geometry) (sizes, slots, addresses), slot records, the area itself
 //! ([`StackArea`]), the owned handle ([`KernelStack`], [`Pin`]), the cache, reclaim, faults ([`StackFault`], [`Verdict`])
 //! and their text, the calls that led to them ([`Trace`]), the last reports for whoever reads them ([`Ring`]), usage
-//! ([`Counters`], [`Recount`]).
+//! ([`Counters`], [`Recount`]), and the door to devices ([`DmaDoor`]).
+//!
+//! # Devices
+//!
+//! A stack of pages is no memory for a device: it lies in pieces, and it may be given back while the device still writes. [`DmaDoor::pass`] takes
+//! an address and a length of whatever memory, knows in about ten instructions whether it is a stack's, of any task, and then does what the
+//! kernel has chosen ([`DmaPolicy`]): refuses, naming the caller and the stack's owner; or gives the device a copy; or gives it the stack itself, pinned
+//! until the device is done. A driver gets a [`Transfer`], whose [`segments`](Transfer::segments) are for the device, and ends it.
 //!
 //! # Contexts
 //!
@@ -127,3 +134,8 @@ pub use usage::{Count, Counters, Recount};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Of the workspace, where there is one.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/adopt.md")]
+struct Adopt;

@@ -59,6 +59,13 @@ pub struct StackSpan {
     pub bytes: usize,
 }
 
+impl StackSpan {
+    /// Whether it is a stack that was there before the areas, and stays.
+    pub(crate) const fn is_registered(&self) -> bool {
+        self.stack.slot == u32::MAX
+    }
+}
+
 /// The part of a stack that lies in a range, and what of the range lies outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Overlap {

@@ -212,6 +212,49 @@ fn bytes_that_a_device_does_not_write_stay_what_they_were() {
 }
 
 #[test]
+fn what_will_be_overwritten_is_not_copied_first_and_arrives_whole() {
+    with_door(DmaPolicy::Bounce, |fake, _, door, stack| {
+        let addr = stack.bottom().wrapping_add(3);
+        for (direction, copied) in [(Direction::FromDevice, false), (Direction::Both, true)] {
+            let before = fill(fake, addr, 300);
+            let transfer = pass(door, &DmaRequest::new(addr, 300, direction).overwritten()).expect("it passes");
+            let seen = fake.device_reads(transfer.segments());
+            assert_eq!(seen == before, copied, "{direction:?}: what a device reads is there");
+            fake.device_writes(transfer.segments(), &[0x2f; 300]);
+            unsafe { transfer.finish() }.expect("its task is alive");
+            assert_eq!(read(addr, 300), [0x2f; 300]);
+            let before = fill(fake, addr, 300);
+            let transfer = pass(door, &DmaRequest::new(addr, 300, direction).overwritten()).expect("it passes");
+            unsafe { transfer.cancel() };
+            assert_eq!(read(addr, 300), before, "{direction:?}: the device was never told");
+        }
+    });
+}
+
+#[test]
+fn the_area_is_what_a_stack_belongs_to_whichever_it_is_at_the_door() {
+    let fakes = [fake(), fake(), fake()];
+    let areas = fakes.each_ref().map(|fake| area_of(fake, 3));
+    let (all, platform) = (areas.each_ref(), &fakes[1]);
+    let door = DmaDoor::new(&platform, &all);
+    door.set_policy(DmaPolicy::Bounce);
+    unsafe { door.fill_pool(&fakes[1].region(POOL, MIB)) }.expect("the region is good");
+    door.look();
+    let stacks: Vec<_> = all.iter().map(|area| area.alloc(1).expect("there are enough")).collect();
+    let pass = |stack: &Stack<'_>| {
+        let bus = unsafe { door.share(&DmaRequest::new(stack.bottom(), 8, Direction::FromDevice)) };
+        (bus.expect("it bounces"), stack.bottom())
+    };
+    let shared: Vec<_> = stacks.iter().map(pass).collect();
+    // The stacks of the second area are given back: its transfers are over, and no other's.
+    let mut stacks = stacks;
+    drop(stacks.remove(1));
+    let ended: Vec<_> = shared.iter().map(|&(bus, addr)| unsafe { door.unshare(bus, addr, 8) }).collect();
+    assert_eq!(ended.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(ended[1].expect_err("its stack is gone").refusal, Refusal::Gone);
+}
+
+#[test]
 fn what_the_device_only_reads_is_not_written_back() {
     with_door(DmaPolicy::Bounce, |fake, _, door, stack| {
         let addr = stack.bottom();

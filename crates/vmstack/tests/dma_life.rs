@@ -132,6 +132,7 @@ fn what_bounced_for_a_stack_that_was_given_back_is_dropped() {
         fake.device_writes(second.segments(), &[0x55; 512]);
         let error = unsafe { second.finish() }.expect_err("its stack is another's");
         assert_eq!((error.refusal, error.addr, error.bytes), (Refusal::Gone, bottom, 512));
+        assert_eq!(error.caller.file(), file!());
         unsafe { third.cancel() };
         assert!(fake.reads_zero(bottom, SIZE), "its next owner reads zero");
         let counters = door.counters();
@@ -253,6 +254,7 @@ fn a_stack_that_dies_between_the_look_and_the_pin_is_refused_or_held() {
                     if let Ok(stack) = area.alloc(5) {
                         assert!(fake.reads_zero(stack.bottom(), SIZE), "INV-ZERO");
                     }
+                    area.drain();
                 }
             });
             become_cpu(0);
@@ -261,6 +263,7 @@ fn a_stack_that_dies_between_the_look_and_the_pin_is_refused_or_held() {
                 match unsafe { door.pass(&request) } {
                     Ok(transfer) if policy == DmaPolicy::Map => {
                         // It is held: whatever its owner does, these are its frames.
+                        assert_eq!(transfer.segments().map(|segment| segment.bytes).sum::<usize>(), 1, "INV-LIVE");
                         fake.device_writes(transfer.segments(), &[0xff]);
                         unsafe { transfer.finish() }.expect("it is held");
                     }

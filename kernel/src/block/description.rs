@@ -31,10 +31,10 @@ const DEEPEST: usize = 4;
 /// What is at the bottom.
 pub(crate) trait Sources {
     /// The machine's disk.
-    fn disk(&self) -> Option<Arc<dyn Block>>;
+    fn disk(&self) -> Result<Arc<dyn Block>, Why>;
 
     /// The file of the archive that is called `name`.
-    fn file(&self, name: &[u8]) -> Option<&'static [u8]>;
+    fn file(&self, name: &[u8]) -> Result<&'static [u8], Why>;
 }
 
 /// What is wrong with a description, and at which of its bytes.
@@ -140,8 +140,8 @@ impl<'a> Parser<'a> {
 
     fn disk(&mut self) -> Result<Arc<dyn Block>, Bad> {
         match self.sources.disk() {
-            Some(disk) => self.push(Ok(disk)),
-            None => self.bad(Why::NoSource),
+            Ok(disk) => self.push(Ok(disk)),
+            Err(why) => self.bad(why),
         }
     }
 
@@ -154,8 +154,8 @@ impl<'a> Parser<'a> {
             self.at += 1;
         }
         match self.sources.file(&self.text[start..self.at]) {
-            Some(bytes) => self.push(try_arc(super::Bytes(bytes)).map(|bytes| bytes as _)),
-            None => self.bad(Why::NoSource),
+            Ok(bytes) => self.push(try_arc(super::Bytes(bytes)).map(|bytes| bytes as _)),
+            Err(why) => self.bad(why),
         }
     }
 

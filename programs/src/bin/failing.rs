@@ -17,10 +17,13 @@
 //! Whether anything was lost is for the kernel's own count at the end.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use vmstack_programs::checks::until;
@@ -57,7 +60,7 @@ impl Injection {
 /// One call, made for the `round`-th time in its process: the first time is there to have all memory touched.
 type Attempt = fn(round: i32) -> io::Result<()>;
 
-const CALLS: [(&str, Attempt); 14] = [
+const CALLS: [(&str, Attempt); 15] = [
     ("clone", thread),
     ("clone_cold", thread_without_cache),
     ("fork", fork),
@@ -70,6 +73,7 @@ const CALLS: [(&str, Attempt); 14] = [
     ("touch", touch),
     ("mremap", remap),
     ("open", open),
+    ("layers", layers),
     ("dup", dup),
     ("sigaction", act),
 ];
@@ -238,6 +242,22 @@ fn remap(round: i32) -> io::Result<()> {
 fn open(_: i32) -> io::Result<()> {
     // SAFETY: a string.
     done(unsafe { libc::open(c"/proc/self/exe".as_ptr(), libc::O_RDONLY) })
+}
+
+/// Layers of block devices over a file of the archive, and what is read through them. Linux has no such paths: there it is a file.
+fn layers(_: i32) -> io::Result<()> {
+    static PATH: OnceLock<&CStr> = OnceLock::new();
+    let layers = c"/disk/linear*3.compare(mirror.file=symbols,linear@0+7.file=symbols)";
+    let path = PATH.get_or_init(|| if Path::new("/disk").exists() { layers } else { c"/proc/self/exe" });
+    // SAFETY: a string.
+    let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY) };
+    done(file)?;
+    let mut bytes = [0_u8; 1000];
+    // SAFETY: there is room for as many bytes.
+    let read = unsafe { libc::read(file, bytes.as_mut_ptr().cast(), bytes.len()) };
+    let result = if read < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    close(file)?;
+    result
 }
 
 /// So far up that the table grows.

@@ -56,7 +56,7 @@ fn judge(tallies: &[(DmaPolicy, Tally)]) -> Vec<Check> {
         "of {} bytes that were compared: what devices read, what they wrote, what is around it, what a new owner finds",
         grouped(all.compared)
     );
-    let refusals = format!("of {} refusals, and as many other answers as there were", grouped(all.refused));
+    let refusals = format!("of {} refusals and all other answers, by an oracle's", grouped(all.refused));
     let kept = format!("stacks, buffers and transfers, when all is over; {} owners died meanwhile", grouped(all.died));
     vec![
         requests(&all),

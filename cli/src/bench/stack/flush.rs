@@ -52,7 +52,7 @@ pub(super) fn run(setting: &Setting<'_>, archive: &Path, screen: &mut Screen) ->
     let mut checks = Vec::new();
     for (name, word) in WAYS {
         let words = Words::mode("pending").with("flush", word);
-        let trial = Trial { words, counting: true, cpus: CPUS, memory: MEMORY };
+        let trial = Trial { words, counting: true, cpus: CPUS, memory: MEMORY, disk: None };
         checks.extend(judge(name, &trial.run(setting, archive, screen)?));
     }
     Ok(checks)

@@ -3,7 +3,7 @@
 //! What it asks about it holds, so that it can say what should come of it: a stack by the lock of its slot, and memory of its own. The other
 //! drivers do the same at the same time, with the same door, pool, area and device; and some requests are about stacks that nobody holds still.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use vmstack::{Direction, DmaPolicy, Passage, PhysAddr, Platform, Refusal, Segment, Transfer, VirtAddr};
 
@@ -90,7 +90,8 @@ impl<'w, 'm> Driver<'w, 'm> {
     /// Somebody dies.
     fn go(&mut self) {
         let index = self.random.below(SLOTS);
-        self.world.slot(index).end();
+        let wrong = self.world.slot(index).end();
+        self.tally.wrong += wrong;
     }
 
     /// An address by chance, and how many bytes.
@@ -133,7 +134,6 @@ impl<'w, 'm> Driver<'w, 'm> {
     /// One request, and all that comes of it.
     fn ask(&mut self) {
         let asked = self.asked();
-        self.tally.requests += 1;
         if let Some(refusal) = asked.nonsense() {
             return self.ask_about_own(&asked, Err(refusal));
         }
@@ -146,7 +146,7 @@ impl<'w, 'm> Driver<'w, 'm> {
     fn ask_about_stack(&mut self, asked: &Asked, index: usize) {
         let world = self.world;
         let order = world.order.read().unwrap_or_else(PoisonError::into_inner);
-        let mut slot = world.slot(index);
+        let slot = world.slot(index);
         // Nothing of a stack on which somebody runs is copied.
         let asked = if matches!(*slot, Slot::Drivers) { asked.harmless() } else { *asked };
         if matches!(*slot, Slot::Drivers) && world.door.policy() == DmaPolicy::Bounce {
@@ -156,7 +156,7 @@ impl<'w, 'm> Driver<'w, 'm> {
         let flying = self.pass(&asked, expected);
         drop(order);
         if let Some(flying) = flying {
-            self.fly(flying, &mut slot);
+            self.fly(flying, slot);
         }
     }
 
@@ -172,6 +172,7 @@ impl<'w, 'm> Driver<'w, 'm> {
 
     /// Asks, and compares what comes of it with what should.
     fn pass(&mut self, asked: &Asked, expected: Result<Passage, Refusal>) -> Option<Flying<'m>> {
+        self.tally.requests += 1;
         // SAFETY: the bytes are this driver's or those of a stack whose slot it holds; or they are to be refused.
         let passed = unsafe { self.world.door.pass(&asked.request()) };
         let got = passed.as_ref().map(Transfer::passage).map_err(|error| error.refusal);
@@ -180,15 +181,18 @@ impl<'w, 'm> Driver<'w, 'm> {
     }
 
     /// A transfer of a stack whose slot is held: its owner may die in the middle of it.
-    fn fly(&mut self, mut flying: Flying<'m>, slot: &mut Slot<'m>) {
-        let Slot::Somebodys(stack, bytes) = slot else { return flying.cancel() };
+    fn fly(&mut self, mut flying: Flying<'m>, mut slot: MutexGuard<'_, Slot<'m>>) {
+        let Slot::Somebodys(stack, bytes) = &mut *slot else { return flying.cancel() };
         self.exchange(&mut flying, bytes);
         if stack.is_none() || !self.random.once_in(8) {
             return self.finish(flying, Some(bytes));
         }
         self.tally.died += 1;
-        slot.end();
-        // The device goes on: into the stack, which is nobody's yet, or into a copy.
+        self.tally.wrong += slot.end();
+        drop(slot);
+        // Whoever comes next on this CPU would get the stack that was given back last. The device goes on: into a stack that is
+        // nobody's, or into a copy.
+        self.come();
         self.write(&mut flying);
         self.finish(flying, None);
     }
@@ -250,7 +254,6 @@ impl<'w, 'm> Driver<'w, 'm> {
         let bytes = 1 + self.random.below(LOCAL - offset);
         let direction = direction(&mut self.random);
         let asked = Asked::new(start + offset, bytes, direction).limited(&mut self.random, self.world.pool.last - 1);
-        self.tally.requests += 1;
         let expected = self.verdict(&asked, self.lies(&asked), true);
         let Some(mut flying) = self.pass(&asked, expected) else { return };
         let mut frame = Bytes::at(VirtAddr::new(start), LOCAL);

@@ -23,12 +23,12 @@ impl<'w, 'm> Driver<'w, 'm> {
     pub(super) fn ask_for_list(&mut self) {
         let world = self.world;
         let asked = self.entries();
-        self.tally.requests += asked.len() as u64;
         let order = world.order.read().unwrap_or_else(PoisonError::into_inner);
         let mut slots = self.lock(&asked);
         if slots.iter().any(|(_, slot)| matches!(**slot, Slot::Drivers)) && world.door.policy() != DmaPolicy::Refuse {
             return;
         }
+        self.tally.requests += asked.len() as u64;
         let expected = self.expected(&asked, &slots);
         let requests: Vec<DmaRequest> = asked.iter().map(Asked::request).collect();
         // SAFETY: as for single requests: all that may pass is held.

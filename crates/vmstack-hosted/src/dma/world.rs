@@ -120,11 +120,14 @@ pub(super) enum Slot<'m> {
 }
 
 impl Slot<'_> {
-    /// Its owner dies, if it is somebody who does nothing but have it.
-    pub(super) fn end(&mut self) {
-        if let Slot::Somebodys(Some(_), _) = self {
+    /// Its owner dies, if it is somebody who does nothing but have it. Says how many of its bytes are not what they should be.
+    pub(super) fn end(&mut self) -> u64 {
+        let Slot::Somebodys(stack, bytes) = self else { return 0 };
+        let wrong = bytes.wrong(0, bytes.model.len());
+        if stack.is_some() {
             *self = Slot::Nobodys;
         }
+        wrong
     }
 }
 
@@ -191,9 +194,9 @@ impl<'m> World<'m> {
         self.broken.store(true, Ordering::Relaxed);
     }
 
-    /// Gives all stacks back that are nobody's who runs on them. For a CPU whose driver is done.
-    pub(super) fn end(&self) {
-        (0..self.slots.len()).for_each(|index| self.slot(index).end());
+    /// Gives all stacks back on which nobody runs. Says how many of their bytes are not what they should be. For a CPU whose driver is done.
+    pub(super) fn end(&self) -> u64 {
+        (0..self.slots.len()).map(|index| self.slot(index).end()).sum()
     }
 
     /// The slot numbered `index`, locked.

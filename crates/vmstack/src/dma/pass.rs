@@ -116,7 +116,8 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
         self.bounce(request, anchor)
     }
 
-    /// Bytes that may be a stack's: nearly always those of one that is somebody's.
+    /// Bytes that may be a stack's: nearly always those of one that is somebody's. Which life of it is found by one look, so that nothing is
+    /// pinned or copied but that life of it.
     fn pass_suspect(&'a self, request: &DmaRequest) -> Result<Hold<'a, P>, Refusal> {
         match self.live_stack(request.addr, request.bytes) {
             Some(anchor) => self.pass_stack(request, anchor),
@@ -141,9 +142,9 @@ impl<'a, P: Platform> DmaDoor<'a, P> {
         }
         match self.locate(addr, bytes) {
             Located::Outside => self.pass_plain(request),
-            // Registered; or it was nobody's a moment ago.
-            Located::Stack(_) => self.pass_stack(request, self.live_stack(addr, bytes).unwrap_or(Anchor::Fixed)),
-            Located::Idle(_) => Err(Refusal::Idle),
+            Located::Stack(span) if span.is_registered() => self.pass_stack(request, Anchor::Fixed),
+            // One that is somebody's now was nobody's a moment ago: who asked did not have it.
+            Located::Stack(_) | Located::Idle(_) => Err(Refusal::Idle),
             Located::Guard(_) => Err(Refusal::Guard),
             Located::Records => Err(Refusal::Records),
             Located::Across { below: 0, above, .. } => Err(Refusal::AcrossTop { above }),

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A buffer begins at a multiple of its size, or of a page if that is less; so it has no cache line in common with another buffer, or with
-//! anything else. Who finds none of the right size gets a larger one. When there is none, that is said; nobody waits here.
+//! anything else, and no buffer has a page in common with the records. Who finds none of the right size gets a larger one. When there is none, that is said; nobody waits here.
 //!
 //! A buffer's record says what it stands for, so that the bus address alone leads back to it.
 //!
@@ -183,35 +183,33 @@ impl Pool {
     #[inline]
     pub(super) fn take(&self, request: &DmaRequest) -> Result<Buffer, Refusal> {
         let smallest = class_of(request.bytes.max(request.align));
-        match self.classes.get(smallest).and_then(|class| class.taken.take()) {
-            Some(index) if request.reach == u64::MAX && request.align <= ALIGN => Ok(self.buffer(smallest, index)),
-            taken => self.take_oddly(request, smallest, taken),
+        if request.reach == u64::MAX
+            && request.align <= ALIGN
+            && let Some(index) = self.classes.get(smallest).and_then(|class| class.taken.take())
+        {
+            return Ok(self.buffer(smallest, index));
         }
+        self.take_oddly(request, smallest)
     }
 
-    /// As [`take`](Self::take), where the first look at buffers of the right size has come to `taken`.
+    /// As [`take`](Self::take), for a device that cannot do everything, or where there is no buffer of the right size.
     #[cold]
-    fn take_oddly(&self, request: &DmaRequest, smallest: usize, taken: Option<usize>) -> Result<Buffer, Refusal> {
+    fn take_oddly(&self, request: &DmaRequest, smallest: usize) -> Result<Buffer, Refusal> {
         // Acquire: pairs with the Release in `fill`.
         let bytes = self.bytes.load(Ordering::Acquire);
         let last = self.phys(0).wrapping_add((bytes as u64).wrapping_sub(1));
-        let refusal = match bytes < ALIGN {
-            true => Some(Refusal::NoPool),
-            false if last.get() > request.reach => Some(Refusal::PoolOutOfReach { last, reach: request.reach }),
+        match bytes < ALIGN {
+            true => return Err(Refusal::NoPool),
+            false if last.get() > request.reach => {
+                return Err(Refusal::PoolOutOfReach { last, reach: request.reach });
+            }
             // No buffer is known to begin at a multiple of more than the region does.
-            false if request.align > ALIGN => Some(Refusal::TooLarge { most: self.largest() }),
-            false => None,
-        };
-        if let Some(refusal) = refusal {
-            taken.into_iter().for_each(|index| self.classes[smallest].taken.give(index));
-            return Err(refusal);
+            false if request.align > ALIGN => return Err(Refusal::TooLarge { most: self.largest() }),
+            false => {}
         }
-        let larger = || {
-            let mut fitting = self.classes.iter().enumerate().skip(smallest);
-            fitting.find_map(|(class, of)| Some(self.buffer(class, of.taken.take()?)))
-        };
-        let first = taken.map(|index| self.buffer(smallest, index));
-        first.or_else(larger).ok_or_else(|| self.none_fits(smallest))
+        let mut fitting = self.classes.iter().enumerate().skip(smallest);
+        let taken = fitting.find_map(|(class, of)| Some(self.buffer(class, of.taken.take()?)));
+        taken.ok_or_else(|| self.none_fits(smallest))
     }
 
     fn buffer(&self, class: usize, index: usize) -> Buffer {
@@ -337,11 +335,12 @@ struct Cut {
     record: usize,
 }
 
-/// Cuts a region of `bytes`: records first, then buffers, the smallest first. None if it is too small.
+/// Cuts a region of `bytes`: records first, then pages of buffers, the smallest first. None if it is too small.
 fn cuts(bytes: usize) -> Option<[Cut; SIZES.len()]> {
     let counts = counts(bytes);
     let all: usize = counts.iter().sum();
-    let (mut record, mut offset) = (0, all * size_of::<BounceRecord>());
+    // A page of their own: what is told to an IOMMU is told by the page.
+    let (mut record, mut offset) = (0, (all * size_of::<BounceRecord>()).next_multiple_of(ALIGN));
     let cuts = core::array::from_fn(|class| {
         let (count, size) = (counts[class], SIZES[class]);
         let cut = Cut { offset: offset.next_multiple_of(size.min(ALIGN)), count, record };
@@ -360,4 +359,24 @@ fn counts(bytes: usize) -> [usize; SIZES.len()] {
         left -= *count * size;
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALIGN, BounceRecord, MOST, SIZES, cuts};
+
+    #[test]
+    fn a_region_of_two_pages_or_more_is_cut_into_what_fits_and_has_nothing_in_common() {
+        assert!([0, 64, ALIGN, 2 * ALIGN - 1].into_iter().all(|bytes| cuts(bytes).is_none()));
+        for bytes in (2 * ALIGN..16 << 20).step_by(ALIGN).chain([100_000, 3_333_333, 1 << 30]) {
+            let cuts = cuts(bytes).unwrap_or_else(|| panic!("{bytes} bytes are enough"));
+            let records: usize = cuts.iter().map(|cut| cut.count * size_of::<BounceRecord>()).sum();
+            let mut end = records.next_multiple_of(ALIGN);
+            for (cut, size) in cuts.iter().zip(SIZES) {
+                assert!(cut.offset >= end && cut.offset.is_multiple_of(size.min(ALIGN)) && cut.count <= MOST);
+                end = cut.offset + cut.count * size;
+            }
+            assert!(end <= bytes, "{bytes}");
+        }
+    }
 }

@@ -107,7 +107,7 @@ pub struct DmaError {
     pub entry: usize,
     /// Who asked.
     pub caller: &'static Location<'static>,
-    /// The stack that it is about; none if it is about no stack.
+    /// The stack that it is about, as it was when the refusal was made; none if it is about no stack.
     pub stack: StackView,
     /// Where in that stack the bytes begin, as far as they are in it: bytes above the bottom.
     pub offset: usize,

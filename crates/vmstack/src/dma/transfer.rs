@@ -165,7 +165,8 @@ impl<'a, P: Platform> Transfer<'a, P> {
                 // SAFETY: the caller's promise.
                 let ended =
                     unsafe { transfer.door.return_bounced(buffer, &Bounced { addr, bytes, direction, anchor }) };
-                ended.map_err(|refusal| DmaError::new(refusal, addr, bytes, Location::caller()))
+                let caller = Location::caller();
+                ended.map_err(|refusal| DmaError::new(refusal, addr, bytes, caller))
             }
             // Its task may be dead: then the stack is given back here.
             Hold::Pin(pin) => {

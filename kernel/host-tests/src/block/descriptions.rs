@@ -1,6 +1,6 @@
 //! Descriptions: good ones, bad ones, and rubbish.
 
-use super::block::description::{Bad, MOST_LAYERS, Why};
+use super::kernel::description::{Bad, MOST_LAYERS, Why};
 use super::{Machine, SECTORS, description};
 use crate::memory::Random;
 
@@ -78,12 +78,12 @@ fn as_many_layers_as_are_allowed_come_and_go_without_nesting() {
 fn without_a_disk_there_are_files_only() {
     struct Bare;
     impl description::Sources for Bare {
-        fn disk(&self) -> Option<std::sync::Arc<dyn super::Block>> {
-            None
+        fn disk(&self) -> Result<std::sync::Arc<dyn super::Block>, Why> {
+            Err(Why::NoSource)
         }
 
-        fn file(&self, _: &[u8]) -> Option<&'static [u8]> {
-            Some(&[0; 1024])
+        fn file(&self, _: &[u8]) -> Result<&'static [u8], Why> {
+            Ok(&[0; 1024])
         }
     }
     for (text, result) in [("linear", Err(Why::NoSource)), ("disk", Err(Why::NoSource)), ("linear.file=x", Ok(2))] {

@@ -1,8 +1,8 @@
 //! What layers read.
 
-use super::block::{Block, BlockError, SECTOR};
+use super::kernel::{Block, BlockError, SECTOR};
 use super::vectors::{AES_128, AES_256, Vector};
-use super::{Bytes, Machine, SECTORS, contents, description, read};
+use super::{Bytes, Machine, SECTORS, Why, contents, description, read};
 use crate::dma::DmaBuffer;
 use crate::memory::Random;
 use std::sync::Arc;
@@ -101,12 +101,12 @@ fn bytes(digits: &str) -> Vec<u8> {
 struct Encrypted(&'static [u8]);
 
 impl description::Sources for Encrypted {
-    fn disk(&self) -> Option<Arc<dyn Block>> {
-        Some(Arc::new(Bytes(self.0)))
+    fn disk(&self) -> Result<Arc<dyn Block>, Why> {
+        Ok(Arc::new(Bytes(self.0)))
     }
 
-    fn file(&self, _: &[u8]) -> Option<&'static [u8]> {
-        None
+    fn file(&self, _: &[u8]) -> Result<&'static [u8], Why> {
+        Err(Why::NoSource)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The storage stack, over disks in memory: each layer against what it should be, requests that make no sense, and descriptions.
 
 #[path = "../../../src/block/mod.rs"]
-#[expect(dead_code, reason = "the kernel uses the rest")]
-mod block;
+#[expect(dead_code, unused_imports, reason = "the kernel uses the rest")]
+mod kernel;
 
 mod descriptions;
 mod layers;
@@ -11,8 +11,8 @@ mod vectors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use block::description::{self, Bad, Sources};
-use block::{Block, BlockError, Bytes, Layers, SECTOR};
+use kernel::description::{self, Bad, Sources, Why};
+use kernel::{Block, BlockError, Bytes, Layers, SECTOR};
 
 use crate::dma::DmaBuffer;
 use crate::memory::Random;
@@ -69,15 +69,15 @@ impl Machine {
 }
 
 impl Sources for Machine {
-    fn disk(&self) -> Option<Arc<dyn Block>> {
-        Some(self.disk.clone())
+    fn disk(&self) -> Result<Arc<dyn Block>, Why> {
+        Ok(self.disk.clone())
     }
 
-    fn file(&self, name: &[u8]) -> Option<&'static [u8]> {
+    fn file(&self, name: &[u8]) -> Result<&'static [u8], Why> {
         match name {
-            b"a" => Some(self.halves[0]),
-            b"b.img" => Some(self.halves[1]),
-            _ => None,
+            b"a" => Ok(self.halves[0]),
+            b"b.img" => Ok(self.halves[1]),
+            _ => Err(Why::NoSource),
         }
     }
 }

@@ -14,6 +14,8 @@ mod mode;
 #[expect(dead_code, reason = "the kernel uses the rest")]
 mod tree;
 
+mod superblocks;
+
 use archive::Archive;
 
 /// The tree is one of the boot: one test at a time has it.

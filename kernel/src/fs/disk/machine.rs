@@ -3,13 +3,15 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use crate::block::description::{self, Sources};
+use crate::block::description::{self, Sources, Why};
 use crate::block::{self, Block, BlockError, Layers};
 use crate::dma::DmaBuffer;
 use crate::mm::heap;
 use crate::syscall::Errno;
-use crate::text::Text;
 use crate::{boot, disk, println};
+
+/// Where in the archive the files are that descriptions name.
+const FOLDER: &[u8] = b"boot/";
 
 /// The layers that `description` says, over the machine's disk.
 pub(crate) fn layers(description: &[u8]) -> Result<Layers, Errno> {
@@ -20,18 +22,18 @@ pub(crate) fn layers(description: &[u8]) -> Result<Layers, Errno> {
 struct Machine;
 
 impl Sources for Machine {
-    fn disk(&self) -> Option<Arc<dyn Block>> {
-        let sectors = disk::state().capacity;
+    fn disk(&self) -> Result<Arc<dyn Block>, Why> {
         if !disk::is_there() {
-            return None;
+            return Err(Why::NoSource);
         }
-        Some(heap::try_arc(Disk { sectors }).ok()?)
+        let disk = heap::try_arc(Disk { sectors: disk::state().capacity }).or(Err(Why::Memory))?;
+        Ok(disk)
     }
 
-    fn file(&self, name: &[u8]) -> Option<&'static [u8]> {
-        let mut path = Text::default();
-        path.push(b"boot/").and_then(|()| path.push(name)).ok()?;
-        boot::archive().find(&path.into_bytes()).map(|entry| entry.data)
+    fn file(&self, name: &[u8]) -> Result<&'static [u8], Why> {
+        let mut entries = boot::archive().entries();
+        let found = entries.find(|entry| entry.name.strip_prefix(FOLDER) == Some(name));
+        found.map(|entry| entry.data).ok_or(Why::NoSource)
     }
 }
 

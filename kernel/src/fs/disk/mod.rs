@@ -13,6 +13,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `mount` | the file system, and the file of it that is open |
+//! | `superblock` | what an image says of itself, and whether that can be |
 //! | `machine` | what lies below all layers |
 //!
 //! # When a task is killed here
@@ -40,6 +41,7 @@ use crate::task::sched;
 
 mod machine;
 mod mount;
+mod superblock;
 
 pub(crate) use machine::layers;
 use mount::{Mount, Volume};

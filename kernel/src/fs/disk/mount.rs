@@ -2,7 +2,7 @@
 //!
 //! # What images are trusted with
 //!
-//! An image may be wrong in any way. What the crate would allocate for a superblock that lies is looked at before it sees one; symbolic
+//! An image may be wrong in any way. What its superblock says is looked at before the crate sees it (`superblock`); symbolic
 //! links, whose targets it would read whole, are not followed: `ELOOP`.
 
 use alloc::boxed::Box;
@@ -18,14 +18,14 @@ use crate::fs::span::Span;
 use crate::mm::heap;
 use crate::syscall::Errno;
 
+use super::superblock;
+
 /// What is read at once, in bytes: as much as the file system reads ahead.
 const PIECE: usize = 32 << 10;
 /// What goes from the file system to a program at once, in bytes.
 const CHUNK: usize = 4096;
 /// More than a mount takes of the heap, in bytes: its cache, most of all.
 const MOUNT: usize = 1 << 20;
-/// How many groups a file system may have: each takes some bytes of the heap.
-const MOST_GROUPS: u64 = 4096;
 
 /// What the file system says, as a program hears it.
 fn errno(error: &Ext4Error) -> Errno {
@@ -162,19 +162,11 @@ fn fill(file: &mut File, chunk: &mut [u8], piece: Span) -> Result<usize, Errno> 
     piece.put(&chunk[..count])
 }
 
-/// Looks at what the crate believes of a superblock before it has seen the rest: how many blocks and groups there are.
+/// Refuses an image whose superblock cannot be true.
 fn check_superblock(volume: &Volume) -> Result<(), Errno> {
-    let mut block = [0; 64];
-    volume.read(1024, &mut block)?;
-    let word = |at: usize| {
-        block.get(at..at + 4).map_or(0, |word| u64::from(u32::from_le_bytes([word[0], word[1], word[2], word[3]])))
-    };
-    let (blocks, log_size, in_group) = (word(4), word(24), word(32));
-    let bytes =
-        1024_u64.checked_shl(log_size as u32).filter(|_| log_size <= 6).and_then(|size| blocks.checked_mul(size));
-    let fits =
-        bytes.is_some_and(|bytes| bytes <= volume.bytes()) && in_group > 0 && blocks.div_ceil(in_group) <= MOST_GROUPS;
-    fits.then_some(()).ok_or(Errno::INVAL)
+    let mut block = [0; superblock::BYTES];
+    volume.read(superblock::PLACE, &mut block)?;
+    superblock::is_believable(&block, volume.bytes()).then_some(()).ok_or(Errno::INVAL)
 }
 
 /// `ELOOP` if any part of `path` is a symbolic link.

@@ -1,5 +1,6 @@
 //! The calls: each is armed right before it is made.
 
+use std::ffi::CStr;
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 
@@ -7,7 +8,7 @@ use vmstack_programs::{children, raw, spawn, wait};
 
 use super::{Arm, Attempt};
 
-pub(crate) const CALLS: [(&str, Attempt); 20] = [
+pub(crate) const CALLS: [(&str, Attempt); 22] = [
     ("getpid", number),
     ("clone", thread),
     ("fork", fork),
@@ -28,6 +29,8 @@ pub(crate) const CALLS: [(&str, Attempt); 20] = [
     ("munmap", unmap),
     ("pipe", pipe),
     ("dup", dup),
+    ("open_layers", open_layers),
+    ("read_layers", read_layers),
 ];
 
 /// Makes a system call without the C library, so that it is the next one for certain.
@@ -228,6 +231,22 @@ fn pipe(arm: Arm<'_>) -> io::Result<()> {
     let mut ends = [0; 2];
     arm()?;
     call(libc::SYS_pipe, [(&raw mut ends).expose_provenance(), 0, 0, 0]).map(|_| ())
+}
+
+/// Layers of block devices over a file of the archive: the reference kernel's.
+const LAYERS: &CStr = c"/disk/linear*2.compare(mirror.file=symbols,file=symbols)";
+
+fn open_layers(arm: Arm<'_>) -> io::Result<()> {
+    arm()?;
+    call(libc::SYS_open, [LAYERS.as_ptr().expose_provenance(), 0, 0, 0]).map(|_| ())
+}
+
+/// The first time its buffers are made.
+fn read_layers(arm: Arm<'_>) -> io::Result<()> {
+    let file = call(libc::SYS_open, [LAYERS.as_ptr().expose_provenance(), 0, 0, 0])?;
+    let mut bytes = [0_u8; 600];
+    arm()?;
+    call(libc::SYS_read, [file, bytes.as_mut_ptr().expose_provenance(), bytes.len(), 0]).map(|_| ())
 }
 
 /// So far up that the table grows.

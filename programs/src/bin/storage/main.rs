@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! fact storage.file PATH BYTES SHA256
+//! fact storage.refused PATH ERRNO          where it cannot be read
 //! ```
 //!
 //! Without a path it tells its part of the story: see `story`. On the reference kernel a path is `/disk/DESCRIPTION/path/of/the/file`.
@@ -34,16 +35,23 @@ fn digest(path: &str) -> io::Result<(u64, String)> {
     Ok((bytes, sum))
 }
 
-fn say(path: &str) -> io::Result<()> {
-    let (bytes, sum) = digest(path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
-    println!("fact storage.file {path} {bytes} {sum}");
-    Ok(())
+/// Whether what is said is what the file has.
+fn say(path: &str) -> bool {
+    let read = digest(path);
+    match &read {
+        Ok((bytes, sum)) => println!("fact storage.file {path} {bytes} {sum}"),
+        Err(error) => println!("fact storage.refused {path} {}", error.raw_os_error().unwrap_or(0)),
+    }
+    read.is_ok()
 }
 
 fn main() -> ExitCode {
     let paths: Vec<String> = std::env::args().skip(1).collect();
-    let said = if paths.is_empty() { story::tell() } else { paths.iter().try_for_each(|path| say(path)) };
-    match said {
+    if !paths.is_empty() {
+        let refused = paths.iter().filter(|path| !say(path)).count();
+        return if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    match story::tell() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("storage: {error}");
