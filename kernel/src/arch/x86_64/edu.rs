@@ -54,7 +54,7 @@ impl Edu {
         let ports = ConfigPorts::shared();
         let found = ports.find(NUMBERS.0, NUMBERS.1)?;
         let mut header = EndpointHeader::from_header(found, ports)?;
-        let message = header.capabilities(&ports).find_map(|capability| match capability {
+        let message = header.capabilities(ports).find_map(|capability| match capability {
             PciCapability::Msi(message) => Some(message),
             _ => None,
         })?;
