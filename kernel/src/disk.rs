@@ -11,7 +11,8 @@
 //! ```
 //!
 //! What is in flight belongs to a table, not to a frame (INV-PRIVATE): when a task is killed while it waits, its transfers are ended by whoever
-//! polls next, and its place is free again. Under the lock nobody is killed: it is vital, and its door checks the headroom, so that an overflow
+//! polls next, and its place is free again. It goes on with its end on the same stack, so nothing is copied there any more, and [`leave`] waits for what a
+//! device writes there itself. Under the lock nobody is killed: it is vital, and its door checks the headroom, so that an overflow
 //! comes before the queue is touched. So the ring is never left half filled.
 //!
 //! Completion is polled, by whoever waits: each looks, and yields. A device that does not answer within a time limit is reset. After that it does not touch
@@ -29,6 +30,7 @@
 //!
 //! Task, with preemption on.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +38,7 @@ use vmstack::DmaRequest;
 
 use crate::arch::cpu;
 use crate::dma::DmaBuffer;
-use crate::sync::{AnyLock, VitalLock};
+use crate::sync::{AnyLock, Section, VitalLock};
 use crate::task::sched::{self, TICKS_PER_SECOND};
 
 mod device;
@@ -47,13 +49,13 @@ mod natural;
 
 use device::Device;
 pub(crate) use error::DiskError;
-use flight::{Ask, Data, Flights, Header, Kind, Ticket};
+use flight::{Ask, Data, Flights, Header, Kind, Ticket, UNSET};
 pub(crate) use natural::{NaturalDriver, with_natural_driver};
 
 /// Bytes of a sector.
 pub(crate) const SECTOR: usize = 512;
-/// What the status byte says before the device has written it.
-const UNSET: u8 = 0xff;
+/// How much of the stack it takes to start the device, in bytes, with something to spare.
+const START_DEPTH: usize = 6 << 10;
 
 /// How long a request may take, in ticks.
 static LIMIT: AtomicU64 = AtomicU64::new(5 * TICKS_PER_SECOND);
@@ -76,16 +78,24 @@ struct Disk {
 impl Disk {
     const NONE: Self = Self { device: Device::Absent, flights: Flights::NONE, capacity: 0, resets: 0 };
 
-    /// Sends what `ask` wants.
-    fn send(&mut self, ask: &Ask<'_>) -> Result<Ticket, DiskError> {
+    /// Sends what `ask` wants, which should be done by `end`.
+    fn send(&mut self, ask: &Ask<'_>, end: u64) -> Result<Ticket, DiskError> {
         let running = self.device.running().ok_or(DiskError::Absent)?;
-        self.flights.send(ask, running)
+        self.flights.send(ask, end, running)
     }
 
     /// Ends what the device is done with.
     fn poll(&mut self) {
         if let Some(running) = self.device.running() {
             self.flights.poll(running);
+        }
+    }
+
+    /// Makes room for a request, if that can be had: who was killed does not give up.
+    fn make_room(&mut self) {
+        self.poll();
+        if self.flights.is_overdue(sched::ticks()) {
+            self.stop();
         }
     }
 
@@ -220,9 +230,9 @@ fn check(sector: u64, data: &Data<'_>) -> Result<usize, DiskError> {
 /// Sends a request, when there is a place for it, and the device runs.
 fn send_by(ask: &Ask<'_>, end: u64) -> Result<Ticket, DiskError> {
     loop {
-        let sent = DISK.lock().send(ask);
+        let sent = DISK.lock().send(ask, end);
         match sent {
-            Err(DiskError::Busy) if sched::ticks() < end => DISK.lock().poll(),
+            Err(DiskError::Busy) if sched::ticks() < end => DISK.lock().make_room(),
             Err(DiskError::Absent) if sched::ticks() < end && is_there() => start(),
             sent => return sent,
         }
@@ -255,11 +265,44 @@ fn start_if_stopped() {
     }
 }
 
-/// Starts the device, if it is stopped. Its queue is made outside the lock, for it takes memory, and time.
+/// Starts the device, if it is stopped. Its queue is made outside the lock, for it takes memory, and time; but in a section: a device that
+/// a killed task was starting would never be started again.
 fn start() {
+    make_sure_of_room();
+    let _section = Section::enter();
     let Some(stopped) = DISK.lock().device.take_stopped() else { return };
     let started = device::start(stopped);
     DISK.lock().device = started;
+}
+
+/// Overflows, if [`start`] would: a queue is larger than what the section looks for at its door.
+#[inline(never)]
+fn make_sure_of_room() {
+    let mut room = MaybeUninit::<[u8; START_DEPTH]>::uninit();
+    // SAFETY: it is a byte of the variable. Volatile: it is written, whoever reads it.
+    unsafe { room.as_mut_ptr().cast::<u8>().write_volatile(0) };
+}
+
+/// What a task does about its requests that was killed, when it goes on with its end on the same stack: nothing is copied to it from here on, and what
+/// the device itself may write to is waited for, until the time limit.
+///
+/// # Context
+///
+/// A task that was killed, with interrupts on.
+pub(crate) fn leave() {
+    let (owner, end) = (sched::current().id(), sched::ticks() + LIMIT.load(Ordering::Relaxed));
+    loop {
+        let mut disk = DISK.lock();
+        disk.poll();
+        if !disk.flights.can_write_to_stack_of(owner) {
+            return;
+        }
+        if sched::ticks() >= end {
+            return disk.stop();
+        }
+        drop(disk);
+        sched::yield_now();
+    }
 }
 
 /// What reading the first sector takes of the CPU, in cycles: sending, and ending once the device is done. None if it failed.
@@ -282,7 +325,7 @@ fn count(data: &Data<'_>) -> Option<u64> {
     let status_at = &raw mut status;
     let start = cpu::cycles();
     let ask = Ask::new(Kind::Read, &header, data, check(0, data).ok()?, status_at);
-    let ticket = DISK.lock().send(&ask).ok()?;
+    let ticket = DISK.lock().send(&ask, u64::MAX).ok()?;
     let sent = cpu::cycles() - start;
     while !DISK.lock().device.running()?.queue.can_pop() {
         cpu::relax();

@@ -1,6 +1,7 @@
 //! The device: found on the bus, started, stopped.
 
 use alloc::boxed::Box;
+use core::mem::MaybeUninit;
 
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::pci::bus::{Command, PciRoot};
@@ -9,6 +10,7 @@ use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 
 use super::hal::Bus;
 use crate::arch::pci::ConfigPorts;
+use crate::mm::heap::try_box;
 use crate::println;
 
 /// Descriptors of the ring: as many pieces can be in flight.
@@ -31,7 +33,7 @@ bitflags::bitflags! {
 
 /// A device that runs.
 pub(super) struct Running {
-    pub(super) transport: PciTransport,
+    transport: Box<PciTransport>,
     pub(super) queue: VirtQueue<Bus, DESCRIPTORS>,
 }
 
@@ -119,12 +121,20 @@ pub(super) enum Stopped {
     Reset(Box<Running>),
 }
 
+impl Stopped {
+    /// What it is reached by. A queue that it had is freed.
+    pub(super) fn into_transport(self) -> Box<PciTransport> {
+        match self {
+            Self::Transport(transport) => transport,
+            Self::Reset(running) => running.transport,
+        }
+    }
+}
+
 /// Starts a device that is stopped. Without memory for its queue it stays stopped.
 pub(super) fn start(stopped: Stopped) -> Device {
-    let mut transport = match stopped {
-        Stopped::Transport(transport) => transport,
-        Stopped::Reset(running) => Box::new(running.transport),
-    };
+    let mut transport = stopped.into_transport();
+    let Ok(place) = try_box(MaybeUninit::uninit()) else { return Device::Stopped(transport) };
     transport.begin_init(Feature::all());
     let Ok(mut queue) = VirtQueue::new(&mut *transport, QUEUE, false, false) else {
         return Device::Stopped(transport);
@@ -132,7 +142,7 @@ pub(super) fn start(stopped: Stopped) -> Device {
     // Whoever waits looks.
     queue.set_dev_notify(false);
     transport.finish_init();
-    Device::Running(Box::new(Running { transport: *transport, queue }))
+    Device::Running(Box::write(place, Running { transport, queue }))
 }
 
 /// The first disk on the bus, which does not run, and how many sectors it has. It may master the bus from here on, and does not interrupt.

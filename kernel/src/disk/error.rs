@@ -29,8 +29,6 @@ pub(crate) enum DiskError {
     NoStatus { status: u8 },
     /// The device wrote fewer bytes than it was asked for.
     Short { wrote: usize, wanted: usize },
-    /// The device names a request that was never made.
-    Unknown,
     /// The device did not answer in time.
     TimedOut,
     /// The device was reset because of another request.
@@ -52,7 +50,6 @@ impl DiskError {
             Self::Unsupported => "unsupported",
             Self::NoStatus { .. } => "no-status",
             Self::Short { .. } => "short",
-            Self::Unknown => "unknown",
             Self::TimedOut => "timed-out",
             Self::Reset => "reset",
         }
@@ -85,7 +82,6 @@ impl fmt::Display for DiskError {
             Self::Unsupported => write!(f, "the device does not know such requests"),
             Self::NoStatus { status } => write!(f, "the device gave the status {status:#x}"),
             Self::Short { wrote, wanted } => write!(f, "the device wrote {wrote} of {wanted} bytes"),
-            Self::Unknown => write!(f, "the device ended a request that was never made"),
             Self::TimedOut => write!(f, "the device did not answer in time"),
             Self::Reset => write!(f, "the device was reset"),
         }

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!   Free ──send──> Sent ──poll──> Ended ──collect──> Free
-//!                    │              (its task is dead: Free at once)
+//!                    │              (its task is dead, or dying: Free at once)
 //!                    └──cancel──> Ended, with an error
 //! ```
 //!
 //! The queue gets slices of the direct map, where it sees what the device sees: it takes an address and a length of each, and reads none.
+//!
+//! What a device says is not believed: the status is one that nobody else wrote, and what the device failed to do, or did for a task that
+//! was killed, is not copied to where it belongs. A device that takes back what it said, or names what it never had, is not listened to.
 //!
 //! Contexts: under the disk's lock.
 
@@ -15,7 +18,7 @@ use core::ops::Range;
 use core::{ptr, slice};
 
 use arrayvec::ArrayVec;
-use vmstack::{Direction, DmaRequest, PhysAddr, Transfer, VirtAddr};
+use vmstack::{Direction, DmaRequest, Passage, PhysAddr, Transfer, VirtAddr};
 
 use super::device::Running;
 use super::error::DiskError;
@@ -30,6 +33,8 @@ const FLIGHTS: usize = 16;
 const TRANSFERS: usize = 10;
 /// Pieces of physical memory of one request at most.
 const PIECES: usize = 24;
+/// What the status byte says before the device has written it.
+pub(super) const UNSET: u8 = 0xff;
 
 /// What is wanted of the device (virtio 1.2, 5.2.6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,6 +134,8 @@ struct Flight {
     /// Whoever waits has waited long enough.
     given_up: bool,
     token: u16,
+    /// When it should be done, in ticks.
+    end: u64,
     /// How many bytes the device is to write.
     expected: usize,
     transfers: ArrayVec<Transfer<'static, Kernel>, TRANSFERS>,
@@ -146,6 +153,7 @@ impl Flight {
         owner: 0,
         given_up: false,
         token: 0,
+        end: 0,
         expected: 0,
         transfers: ArrayVec::new_const(),
         held: None,
@@ -155,7 +163,12 @@ impl Flight {
 
     /// Whether it can be used: it is free, or nobody will ever ask what came of it.
     fn is_usable(&self) -> bool {
-        self.phase == Phase::Free || (matches!(self.phase, Phase::Ended(_)) && !task::is_alive(self.owner))
+        self.phase == Phase::Free || (matches!(self.phase, Phase::Ended(_)) && !task::goes_on(self.owner))
+    }
+
+    /// Whether the device has it, for the task `owner`.
+    fn is_sent_for(&self, owner: usize) -> bool {
+        self.phase == Phase::Sent && self.owner == owner
     }
 
     /// Lets everything of `ask` through.
@@ -171,7 +184,17 @@ impl Flight {
                 list.iter().try_for_each(|request| self.pass(&request.towards(direction).overwritten()))?;
             }
         }
-        self.pass(&ask.status)
+        self.pass(&ask.status)?;
+        if let Some(status) = self.status() {
+            // SAFETY: it is in what the door let through, which the device does not have yet.
+            unsafe { status.write_volatile(UNSET) };
+        }
+        Ok(())
+    }
+
+    /// Where the device writes how it went: it is the last that it writes.
+    fn status(&mut self) -> Option<*mut u8> {
+        self.outputs.last_mut().map(|status| status.as_mut_ptr())
     }
 
     /// Lets one piece of memory through.
@@ -216,25 +239,35 @@ impl Flight {
         unsafe { running.queue.pop_used(self.token, &self.inputs, &mut outputs[..count]) }
     }
 
-    /// The device is done with it.
-    fn end(&mut self, running: &mut Running) {
-        let used = self.pop(running);
+    /// What the device, which is done with it and has written so many bytes, says of it.
+    fn answer(&mut self, wrote: usize) -> Result<(), DiskError> {
         let wanted = self.expected;
-        let answered = match used {
-            Ok(wrote) if wrote as usize >= wanted => Ok(()),
-            Ok(wrote) => Err(DiskError::Short { wrote: wrote as usize, wanted }),
-            Err(_) => Err(DiskError::Unknown),
-        };
-        if answered.is_err() {
-            // What the device has not written is not told from what it has.
-            return self.cancel(answered);
+        // SAFETY: it is in what the door let through, and the device is done. Volatile: the compiler did not see it written.
+        let status = self.status().map_or(UNSET, |status| unsafe { status.read_volatile() });
+        match DiskError::of_status(status) {
+            // It need not say how much it wrote of what it failed to do.
+            Err(failed @ (DiskError::Failed | DiskError::Unsupported)) => Err(failed),
+            _ if wrote < wanted => Err(DiskError::Short { wrote, wanted }),
+            answer => answer,
+        }
+    }
+
+    /// The device is done with it. False if it is not, whatever it said a moment ago.
+    fn end(&mut self, running: &mut Running) -> bool {
+        let Ok(wrote) = self.pop(running) else { return false };
+        let answered = self.answer(wrote as usize);
+        // What the device has not written is not told from what it has; and who was killed stands where it would be copied to.
+        if answered.is_err() || !task::goes_on(self.owner) {
+            self.cancel(answered);
+            return true;
         }
         let mut done = Ok(());
         for transfer in self.transfers.drain(..) {
-            // SAFETY: the device is done with the chain; whoever asked waits, or is dead.
+            // SAFETY: the device is done with the chain, and whoever asked waits.
             done = done.and(unsafe { transfer.finish() }.map_err(DiskError::Refused));
         }
         self.rest(done);
+        true
     }
 
     /// The device never had it, or was reset.
@@ -251,7 +284,7 @@ impl Flight {
         self.inputs.clear();
         self.outputs.clear();
         self.held = None;
-        self.phase = if task::is_alive(self.owner) { Phase::Ended(result) } else { Phase::Free };
+        self.phase = if task::goes_on(self.owner) { Phase::Ended(result) } else { Phase::Free };
     }
 }
 
@@ -265,12 +298,12 @@ pub(super) struct Flights {
 impl Flights {
     pub(super) const NONE: Self = Self { flights: [const { Flight::FREE }; FLIGHTS], serial: 0 };
 
-    /// Sends what `ask` wants.
-    pub(super) fn send(&mut self, ask: &Ask<'_>, running: &mut Running) -> Result<Ticket, DiskError> {
+    /// Sends what `ask` wants, which should be done by `end`.
+    pub(super) fn send(&mut self, ask: &Ask<'_>, end: u64, running: &mut Running) -> Result<Ticket, DiskError> {
         let found = self.flights.iter_mut().enumerate().find(|(_, flight)| flight.is_usable());
         let (index, flight) = found.ok_or(DiskError::Busy)?;
         self.serial += 1;
-        (flight.serial, flight.owner, flight.given_up) = (self.serial, sched::current().id(), false);
+        (flight.serial, flight.owner, flight.given_up, flight.end) = (self.serial, sched::current().id(), false, end);
         flight.expected = 1 + if ask.kind == Kind::Read { ask.bytes } else { 0 };
         if let Err(error) = flight.load(ask).and_then(|()| flight.enqueue(running)) {
             flight.cancel(Ok(()));
@@ -281,12 +314,14 @@ impl Flights {
     }
 
     /// Ends what the device is done with. A device that says it is done with what it never had is not listened to any more: whoever waits
-    /// will have it reset.
+    /// will have it reset. Each turn ends a flight, so there are as many as flights at most.
     pub(super) fn poll(&mut self, running: &mut Running) {
         while let Some(token) = running.queue.peek_used() {
             let sent = |flight: &&mut Flight| flight.phase == Phase::Sent && flight.token == token;
             let Some(flight) = self.flights.iter_mut().find(sent) else { return };
-            flight.end(running);
+            if !flight.end(running) {
+                return;
+            }
         }
     }
 
@@ -311,6 +346,19 @@ impl Flights {
             let error = if flight.given_up { DiskError::TimedOut } else { DiskError::Reset };
             flight.cancel(Err(error));
         }
+    }
+
+    /// Whether something should be done by now that nobody waits for any more.
+    pub(super) fn is_overdue(&self, now: u64) -> bool {
+        self.flights
+            .iter()
+            .any(|flight| flight.is_sent_for(flight.owner) && flight.end <= now && !task::goes_on(flight.owner))
+    }
+
+    /// Whether the device can write to the stack of the task `owner`.
+    pub(super) fn can_write_to_stack_of(&self, owner: usize) -> bool {
+        let mapped = |transfer: &Transfer<'_, _>| transfer.passage() == Passage::Mapped;
+        self.flights.iter().any(|flight| flight.is_sent_for(owner) && flight.transfers.iter().any(mapped))
     }
 
     /// Places that are not free.

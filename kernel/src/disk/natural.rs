@@ -4,7 +4,7 @@
 use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::transport::pci::PciTransport;
 
-use super::device::{self, Device, Stopped};
+use super::device::{self, Device};
 use super::hal::Bus;
 use super::{DISK, start};
 
@@ -22,11 +22,7 @@ pub(crate) fn with_natural_driver<R>(act: impl FnOnce(&mut NaturalDriver) -> R) 
         disk.stop();
         disk.device.take_stopped()
     }?;
-    let transport = match stopped {
-        Stopped::Transport(transport) => *transport,
-        Stopped::Reset(running) => running.transport,
-    };
-    let done = VirtIOBlk::new(transport).ok().map(|mut driver| act(&mut driver));
+    let done = VirtIOBlk::new(*stopped.into_transport()).ok().map(|mut driver| act(&mut driver));
     // The driver has reset the device when it went.
     if let Some((transport, _)) = device::find() {
         DISK.lock().device = Device::Stopped(transport);

@@ -32,7 +32,7 @@ use crate::stacks::{AREAS, TASK_STACK};
 use crate::symbols::Code;
 use crate::sync::rcu;
 use crate::task::sched;
-use crate::{hooks, interrupts, sync, trace};
+use crate::{disk, hooks, interrupts, sync, trace};
 
 mod area;
 pub(crate) mod marks;
@@ -236,6 +236,8 @@ extern "C" fn die(number: usize) -> ! {
     let cleaned = clean_up();
     // SAFETY: the kernel was left in the middle of a call that holds nothing any more.
     unsafe { cpu::enable_interrupts() };
+    // Before the stack is used for more: a device may have a part of it.
+    disk::leave();
     let aftermath = give_up(cleaned);
     reached(Step::CleanedUp);
     report(number, &aftermath);
@@ -251,6 +253,7 @@ extern "C" fn die_in_steps(number: usize) -> ! {
     let cleaned = clean_up();
     // SAFETY: as above.
     unsafe { cpu::enable_interrupts() };
+    disk::leave();
     report(number, &Aftermath { cut_short: true, ..give_up(cleaned) });
     cut::dies(sched::current().stack_bounds());
     process::end_in_steps(End::Killed(signal::SEGV))

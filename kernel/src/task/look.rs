@@ -20,10 +20,11 @@ use crate::sync::{Section, rcu};
 
 impl kept::Keep for Pin<'static, Kernel> {}
 
-/// Whether the task of this number is there, and not dead. A moment's answer, unless nobody else can end it.
-pub(crate) fn is_alive(id: usize) -> bool {
+/// Whether the task of this number is there, and no fault has killed it: whether it goes on where it was. A moment's answer, unless nobody
+/// else can end it.
+pub(crate) fn goes_on(id: usize) -> bool {
     let guard = rcu::read();
-    table::find(id, &guard).is_some()
+    table::find(id, &guard).is_some_and(|task| !task.was_killed())
 }
 
 /// A task's stack, kept for a while, and where a walk of it starts.

@@ -45,7 +45,7 @@ pub(crate) mod wait;
 use flags::{Flag, TaskWords};
 pub(crate) use fpu::{FpuState, Registers};
 use kept::{Kept, KeptList};
-pub(crate) use look::is_alive;
+pub(crate) use look::goes_on;
 pub(crate) use reference::TaskRef;
 pub(crate) use scheduling::{ANYWHERE, Key, State, Wait, Woken};
 use scheduling::{Node, Scheduling};
