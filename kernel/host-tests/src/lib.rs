@@ -10,6 +10,7 @@ extern crate alloc;
 mod acpi;
 mod block;
 mod callbacks;
+mod disk;
 mod dma;
 mod files;
 mod locks;
@@ -24,3 +25,15 @@ mod sync;
 mod task;
 mod user_memory;
 mod x86_64;
+
+/// Where the kernel sees physical memory.
+mod arch {
+    pub(crate) mod layout {
+        pub(crate) use crate::disk::world::phys_to_virt;
+    }
+}
+
+/// The kernel as a platform of the library.
+mod stacks {
+    pub(crate) use crate::disk::world::Kernel;
+}

@@ -98,6 +98,11 @@ impl<const PAGE: usize> FakeOf<PAGE> {
         }
     }
 
+    /// Where the host sees the byte at `phys`.
+    pub(crate) fn host_of(&self, phys: PhysAddr) -> VirtAddr {
+        VirtAddr::of(Self::byte(&mut self.inner(), phys.get()))
+    }
+
     /// Code on this CPU has written these bytes, though not by [`write`](Self::write): the library copies to where a task said.
     pub(crate) fn wrote(&self, addr: VirtAddr, bytes: usize) {
         let pages = (addr.get() & !(PAGE - 1)..addr.get() + bytes).step_by(PAGE).map(VirtAddr::new);

@@ -23,6 +23,8 @@ use std::ptr::NonNull;
 
 use scheduling::{Node, Scheduling, State};
 
+pub(crate) use crate::disk::world::{goes_on, sched};
+
 /// Tasks of a test, by number: only what the scheduler keeps of them.
 struct Tasks(Vec<NonNull<Scheduling>>);
 
