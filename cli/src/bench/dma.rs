@@ -184,3 +184,68 @@ fn errors(failing: &Facts, silent: &Facts) -> Vec<Check> {
         left(silent, "dma.disk.silence_kept", "failing"),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{at_random, costs, errors};
+    use crate::bench::counted::Facts;
+    use crate::checks::{Check, Verdict};
+    use crate::console::Transcript;
+    use crate::outcome::Outcome;
+
+    const COUNTED: &str = include_str!("../../tests/boots/dma.txt");
+    const RANDOM: &str = include_str!("../../tests/boots/requests.txt");
+    const FAILING: &str = include_str!("../../tests/boots/disk-failing.txt");
+    const SILENT: &str = include_str!("../../tests/boots/disk-silent.txt");
+    const WANTED: u32 = 2000;
+
+    /// All findings of these four boots.
+    fn judged([counted, random, failing, silent]: [&str; 4]) -> Vec<Check> {
+        let facts = |log: &str, counting| Facts::of(Outcome::Orderly, &Transcript::of(log), counting);
+        let rest = [at_random(&facts(random, false), WANTED), errors(&facts(failing, false), &facts(silent, false))];
+        [costs(&facts(counted, true)), rest.concat()].concat()
+    }
+
+    /// Those that fall short when the line of `name` has other words.
+    fn short_with(name: &str, words: &str) -> Vec<String> {
+        let start = format!("fact {name} ");
+        let changed = [COUNTED, RANDOM, FAILING, SILENT].map(|log| {
+            let line = log.lines().find(|line| line.starts_with(&start));
+            line.map_or_else(|| log.to_owned(), |line| log.replace(line, &format!("{start}{words}")))
+        });
+        let findings = judged(changed.each_ref().map(String::as_str));
+        findings.into_iter().filter(|check| check.outcome != Verdict::Pass).map(|check| check.name).collect()
+    }
+
+    #[test]
+    fn boots_as_they_were_are_as_they_should_be() {
+        let findings = judged([COUNTED, RANDOM, FAILING, SILENT]);
+        assert!(findings.iter().all(|check| check.outcome == Verdict::Pass), "{findings:?}");
+        assert_eq!(findings.len(), 14);
+    }
+
+    #[test]
+    fn each_fact_that_is_not_so_falls_short() {
+        for (fact, words, name) in [
+            ("dma.check.heap", "13 0", "dma.check.heap"),
+            ("dma.request.bounced", "1000 1301", "dma.request.bounced"),
+            ("requests.bounce", "999 0 200 0 0", "dma.disk.requests"),
+            ("requests.map", "1000 1 200 0 1", "dma.disk.wrong"),
+            ("requests.bounce", "1000 0 200 1 0", "dma.disk.refusals_wrong"),
+            ("requests.natural.map", "63 64", "dma.disk.natural"),
+            ("requests.disk", "63 64 0 2", "dma.disk.kept"),
+            ("requests.left", "0 0 1", "dma.disk.kept"),
+            ("failing.bad_read", "ok", "dma.disk.errors_wrong"),
+            ("failing.good_write", "failed the device could not", "dma.disk.errors_wrong"),
+            ("failing.later", "timed-out", "dma.disk.silence_wrong"),
+        ] {
+            assert_eq!(short_with(fact, words), [name], "{fact} {words}");
+        }
+    }
+
+    #[test]
+    fn a_boot_that_said_nothing_has_no_figures() {
+        let nothing = ["", "", "", ""];
+        assert!(judged(nothing).iter().all(|check| check.outcome == Verdict::Fail));
+    }
+}

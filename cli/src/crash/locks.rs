@@ -5,7 +5,8 @@ use super::reports::{self, Item, Report};
 use super::special::{Seen, each_is_there};
 
 /// The locks that may stop the machine: each has a boot of its own.
-const VITAL: [&str; 6] = ["frame-allocator", "page-tables", "run-queue", "task-structs", "heap-small", "process-tree"];
+const VITAL: [&str; 8] =
+    ["frame-allocator", "page-tables", "run-queue", "task-structs", "heap-small", "process-tree", "disk", "pci-ports"];
 /// The locks that a task waits for while their holder dies.
 const SPECIMENS: [&str; 3] = ["specimen-spin", "specimen-mutex", "specimen-rwlock"];
 /// The locks that must be among those that are held.

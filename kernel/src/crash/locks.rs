@@ -337,20 +337,31 @@ fn taking(_: &str) {
     extern "C" fn take_block(_: usize) -> usize {
         usize::from(*black_box(Box::new(true)))
     }
-    extern "C" fn take_tree(_: usize) -> usize {
-        let tree = declared::find("process-tree").and_then(Declared::of_kernel);
-        tree.map_or(0, |tree| {
-            tree.hold(|| ());
+    fn take(name: &str) -> usize {
+        let lock = declared::find(name).and_then(Declared::of_kernel);
+        lock.map_or(0, |lock| {
+            lock.hold(|| ());
             1
         })
     }
-    static ASKS: [(&str, extern "C" fn(usize) -> usize); 6] = [
+    extern "C" fn take_tree(_: usize) -> usize {
+        take("process-tree")
+    }
+    extern "C" fn take_disk(_: usize) -> usize {
+        take("disk")
+    }
+    extern "C" fn take_ports(_: usize) -> usize {
+        take("pci-ports")
+    }
+    static ASKS: [(&str, extern "C" fn(usize) -> usize); 8] = [
         ("frame-allocator", take_frame),
         ("run-queue", leave_cpu),
         ("page-tables", map_stack),
         ("task-structs", count_structs),
         ("heap-small", take_block),
         ("process-tree", take_tree),
+        ("disk", take_disk),
+        ("pci-ports", take_ports),
     ];
     for (way, (name, _)) in ASKS.iter().enumerate() {
         WAY.store(way, Ordering::Relaxed);

@@ -18,7 +18,7 @@ const LOCKS: &str = "the port has no locks of a kernel";
 pub(super) static CRASHES: &[Crash] = &[
     Crash {
         name: "OVERFLOW_HOLDING_LOCK",
-        does: "once for each lock of the kernel; the six that all stacks need: a stop",
+        does: "once for each lock of the kernel; the eight that all tasks need: a stop",
         outcome: Outcome::TaskKilled,
         hosted: Err(LOCKS),
         unit: "locks",
@@ -30,6 +30,8 @@ pub(super) static CRASHES: &[Crash] = &[
             stop("task-structs", VITAL),
             stop("heap-small", VITAL),
             stop("process-tree", VITAL),
+            stop("disk", VITAL),
+            stop("pci-ports", VITAL),
         ],
     },
     Crash {

@@ -57,7 +57,7 @@ fn locks_are_left_as_a_dead_holder_leaves_them_and_were_held() {
     assert_each_falls(
         "OVERFLOW_HOLDING_LOCK",
         &[
-            ("fact lock frame-allocator vital", "fact lock disk vital", "`disk` may stop the machine"),
+            ("fact lock frame-allocator vital", "fact lock ring vital", "`ring` may stop the machine"),
             ("lock files mutex poisoned", "lock files mutex free", "is left free, not poisoned"),
             ("lock files mutex poisoned", "lock files mutex gone", "is left gone, not poisoned"),
             ("lock heap spin free", "lock heap spin poisoned", "is left poisoned, not free"),

@@ -120,7 +120,7 @@ fn count(name: &str, survival: &Survival, cpus: u32) -> u64 {
         Reports::Exactly(count) => count as u64,
         Reports::EachCpu | Reports::EachCpuTwice => cpus.into(),
         Reports::Swept => 4 * 20,
-        Reports::DiedIn("taking") => 6,
+        Reports::DiedIn("taking") => 8,
         Reports::DiedIn(_) => 8,
     }
 }
@@ -240,7 +240,16 @@ const GRACES: &str = "fact rcu.periods 5 9\nfact rcu.pending 0\nfact rcu.readers
 fn own_facts(name: &str, cpus: u32) -> String {
     match name {
         "OVERFLOW_TAKING_VITAL_LOCK" => {
-            let vital = ["frame-allocator", "run-queue", "page-tables", "task-structs", "heap-small", "process-tree"];
+            let vital = [
+                "frame-allocator",
+                "run-queue",
+                "page-tables",
+                "task-structs",
+                "heap-small",
+                "process-tree",
+                "disk",
+                "pci-ports",
+            ];
             vital.map(|name| format!("fact taking {name} 9 1\n")).concat()
         }
         "OVERFLOW_OWNING" => "fact owning.heap 512 560 2\nfact owning.pointers 1\nfact owning.interrupts 1\n\
