@@ -28,6 +28,7 @@ use crate::arch::cpu;
 use crate::arch::percpu;
 use crate::mm::shortage;
 use crate::stacks::{TASK_STACK, TASKS, shootdown};
+use crate::sync::rcu;
 use crate::task::sched::{self, TICKS_PER_SECOND};
 use crate::vmalloc::VMALLOC;
 use crate::{hotplug, interrupts, println, task};
@@ -47,13 +48,13 @@ pub(crate) fn relieve() -> bool {
     wanted
 }
 
-/// Gives back all stacks that are kept ready and all areas that wait for a shootdown, on whichever CPU, and waits until their frames are free, or for a
-/// fifth of a second.
+/// Gives back all stacks that are kept ready and all areas that wait for a shootdown, on whichever CPU, and waits until their frames are free, and those of
+/// the structs of tasks that are dead by now; or for a fifth of a second. Where no time passes it does not wait.
 pub(crate) fn give_everything_back() {
     let (at_first, areas_at_first) = (TASKS.counters(), VMALLOC.usage());
     TASKS.pressure();
     VMALLOC.pressure();
-    let end = sched::ticks() + PATIENCE;
+    let (end, periods) = (sched::ticks() + PATIENCE, rcu::periods());
     loop {
         interrupts::ask_to_give_back();
         TASKS.drain();
@@ -61,8 +62,12 @@ pub(crate) fn give_everything_back() {
         let (now, areas) = (TASKS.counters(), VMALLOC.usage());
         let stacks_are_free = now.retired - at_first.retired >= kept(&at_first) || kept(&now) == 0;
         let areas_are_free = areas.pieces_retired >= areas_at_first.pieces_unmapped;
-        // One CPU has given back all of its own by now; and where no other is, there may be no ticks to wait for.
-        if stacks_are_free && areas_are_free || !shootdown::others_are_up() || sched::ticks() >= end {
+        let time_passes = sched::ticks() != 0;
+        // The structs of dead tasks. What died since then is no reason to wait.
+        let structs_are_free = rcu::pending() == 0 || rcu::periods() >= periods + 2;
+        // One CPU has given back all of its own by now.
+        let kept_is_free = stacks_are_free && areas_are_free || !shootdown::others_are_up();
+        if kept_is_free && structs_are_free || sched::ticks() >= end || !time_passes {
             return;
         }
         sched::sleep_until(sched::ticks() + 1);
