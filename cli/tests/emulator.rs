@@ -268,8 +268,13 @@ fn the_root_is_read_only_and_proc_says_what_there_is() -> Result<(), Failed> {
     let stacks: u64 = stacks.and_then(|stacks| stacks.trim().parse().ok()).ok_or("no KernelStack")?;
     // The shell, its child and a few tasks of the kernel, 16 KiB each.
     expect((32..1024).contains(&stacks) && stacks.is_multiple_of(16), &output)?;
-    let wanted =
-        ["bin\nboot\ndev\ndisk\nproc\nsys\n", "/proc/self/exe -> /bin/busybox", "/dev/null", "{ps}", "\n1\n1\n1\n0-1\n"];
+    let wanted = [
+        "bin\nboot\ndev\ndisk\nproc\nsys\n",
+        "/proc/self/exe -> /bin/busybox",
+        "/dev/null",
+        "{ps}",
+        "\n1\n1\n1\n0-1\n",
+    ];
     let missing: Vec<_> = wanted.into_iter().filter(|wanted| !text.contains(wanted)).collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} not in\n{text}").into()) }
 }
