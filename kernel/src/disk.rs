@@ -122,7 +122,7 @@ pub(crate) struct State {
     pub(crate) resets: usize,
 }
 
-/// Looks for the device, and starts it. None if there is none.
+/// Looks for the device, and starts it, if there is one.
 pub(crate) fn init() {
     if let Some((transport, capacity)) = device::find() {
         let mut disk = DISK.lock();

@@ -31,19 +31,24 @@ const PROGRAM: &[u8] = b"/bin/story";
 /// How many stacks are made at once to warm up, and to see what page tables they take.
 const MANY: usize = 64;
 
-/// Tells it.
-pub(crate) fn tell() {
-    warm_up();
-    sched::settle();
-    let before = Balance::take();
+/// Runs a program to its end.
+fn run_program(path: &[u8]) {
     let mut strings = Strings::default();
-    let named = strings.arguments.push(PROGRAM);
-    match named.map_err(Errno::from).and_then(|()| start::start(PROGRAM, &strings)) {
+    let named = strings.arguments.push(path);
+    match named.map_err(Errno::from).and_then(|()| start::start(path, &strings)) {
         Ok(process) => {
             process.wait_for_end();
         }
         Err(error) => println!("the story's program cannot be started: {error:?}"),
     }
+}
+
+/// Tells it.
+pub(crate) fn tell() {
+    warm_up();
+    sched::settle();
+    let before = Balance::take();
+    run_program(PROGRAM);
     sched::settle();
     // Before the caches are drained: stacks that were used are what it is about.
     fact!("zero.words", "{}", words_left());

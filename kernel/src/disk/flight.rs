@@ -6,7 +6,8 @@
 //!                    └──cancel──> Ended, with an error
 //! ```
 //!
-//! The queue gets slices of the direct map, where it sees what the device sees: it takes an address and a length of each, and reads none.
+//! The queue gets slices of the direct map, where it sees what the device sees: it takes an address and a length of each, and reads none. The status
+//! byte alone is looked at there, before the device has it and when it is done.
 //!
 //! What a device says is not believed: the status is one that nobody else wrote, and what the device failed to do, or did for a task that
 //! was killed, is not copied to where it belongs. A device that takes back what it said, or names what it never had, is not listened to.
@@ -214,8 +215,8 @@ impl Flight {
 
     fn piece(&mut self, start: PhysAddr, bytes: usize, writes: bool) -> Result<(), DiskError> {
         let at = phys_to_virt(start).as_mut_ptr::<u8>();
-        // SAFETY: the direct map shows all memory; what it shows here is the device's until the flight ends, and the slice is not read or
-        // written through: it carries an address and a length.
+        // SAFETY: the direct map shows all memory; what it shows here is the device's until the flight ends. The slice carries an address and a
+        // length: nothing is read or written through it but the status, before the device has it and when it is done (`status`).
         let bytes = unsafe { slice::from_raw_parts_mut(at, bytes) };
         let kept = if writes { self.outputs.try_push(bytes).is_ok() } else { self.inputs.try_push(bytes).is_ok() };
         if kept { Ok(()) } else { Err(DiskError::TooManyPieces { most: PIECES }) }

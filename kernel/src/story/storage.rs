@@ -10,8 +10,6 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use crate::balance::Balance;
 use crate::block::{BlockError, Layers, SECTOR, Scratch};
 use crate::mm::heap::{lost, try_box};
-use crate::process::exec::Strings;
-use crate::process::start;
 use crate::stacks::{self, DEPTH_STACKS, DEPTHS, TASK_STACK, TASKS};
 use crate::syscall::Errno;
 use crate::task::{self, TaskStack, next_id, sched};
@@ -33,7 +31,7 @@ pub(crate) fn tell() {
     tell_ring("before");
     sched::settle();
     let before = Balance::take();
-    read_files();
+    super::run_program(PROGRAM);
     sched::settle();
     for (area, size) in DEPTHS.iter().zip(DEPTH_STACKS) {
         dive(area, size);
@@ -58,18 +56,6 @@ fn tell_ring(when: &str) {
     let (free, all) = ring.descriptors;
     fact!("storage.ring", "{when} {free} {all} {} {}", ring.flights, ring.resets);
     fact!("storage.door", "{when} {} {} {pinned}", door.pool_usage().in_use, door.counters().lost);
-}
-
-/// Runs the program.
-fn read_files() {
-    let mut strings = Strings::default();
-    let named = strings.arguments.push(PROGRAM);
-    match named.map_err(Errno::from).and_then(|()| start::start(PROGRAM, &strings)) {
-        Ok(process) => {
-            process.wait_for_end();
-        }
-        Err(error) => println!("the story's program cannot be started: {error:?}"),
-    }
 }
 
 /// What a diver reads through, and how deep it came.
